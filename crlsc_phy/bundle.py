@@ -1,0 +1,88 @@
+"""A bundle: a trained model on disk, as a folder of plain files.
+
+    manifest.json                   format, configuration, metrics, the SHA-256 of every file
+    encoder, analysis, synthesis    .onnx
+    encoder, detail                 .safetensors
+    codebooks.safetensors           the detail codebooks
+    air_code.safetensors            the product quantiser of the semantic layer
+    skb/                            the shared knowledge base
+    MODEL_CARD.md
+
+What two ends must share to understand each other is the air code, the knowledge base and the detail codebooks; the
+hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from crlsc_phy.errors import BundleError, KnowledgeBaseError
+from crlsc_phy.files import ManifestError, read_manifest
+from crlsc_phy.knowledge import AirCode, KnowledgeBase
+from crlsc_phy.semantic.tokens import ResidualQuantiser
+
+__all__ = ["BUNDLE_FORMAT", "Bundle"]
+
+BUNDLE_FORMAT = 1
+SHARED_FILES = ("air_code.safetensors", "codebooks.safetensors", "skb/manifest.json")
+OTHER_FILES = ("encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened and checked bundle.
+
+    Attributes:
+        folder: Where it is.
+        manifest: Its manifest.
+        id: SHA-256 of the manifest in hex.
+        shared_id: SHA-256 over the files that both ends must share.
+        air_code: The quantiser of the semantic layer.
+        quantiser: The codebooks of the detail layer.
+        knowledge: The shared knowledge base.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    id: str
+    shared_id: bytes
+    air_code: AirCode
+    quantiser: ResidualQuantiser
+    knowledge: KnowledgeBase
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Sizes of the networks, by network."""
+        config: dict[str, Any] = self.manifest["config"]
+        return config
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Open the bundle in folder ``path``; every file is hashed before it is used.
+
+        Raises:
+            BundleError: If a file is missing or damaged, or the bundle is of a newer format.
+        """
+        folder = Path(path)
+        try:
+            manifest, identity = read_manifest(folder, BUNDLE_FORMAT)
+        except ManifestError as error:
+            raise BundleError(f"bundle {error}") from None
+        files = manifest["files"]
+        absent = [name for name in (*SHARED_FILES, *OTHER_FILES) if name not in files]
+        if absent or "config" not in manifest:
+            raise BundleError(f"bundle {folder}: manifest lacks {', '.join(absent) or 'config'}")
+        shared = hashlib.sha256("".join(files[name] for name in SHARED_FILES).encode()).digest()
+        try:
+            air_code = AirCode.load(folder / "air_code.safetensors")
+            quantiser = ResidualQuantiser(load_file(folder / "codebooks.safetensors")["codebooks"])
+            knowledge = KnowledgeBase.open(folder / "skb", air_code)
+        except (KnowledgeBaseError, SafetensorError, KeyError) as error:
+            raise BundleError(f"bundle {folder}: {error}") from None
+        return cls(folder, manifest, identity, shared, air_code, quantiser, knowledge)

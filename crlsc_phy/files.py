@@ -1,0 +1,79 @@
+"""Folders whose files are named and hashed in a manifest, as bundles and knowledge bases are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from crlsc_phy.errors import CrlscError
+
+__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "write_manifest", "write_text"]
+
+MANIFEST = "manifest.json"
+
+
+class ManifestError(CrlscError):
+    """A folder does not hold what its manifest says. Rooms turn it into an error of their own."""
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        # hashlib.file_digest came with Python 3.11.
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` aside, then put it in place."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def write_manifest(folder: Path, format: int, content: dict[str, Any]) -> str:
+    """Hash all files below ``folder`` into ``manifest.json`` beside ``content``; returns the manifest's SHA-256."""
+    files = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+    text = json.dumps({"format": format, **content, "files": files}, indent=2) + "\n"
+    write_text(folder / MANIFEST, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path, format: int) -> tuple[dict[str, Any], str]:
+    """Read the manifest of ``folder`` and check the hash of every file it names.
+
+    Returns:
+        The manifest and its SHA-256 in hex.
+
+    Raises:
+        ManifestError: If the manifest or a file is missing or damaged, or its format is newer than ``format``.
+    """
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError:
+        raise ManifestError(f"{folder}: holds no {MANIFEST}") from None
+    try:
+        manifest = json.loads(raw)
+        found, files = int(manifest["format"]), dict(manifest["files"])
+    except (ValueError, KeyError, TypeError):
+        raise ManifestError(f"{folder}: {MANIFEST} is damaged") from None
+    if found > format:
+        raise ManifestError(f"{folder}: has format {found}, this program reads up to {format}; update crlsc-phy")
+    for name, digest in files.items():
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise ManifestError(f"{folder}: {MANIFEST} names {name!r}, outside the folder")
+        path = folder / pure
+        if not path.is_file():
+            raise ManifestError(f"{folder}: {name} is missing; fetch the folder again")
+        if sha256_of(path) != digest:
+            raise ManifestError(f"{folder}: {name} is damaged (SHA-256 differs); fetch the folder again")
+    return manifest, hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,97 @@
+"""Images at the doors: uint8 [H, W, 3] in, padded to a stride and cropped back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from crlsc_phy.errors import ImageError
+
+__all__ = ["IMAGE_SUFFIXES", "check_image", "find_images", "load_image", "pad_to_stride", "resize", "save_png"]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+UInt8Image = npt.NDArray[np.uint8]
+
+
+def load_image(path: str | Path) -> UInt8Image:
+    """Read an image file as uint8 [H, W, 3]; transparency is laid on white, EXIF rotation applied.
+
+    Raises:
+        ImageError: If the file is missing, is not an image, or is cut short.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith(("I", "F")):
+                # Pillow clips 16-bit and float pixels at 255 instead of scaling them.
+                image = Image.fromarray(_to_8_bit(np.asarray(image)))
+            rgba = image.convert("RGBA")
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not a readable image ({error})") from None
+    white = Image.new("RGBA", rgba.size, "white")
+    return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def _to_8_bit(pixels: npt.NDArray[np.generic]) -> UInt8Image:
+    values = pixels.astype(np.float64)
+    if np.issubdtype(pixels.dtype, np.floating):
+        return np.clip(values * 255, 0, 255).round().astype(np.uint8)
+    return np.clip(values / 257, 0, 255).round().astype(np.uint8)
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """The image files below ``folder``, sorted by path.
+
+    Raises:
+        ImageError: If ``folder`` is not a folder or holds no image file.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"{folder}: no such folder")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        raise ImageError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def check_image(image: npt.NDArray[np.generic], smallest: int = 1, largest: int = 4096) -> UInt8Image:
+    """Return ``image`` if it is uint8 [H, W, 3] with sides of ``smallest`` to ``largest`` pixels.
+
+    Raises:
+        ImageError: If it is not.
+    """
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ImageError(f"image is {array.dtype} {list(array.shape)}; it must be uint8 [H, W, 3]")
+    if not all(smallest <= side <= largest for side in array.shape[:2]):
+        raise ImageError(
+            f"image is {array.shape[1]}x{array.shape[0]} pixels; sides must be within {smallest} to {largest}"
+        )
+    return array
+
+
+def pad_to_stride(image: UInt8Image, stride: int) -> UInt8Image:
+    """Repeat the last row and column until both sides are multiples of ``stride``."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+
+
+def resize(image: UInt8Image, height: int, width: int) -> UInt8Image:
+    """Resample to ``height`` x ``width`` with a box filter on the way down, bilinear on the way up."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def save_png(path: str | Path, image: UInt8Image) -> None:
+    """Write ``image`` uint8 [H, W, 3] as a PNG: aside first, then in place."""
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.part")
+    Image.fromarray(image).save(aside, format="PNG")
+    aside.replace(target)

@@ -1,0 +1,226 @@
+"""The detail layer: a residual VQ-VAE whose decoder is conditioned on the semantic vector.
+
+    image -> analysis -> latent [D, H/8, W/8] -> L residual codebooks -> tokens -> latent -> synthesis -> image
+                                                              semantic vector -> FiLM --^
+
+Residual quantisation (SoundStream, Zeghidour et al. 2021, section III-C) makes any prefix of the levels a coarser
+picture, and 36 bits over an 8x8 block spend themselves where the block needs them, which one codebook at stride 4
+cannot. Codebooks follow their data by exponential moving averages (van den Oord et al. 2017, appendix A.1). There is
+no normalisation layer: residual branches start at zero instead (Fixup, Zhang et al. 2019), which keeps the absolute
+brightness that PSNR measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["DetailConfig", "DetailCoder", "ResidualCodebooks"]
+
+STRIDE = 8
+
+
+@dataclass(frozen=True)
+class DetailConfig:
+    """Sizes of the detail coder.
+
+    Attributes:
+        semantic_dim: Size of the semantic vector that conditions the decoder.
+        latent_dim: Channels of the quantised latent.
+        levels: Residual codebooks.
+        codebook_bits: log2 of the entries of a codebook.
+        narrow, wide: Channels at stride 4 and at stride 8.
+    """
+
+    semantic_dim: int = 64
+    latent_dim: int = 32
+    levels: int = 4
+    codebook_bits: int = 9
+    narrow: int = 64
+    wide: int = 128
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv(act(film(conv(x))))`` with the last convolution starting at zero."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
+        h = self.first(x)
+        if film is not None:
+            scale, shift = film[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        out: Tensor = x + self.second(F.silu(h))
+        return out
+
+
+class Analysis(nn.Module):
+    """Image float32 [N, 3, H, W] in 0..1 to latent float32 [N, D, H/8, W/8]."""
+
+    def __init__(self, config: DetailConfig) -> None:
+        super().__init__()
+        self.narrow = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(48, config.narrow, 3, padding=1),
+            ResidualBlock(config.narrow, config.narrow),
+            nn.Conv2d(config.narrow, config.wide, 3, stride=2, padding=1),
+        )
+        self.wide = nn.Sequential(
+            ResidualBlock(config.wide, config.wide // 2),
+            ResidualBlock(config.wide, config.wide // 2),
+            nn.SiLU(),
+            nn.Conv2d(config.wide, config.latent_dim, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        latent: Tensor = self.wide(self.narrow(image - 0.5))
+        return latent
+
+
+class Synthesis(nn.Module):
+    """Latent float32 [N, D, h, w] and semantic vector float32 [N, S] to image float32 [N, 3, 8h, 8w] in 0..1."""
+
+    def __init__(self, config: DetailConfig) -> None:
+        super().__init__()
+        hidden = config.wide // 2
+        self.film = nn.Sequential(nn.Linear(config.semantic_dim, 128), nn.SiLU(), nn.Linear(128, 3 * 2 * hidden))
+        # The picture starts from what the tokens say; conditioning grows from nothing.
+        nn.init.zeros_(self.film[2].weight)
+        nn.init.zeros_(self.film[2].bias)
+        self.enter = nn.Conv2d(config.latent_dim, config.wide, 3, padding=1)
+        self.wide = nn.ModuleList(ResidualBlock(config.wide, hidden) for _ in range(3))
+        self.widen = nn.Sequential(nn.Conv2d(config.wide, 4 * config.narrow, 1), nn.PixelShuffle(2))
+        self.narrow = nn.Sequential(
+            ResidualBlock(config.narrow, config.narrow),
+            ResidualBlock(config.narrow, config.narrow),
+            nn.Conv2d(config.narrow, config.narrow, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+        fine = config.narrow // 4
+        self.leave = nn.Sequential(
+            ResidualBlock(fine, 2 * fine), nn.SiLU(), nn.Conv2d(fine, 12, 3, padding=1), nn.PixelShuffle(2)
+        )
+
+    def forward(self, latent: Tensor, semantic: Tensor) -> Tensor:
+        x = self.enter(latent)
+        for block, film in zip(self.wide, self.film(semantic).chunk(3, dim=1), strict=True):
+            x = block(x, film)
+        image: Tensor = self.leave(self.narrow(self.widen(x))) + 0.5
+        return image
+
+
+class ResidualCodebooks(nn.Module):
+    """A stack of codebooks, each quantising what the ones before left over.
+
+    Attributes:
+        codebooks: float32 [L, K, D].
+    """
+
+    codebooks: Tensor
+    usage: Tensor
+    sums: Tensor
+    ready: Tensor
+
+    def __init__(self, config: DetailConfig, decay: float = 0.99) -> None:
+        super().__init__()
+        shape = (config.levels, 1 << config.codebook_bits, config.latent_dim)
+        self.decay = decay
+        self.register_buffer("codebooks", torch.zeros(shape))
+        self.register_buffer("usage", torch.ones(shape[:2]))
+        self.register_buffer("sums", torch.zeros(shape))
+        self.register_buffer("ready", torch.tensor(False))
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantise float32 [N, D]: indices int64 [N, L] and the chosen entries float32 [N, L, D].
+
+        In training mode the codebooks move toward the data, and entries that went out of use are set on it again.
+        """
+        residual, indices, chosen = vectors, [], []
+        for level, codebook in enumerate(self.codebooks):
+            if self.training and not self.ready:
+                self._place(level, residual)
+            index = torch.cdist(residual, codebook).argmin(dim=1)
+            entry = codebook[index].clone()
+            if self.training:
+                self._follow(level, residual, index)
+            residual = residual - entry
+            indices.append(index)
+            chosen.append(entry)
+        if self.training:
+            self.ready.fill_(True)
+        return torch.stack(indices, dim=1), torch.stack(chosen, dim=1)
+
+    @torch.no_grad()
+    def _place(self, level: int, vectors: Tensor) -> None:
+        """k-means on the first batch (Lloyd, 10 rounds)."""
+        size = self.codebooks.shape[1]
+        centroids = vectors[torch.randint(len(vectors), (size,))].clone()
+        for _ in range(10):
+            index = torch.cdist(vectors, centroids).argmin(dim=1)
+            counts = torch.bincount(index, minlength=size).clamp(min=1)
+            sums = torch.zeros_like(centroids).index_add_(0, index, vectors)
+            centroids = torch.where(sums.abs().sum(1, keepdim=True) > 0, sums / counts[:, None], centroids)
+        self.codebooks[level] = centroids
+        self.sums[level] = centroids
+
+    @torch.no_grad()
+    def _follow(self, level: int, vectors: Tensor, index: Tensor) -> None:
+        size = self.codebooks.shape[1]
+        counts = torch.bincount(index, minlength=size).to(vectors.dtype)
+        sums = torch.zeros_like(self.sums[level]).index_add_(0, index, vectors)
+        self.usage[level].mul_(self.decay).add_(counts, alpha=1 - self.decay)
+        self.sums[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        idle = self.usage[level] < 0.02 * len(vectors) / size
+        if idle.any():
+            fresh = vectors[torch.randint(len(vectors), (int(idle.sum()),))]
+            self.usage[level][idle] = len(vectors) / size * 0.1
+            self.sums[level][idle] = fresh * self.usage[level][idle][:, None]
+        self.codebooks[level] = self.sums[level] / self.usage[level][:, None]
+
+
+class DetailCoder(nn.Module):
+    """Analysis, codebooks and synthesis together, as they are trained."""
+
+    def __init__(self, config: DetailConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = Analysis(config)
+        self.quantiser = ResidualCodebooks(config)
+        self.synthesis = Synthesis(config)
+
+    def forward(self, image: Tensor, semantic: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Code and decode a batch.
+
+        Args:
+            image: float32 [N, 3, H, W] in 0..1, sides multiples of 8.
+            semantic: float32 [N, S].
+            keep: bool [N, L, H/8, W/8], False where a token is taken as lost; None keeps all.
+
+        Returns:
+            The decoded images, float32 [N, 3, H, W], and the commitment loss, a scalar.
+        """
+        latent = self.analysis(image)
+        n, d, h, w = latent.shape
+        flat = latent.permute(0, 2, 3, 1).reshape(-1, d)
+        _, entries = self.quantiser(flat.detach())
+        full = entries.sum(dim=1)
+        commitment = F.mse_loss(flat, full)
+        # Straight-through: the gradient passes the quantiser as if it were not there.
+        error = (full - flat).detach()
+        if keep is None:
+            received = flat + error
+        else:
+            kept = keep.permute(0, 2, 3, 1).reshape(-1, entries.shape[1], 1).to(entries.dtype)
+            part = (entries * kept).sum(dim=1)
+            # Where every token is lost nothing of the latent may leak through.
+            received = flat * kept[:, 0] + (part - flat * kept[:, 0]).detach()
+        received = received.reshape(n, h, w, d).permute(0, 3, 1, 2)
+        return self.synthesis(received, semantic), commitment

@@ -1,0 +1,126 @@
+"""Two ways to run the networks of a bundle: onnxruntime for terminals, torch for training and sweeps.
+
+Both give the same numbers to 1e-4; neither is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.errors import BundleError
+
+__all__ = ["NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
+
+Array = npt.NDArray[np.float32]
+
+RUNTIMES = ("onnx", "torch")
+NETWORKS = ("encoder", "analysis", "synthesis")
+
+
+class Runtime(ABC):
+    """The three networks of a bundle, on arrays."""
+
+    @abstractmethod
+    def semantic(self, image: Array) -> Array:
+        """Image float32 [N, 3, P, P] in 0..1 to semantic vectors float32 [N, S] of unit norm."""
+
+    @abstractmethod
+    def analyse(self, image: Array) -> Array:
+        """Image float32 [N, 3, H, W] in 0..1 to latent float32 [N, D, H/8, W/8]."""
+
+    @abstractmethod
+    def synthesise(self, latent: Array, semantic: Array) -> Array:
+        """Latent float32 [N, D, h, w] and semantic vectors float32 [N, S] to image float32 [N, 3, 8h, 8w]."""
+
+
+class OnnxRuntime(Runtime):
+    """The networks on onnxruntime's CPU provider."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._sessions = {
+                name: onnxruntime.InferenceSession(
+                    (folder / f"{name}.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
+                )
+                for name in NETWORKS
+            }
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own.
+            raise BundleError(f"{folder}: onnxruntime cannot load it ({error})") from None
+
+    def _run(self, name: str, **inputs: Array) -> Array:
+        output: Array = self._sessions[name].run(None, inputs)[0]
+        return output
+
+    def semantic(self, image: Array) -> Array:
+        return self._run("encoder", image=image)
+
+    def analyse(self, image: Array) -> Array:
+        return self._run("analysis", image=image)
+
+    def synthesise(self, latent: Array, semantic: Array) -> Array:
+        return self._run("synthesis", latent=latent, semantic=semantic)
+
+
+class TorchRuntime(Runtime):
+    """The networks on torch, from the bundle's safetensors."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        try:
+            import torch
+            from safetensors.torch import load_file
+
+            from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
+            from crlsc_phy.semantic.encoder import EncoderConfig, LocalEncoder
+        except ImportError as error:
+            raise BundleError(
+                f"runtime torch: {error.name} is not installed; use runtime onnx, or pip install crlsc-phy[train]"
+            ) from None
+        self._torch = torch
+        self._encoder = LocalEncoder(EncoderConfig(**config["encoder"])).eval()
+        self._encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+        self._detail = DetailCoder(DetailConfig(**config["detail"])).eval()
+        self._detail.load_state_dict(load_file(folder / "detail.safetensors"), strict=False)
+
+    def _run(self, network: Any, *inputs: Array) -> Array:
+        with self._torch.inference_mode():
+            output: Array = network(*(self._torch.from_numpy(array) for array in inputs)).numpy()
+        return output
+
+    def semantic(self, image: Array) -> Array:
+        return self._run(self._encoder, image)
+
+    def analyse(self, image: Array) -> Array:
+        return self._run(self._detail.analysis, image)
+
+    def synthesise(self, latent: Array, semantic: Array) -> Array:
+        return self._run(self._detail.synthesis, latent, semantic)
+
+
+def load_runtime(name: str, folder: Path, config: dict[str, Any], threads: int = 1) -> Runtime:
+    """Load the networks of the bundle in ``folder``.
+
+    Args:
+        name: ``onnx`` or ``torch``.
+        folder: The bundle's folder, its hashes already checked.
+        config: The manifest's ``config``.
+        threads: Threads of onnxruntime; torch has one setting a process, which is left as it is.
+
+    Raises:
+        BundleError: If the name is unknown, or the networks cannot be loaded.
+    """
+    if name == "onnx":
+        return OnnxRuntime(folder, threads)
+    if name == "torch":
+        return TorchRuntime(folder, config)
+    raise BundleError(f"runtime {name!r}: must be one of {', '.join(RUNTIMES)}")

