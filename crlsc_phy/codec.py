@@ -1,8 +1,8 @@
 """The semantic codec: an image to a semantic frame and back.
 
-    image -> local encoder -> vector -> air code ------------------> semantic layer -> nearest entries, label
-      |                                                                   | vector
-      +----> analysis -> latent -> residual tokens -> detail layer -> latent -> synthesis -> image
+image -> local encoder -> vector -> air code ------------------> semantic layer -> nearest entries, label
+  |                                                                   | vector
+  +----> analysis -> latent -> residual tokens -> detail layer -> latent -> synthesis -> image
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class SemanticCodec:
 
     def embed(self, image: UInt8Image) -> npt.NDArray[np.float32]:
         """The semantic vector of an image, float32 [S] of unit norm, before the air code."""
-        return self.runtime.semantic(_planes(resize(image, self._pixels, self._pixels)))[0]
+        vector: npt.NDArray[np.float32] = self.runtime.semantic(_planes(resize(image, self._pixels, self._pixels)))[0]
+        return vector
 
     def encode(self, image: UInt8Image, sequence: int = 0, levels: int | None = None) -> SemanticFrame:
         """Encode an image.
@@ -156,7 +157,9 @@ class SemanticCodec:
                 "give both ends the same bundle"
             )
         if header.semantic_bytes != self.bundle.air_code.size:
-            raise FrameError(f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.air_code.size}")
+            raise FrameError(
+                f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.air_code.size}"
+            )
         if header.levels > self.levels:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")
         if max(header.height, header.width) > LARGEST:

@@ -73,7 +73,7 @@ def check_image(image: npt.NDArray[np.generic], smallest: int = 1, largest: int 
         raise ImageError(
             f"image is {array.shape[1]}x{array.shape[0]} pixels; sides must be within {smallest} to {largest}"
         )
-    return array
+    return array.astype(np.uint8, copy=False)
 
 
 def pad_to_stride(image: UInt8Image, stride: int) -> UInt8Image:

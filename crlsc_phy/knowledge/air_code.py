@@ -8,6 +8,7 @@ centroids get indices of small Hamming distance, so that a bit error moves a vec
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -22,8 +23,8 @@ __all__ = ["AirCode"]
 Vectors = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
-FEWEST_VECTORS = 39 * 256
-"""faiss asks for 39 training vectors a centroid."""
+FEWEST_VECTORS = 256
+"""One a centroid. faiss advises 39 times as many for a code that serves vectors it was not trained on."""
 
 
 class AirCode:
@@ -47,8 +48,10 @@ class AirCode:
         self._norms = (self.centroids**2).sum(axis=2)
 
     @classmethod
-    def train(cls, vectors: Vectors, size: int, seed: int = 0) -> AirCode:
+    def train(cls, vectors: Vectors, size: int, seed: int = 0, rounds: int = 500_000) -> AirCode:
         """Train on float32 [N, D] for codes of ``size`` bytes.
+
+        ``rounds`` of simulated annealing a sub-quantiser order the centroids; they take nearly all of the time.
 
         Raises:
             KnowledgeBaseError: If D is not a multiple of ``size``, or there are too few vectors.
@@ -58,9 +61,13 @@ class AirCode:
             raise KnowledgeBaseError(f"a vector of {dim} cannot be cut into {size} equal parts")
         if count < FEWEST_VECTORS:
             raise KnowledgeBaseError(f"{count} vectors are too few to train an air code; it needs {FEWEST_VECTORS}")
-        index = faiss.IndexPQ(dim, size, 8)
+        # Any: the stubs of faiss leave the polysemous options out.
+        index: Any = faiss.IndexPQ(dim, size, 8)
         index.do_polysemous_training = True
+        index.polysemous_training.n_iter = rounds
+        index.polysemous_training.seed = seed + 123
         index.pq.cp.seed = seed + 1234
+        index.pq.cp.min_points_per_centroid = 1
         index.train(np.ascontiguousarray(vectors, np.float32))
         centroids = faiss.vector_to_array(index.pq.centroids).reshape(size, 256, dim // size)
         return cls(centroids)
@@ -93,7 +100,8 @@ class AirCode:
             raise KnowledgeBaseError("vectors hold NaN or infinite values")
         parts = vectors.reshape(-1, self.size, self._part).transpose(1, 0, 2)
         distances = self._norms[:, None, :] - 2 * parts @ self.centroids.transpose(0, 2, 1)
-        return distances.argmin(axis=2).T.astype(np.uint8)
+        nearest: Codes = distances.argmin(axis=2).T.astype(np.uint8)
+        return nearest
 
     def decode(self, codes: Codes) -> Vectors:
         """Vectors float32 [N, D] of codes uint8 [N, M].
@@ -103,4 +111,5 @@ class AirCode:
         """
         if codes.ndim != 2 or codes.shape[1] != self.size:
             raise KnowledgeBaseError(f"codes are {list(codes.shape)}; the air code has [N, {self.size}]")
-        return self.centroids[np.arange(self.size), codes].reshape(-1, self.dim)
+        vectors: Vectors = self.centroids[np.arange(self.size), codes].reshape(-1, self.dim)
+        return vectors

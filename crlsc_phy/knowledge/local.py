@@ -119,7 +119,9 @@ class KnowledgeBase:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         np.save(aside / "codes.npy", codes, allow_pickle=False)
-        (aside / "entries.json").write_text(json.dumps([asdict(entry) for entry in entries], indent=0), encoding="utf-8")
+        (aside / "entries.json").write_text(
+            json.dumps([asdict(entry) for entry in entries], indent=0), encoding="utf-8"
+        )
         write_manifest(aside, FORMAT, {"code_bytes": air_code.size, "entries": len(entries)})
         aside.rename(folder)
         return cls.open(folder, air_code)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DetailConfig", "DetailCoder", "ResidualCodebooks"]
+__all__ = ["DetailCoder", "DetailConfig", "ResidualCodebooks"]
 
 STRIDE = 8
 
@@ -50,8 +50,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, hidden, 3, padding=1)
         self.second = nn.Conv2d(hidden, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
         h = self.first(x)
@@ -93,8 +93,8 @@ class Synthesis(nn.Module):
         hidden = config.wide // 2
         self.film = nn.Sequential(nn.Linear(config.semantic_dim, 128), nn.SiLU(), nn.Linear(128, 3 * 2 * hidden))
         # The picture starts from what the tokens say; conditioning grows from nothing.
-        nn.init.zeros_(self.film[2].weight)
-        nn.init.zeros_(self.film[2].bias)
+        for parameter in self.film[2].parameters():
+            nn.init.zeros_(parameter)
         self.enter = nn.Conv2d(config.latent_dim, config.wide, 3, padding=1)
         self.wide = nn.ModuleList(ResidualBlock(config.wide, hidden) for _ in range(3))
         self.widen = nn.Sequential(nn.Conv2d(config.wide, 4 * config.narrow, 1), nn.PixelShuffle(2))

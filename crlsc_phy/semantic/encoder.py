@@ -55,4 +55,5 @@ class LocalEncoder(nn.Module):
 
 
 def _trunk(network: nn.Module, stages: int) -> nn.Sequential:
-    return nn.Sequential(network.conv_stem, network.bn1, *network.blocks[:stages])
+    children = dict(network.named_children())
+    return nn.Sequential(children["conv_stem"], children["bn1"], *list(children["blocks"].children())[:stages])

@@ -91,5 +91,5 @@ def lite0_features(padding: str = "same") -> nn.Module:
             raise TrainingError(f"lite0: {key} has shape {list(tensor.shape)}, expected {list(ours[key].shape)}")
         ours[key] = tensor
     network.load_state_dict(ours)
-    network.reset_classifier(0)
+    network.reset_classifier(0)  # type: ignore[operator]
     return network

@@ -73,9 +73,7 @@ def assemble(folder: Path) -> None:
 def load_pictograms(folder: Path, vendor: str) -> Pictograms:
     """Read what :func:`assemble` wrote for ``vendor``: ``google``, ``fluent`` or ``twitter``."""
     with _open(folder / f"pictograms-{vendor}.npz") as arrays:
-        return Pictograms(
-            arrays["images"], list(arrays["ids"]), list(arrays["names"]), list(arrays["categories"])
-        )
+        return Pictograms(arrays["images"], list(arrays["ids"]), list(arrays["names"]), list(arrays["categories"]))
 
 
 def load_photos(folder: Path, split: str) -> dict[str, UInt8Image]:
@@ -100,7 +98,7 @@ def _table(name: str) -> list[dict[str, str]]:
 def _save(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
     aside = path.with_suffix(".part")
     with aside.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
     aside.replace(path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from pathlib import Path
 
 import lightning
@@ -10,7 +12,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
+
+from crlsc_phy.files import write_text
 
 __all__ = ["StepModule", "fit"]
 
@@ -31,7 +35,7 @@ class StepModule(lightning.LightningModule):
         """One batch, drawn with ``generator``: named losses, the one to minimise under ``loss``."""
         raise NotImplementedError
 
-    def training_step(self, _batch: Tensor, _index: int) -> Tensor:
+    def training_step(self, _batch: object, _index: int) -> Tensor:
         """Draw the batch of this step and log its losses."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         # Codebooks replace idle entries from the global generator.
@@ -73,7 +77,9 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    loader = DataLoader(torch.zeros(module.steps, 1), batch_size=None)  # type: ignore[arg-type]
+    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.zeros(module.steps, 1)), batch_size=None)
+    started = time.process_time()
     # weights_only: a checkpoint is read without unpickling code.
     trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     trainer.save_checkpoint(last)
+    write_text(folder / "cpu_seconds.json", json.dumps(round(time.process_time() - started)))

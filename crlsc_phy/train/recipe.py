@@ -28,6 +28,7 @@ class SpaceRecipe:
         photo_crops: Crops of photographs that the space and the air code must also cover.
         steps: Steps of the head.
         code_bytes: Length of the air code.
+        order_rounds: Annealing rounds that order the centroids of the air code.
     """
 
     tower: str = "lite0"
@@ -36,6 +37,7 @@ class SpaceRecipe:
     photo_crops: int = 4000
     steps: int = 300
     code_bytes: int = 16
+    order_rounds: int = 500_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _build(kind: type[T], content: Any, where: str) -> T:
         if key not in known:
             raise TrainingError(f"{where}: unknown option {key!r}; known are {', '.join(sorted(known))}")
         wanted = types[key]
-        if is_dataclass(wanted):
+        if isinstance(wanted, type) and is_dataclass(wanted):
             values[key] = _build(wanted, value, f"{where}: {key}")
         elif isinstance(value, list):
             values[key] = tuple(value)

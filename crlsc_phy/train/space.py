@@ -44,15 +44,13 @@ class SpaceHead(nn.Module):
         return F.normalize(self.linear(F.dropout(features - self.mean, DROPOUT, self.training)), dim=1)
 
 
-def tower_features(
-    images: npt.NDArray[np.uint8], tower: str, pixels: int, cache: Path, batch: int = 64
-) -> Tensor:
+def tower_features(images: npt.NDArray[np.uint8], tower: str, pixels: int, cache: Path, batch: int = 64) -> Tensor:
     """Features of ``images`` uint8 [N, H, W, 3] as float32 [N, F], kept in the file ``cache``."""
     if cache.exists():
         return torch.from_numpy(np.load(cache, allow_pickle=False))
     network = load_tower(tower, pixels)
     stack = torch.from_numpy(images).permute(0, 3, 1, 2)
-    parts = [network(part.float() / 255) for part in track(stack.split(batch), f"{tower} at {pixels} px")]
+    parts = [network(part.float() / 255) for part in track(torch.split(stack, batch), f"{tower} at {pixels} px")]
     features = torch.cat(parts).clone()
     cache.parent.mkdir(parents=True, exist_ok=True)
     aside = cache.with_suffix(".part")

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.train.crops import CropSampler
@@ -28,7 +29,7 @@ from crlsc_phy.train.detail import DetailTraining
 from crlsc_phy.train.encoder import EncoderTraining
 from crlsc_phy.train.loop import fit
 from crlsc_phy.train.recipe import LoopRecipe, Recipe
-from crlsc_phy.train.space import SpaceHead, tower_features, train_head
+from crlsc_phy.train.space import tower_features, train_head
 
 __all__ = ["Run", "train_detail", "train_encoder", "train_space"]
 
@@ -71,7 +72,7 @@ def train_space(run: Run) -> None:
     shared = [name for name in sets[0].ids if name in set(sets[1].ids)]
     rows = [[each.ids.index(name) for name in shared] for each in sets]
 
-    def features(part: str, images: np.ndarray, pixels: int) -> Tensor:
+    def features(part: str, images: UInt8Image, pixels: int) -> Tensor:
         return tower_features(images, recipe.tower, pixels, folder / f"features/{part}-{pixels}.npy")
 
     views = [
@@ -87,7 +88,8 @@ def train_space(run: Run) -> None:
     with torch.inference_mode():
         at_sizes = [head(side) for pair in views for side in pair]
         photos = head(features("photos", crops, recipe.pixels[-1]))
-    code = AirCode.train(torch.cat([*at_sizes, photos]).numpy(), recipe.code_bytes, run.recipe.seed)
+    known = torch.cat([*at_sizes, photos]).numpy()
+    code = AirCode.train(known, recipe.code_bytes, run.recipe.seed, recipe.order_rounds)
     code.save(folder / "air_code.safetensors")
     vectors = torch.cat(at_sizes[-2:])
     save_file({"pictograms": vectors, "photos": photos}, folder / "vectors.safetensors")
@@ -99,7 +101,7 @@ def train_space(run: Run) -> None:
     KnowledgeBase.create(folder / "skb", code, vectors.numpy(), entries)
 
 
-def photo_crops(run: Run) -> np.ndarray:
+def photo_crops(run: Run) -> UInt8Image:
     """Crops of the training photographs that every semantic stage shares: uint8 [N, 128, 128, 3]."""
     sampler = CropSampler(list(load_photos(run.data, "train").values()), None, size=128)
     generator = torch.Generator().manual_seed(run.recipe.seed)
@@ -130,7 +132,7 @@ def train_encoder(run: Run) -> None:
         run.recipe.seed,
     )
     # Depthwise convolutions run almost twice as fast in this layout.
-    module.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.encoder.to(memory_format=torch.channels_last)
     fit(module, folder, run.recipe.threads)
     save_file(_plain(module.encoder), folder / "encoder.safetensors")
 

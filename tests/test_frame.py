@@ -1,0 +1,101 @@
+"""The semantic frame: bit-exact round trip, and a clear error for everything that is not a frame."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crlsc_phy.errors import FrameError
+from crlsc_phy.frame import FRAME_VERSION, FrameHeader, Mode, SemanticFrame
+
+
+@st.composite
+def frames(draw):
+    semantic = draw(st.binary(max_size=64))
+    detail = draw(st.binary(max_size=300))
+    header = FrameHeader(
+        kb_id=draw(st.binary(min_size=4, max_size=4)),
+        height=draw(st.integers(1, 4096)),
+        width=draw(st.integers(1, 4096)),
+        semantic_bytes=len(semantic),
+        detail_bytes=len(detail),
+        levels=draw(st.integers(0, 255)),
+        sequence=draw(st.integers(0, 65535)),
+        mode=draw(st.sampled_from(Mode)),
+    )
+    return SemanticFrame(header, semantic, detail)
+
+
+@pytest.fixture
+def frame() -> SemanticFrame:
+    return SemanticFrame(FrameHeader(b"\1\2\3\4", 64, 48, 16, 100, levels=4, sequence=7), bytes(range(16)), b"d" * 100)
+
+
+@given(frames())
+def test_round_trip_is_bit_exact(frame):
+    data = frame.to_bytes()
+    assert SemanticFrame.from_bytes(data) == frame
+    assert SemanticFrame.from_bytes(data).to_bytes() == data
+
+
+@given(frames(), st.data())
+def test_no_flipped_bit_goes_unnoticed(frame, data):
+    raw = bytearray(frame.to_bytes())
+    bit = data.draw(st.integers(0, 8 * len(raw) - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(FrameError):
+        SemanticFrame.from_bytes(bytes(raw))
+
+
+@given(frames(), st.data())
+def test_a_frame_cut_short_is_refused(frame, data):
+    raw = frame.to_bytes()
+    with pytest.raises(FrameError, match="cut short|header says"):
+        SemanticFrame.from_bytes(raw[: data.draw(st.integers(0, len(raw) - 1))])
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_not_a_frame(data):
+    with pytest.raises(FrameError):
+        SemanticFrame.from_bytes(data)
+
+
+def test_header_is_compact(frame):
+    assert FrameHeader.SIZE == len(frame.header.to_bytes()) == 17
+
+
+def test_bytes_behind_the_frame_are_refused(frame):
+    with pytest.raises(FrameError, match="header says"):
+        SemanticFrame.from_bytes(frame.to_bytes() + b"\0")
+
+
+def test_a_newer_version_is_named(frame, monkeypatch):
+    monkeypatch.setattr("crlsc_phy.frame.FRAME_VERSION", FRAME_VERSION + 1)
+    newer = frame.to_bytes()
+    monkeypatch.undo()
+    with pytest.raises(FrameError, match="version 2"):
+        SemanticFrame.from_bytes(newer)
+
+
+@pytest.mark.parametrize(
+    ("semantic", "detail", "erasures"),
+    [(None, b"d" * 100, ()), (b"s" * 16, None, ()), (b"s" * 16, b"d" * 100, ((0, 5),))],
+)
+def test_a_damaged_frame_has_no_byte_form(frame, semantic, detail, erasures):
+    damaged = SemanticFrame(frame.header, semantic, detail, erasures)
+    assert not damaged.complete
+    with pytest.raises(FrameError, match="only a complete frame"):
+        damaged.to_bytes()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"height": 0}, {"width": 4097}, {"sequence": 65536}, {"kb_id": b"123"}, {"detail_bytes": 1 << 24}]
+)
+def test_a_header_out_of_range_is_refused(wrong):
+    fields = {"kb_id": b"1234", "height": 8, "width": 8, "semantic_bytes": 0, "detail_bytes": 0} | wrong
+    with pytest.raises(FrameError, match=next(iter(wrong))):
+        FrameHeader(**fields)
+
+
+def test_layers_must_be_as_long_as_the_header_says(frame):
+    with pytest.raises(FrameError, match="semantic layer has 3 bytes"):
+        SemanticFrame(frame.header, b"abc", frame.detail)

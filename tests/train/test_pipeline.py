@@ -1,0 +1,76 @@
+"""All stages on a tiny set: two steps a loop, the real tower, the real export."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crlsc_phy.bundle import Bundle
+from crlsc_phy.cli.train import main
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.train.data import OBJECT_CATEGORIES
+
+RECIPE = """
+name: tiny
+space: {pixels: [32, 48], photo_crops: 200, steps: 2, order_rounds: 100, code_bytes: 8}
+encoder: {pixels: 32, dim: 16, stages: 2, width: 16}
+encoder_loop: {steps: 2, batch: 4}
+detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
+detail_alone: {steps: 2, batch: 4}
+detail_conditioned: {steps: 2, batch: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    ids = np.array([f"{i:x}" for i in range(30)])
+    for vendor in ("google", "twitter", "fluent"):
+        np.savez(
+            folder / f"pictograms-{vendor}.npz",
+            images=generator.integers(0, 256, (30, 128, 128, 3), np.uint8),
+            ids=ids,
+            names=np.array([f"thing {i}" for i in ids]),
+            categories=np.array([OBJECT_CATEGORIES[0]] * 30),
+        )
+    for split in ("train", "heldout"):
+        photos = {f"set/{i}": generator.integers(0, 256, (200, 260, 3), np.uint8) for i in range(3)}
+        np.savez(folder / f"photos-{split}.npz", **photos)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    arguments = ["run", str(folder / "tiny.yaml"), "--data", str(data), "--run", str(folder / "run")]
+    assert main([*arguments, "--out", str(folder / "bundle")]) == 0
+    return folder
+
+
+def test_the_bundle_works_and_both_runtimes_agree(trained):
+    image = np.random.default_rng(1).integers(0, 256, (45, 60, 3), np.uint8)
+    results = []
+    for runtime in ("onnx", "torch"):
+        codec = SemanticCodec.load(trained / "bundle", runtime)
+        results.append(codec.decode(codec.encode(image)).image.astype(int))
+    assert results[0].shape == image.shape
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
+def test_metrics_and_card_come_with_it(trained):
+    metrics = json.loads((trained / "bundle/metrics.json").read_text())
+    assert metrics["recognition"]["asked"] == 30
+    assert max(metrics["parity"].values()) <= 1e-4
+    card = (trained / "bundle/MODEL_CARD.md").read_text()
+    assert "60 named entries" in card
+    assert Bundle.load(trained / "bundle").manifest["recipe"]["name"] == "tiny"
+
+
+def test_a_second_run_trains_nothing(trained, data):
+    before = {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
+    arguments = ["run", str(trained / "tiny.yaml"), "--data", str(data), "--run", str(trained / "run")]
+    assert main([*arguments, "--stages", "space", "encoder", "detail"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
