@@ -1,0 +1,161 @@
+"""Coded blocks of a burst: bytes to data symbols over whole OFDM symbols, and soft symbols back to bytes.
+
+bytes -> segments + CRC -> 5G LDPC -> repeated to fill the block -> scrambled -> QAM -> spread over the block
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crlsc_phy.phy import qam
+from crlsc_phy.phy.fec import crc24, ldpc_code
+from crlsc_phy.phy.numerology import Mcs
+from crlsc_phy.phy.sequences import gold, spread
+
+__all__ = ["CodedBlock", "Segments", "detail_block", "signalling_block"]
+
+MAX_SEGMENT_BYTES = 192
+"""Bytes of the detail layer in a segment: what one failed CRC erases."""
+
+_CRC_BYTES = 3
+_SIGNALLING_RATE = (1, 5)
+_SCRAMBLER_SEED = 0xC0DE
+
+
+@dataclass(frozen=True)
+class CodedBlock:
+    """A run of OFDM symbols that carries LDPC words of one kind.
+
+    Attributes:
+        words: LDPC words in the block.
+        k: Information bits a word.
+        n: Coded bits a word.
+        bits_per_symbol: Of the QAM.
+        symbols: OFDM symbols.
+        data_carriers: Data symbols an OFDM symbol.
+    """
+
+    words: int
+    k: int
+    n: int
+    bits_per_symbol: int
+    symbols: int
+    data_carriers: int
+
+    @classmethod
+    def build(
+        cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, data_carriers: int
+    ) -> CodedBlock:
+        """The shortest block for ``words`` of ``k`` bits at a code rate, each coded bit sent ``repetition`` times."""
+        coded_symbols = -(-k * rate[1] // (rate[0] * bits_per_symbol))
+        symbols = -(-words * coded_symbols * repetition // data_carriers)
+        return cls(words, k, coded_symbols * bits_per_symbol, bits_per_symbol, symbols, data_carriers)
+
+    def modulate(self, bits: NDArray[np.uint8]) -> NDArray[np.complex64]:
+        """Data symbols, complex64 [symbols, data_carriers], of information bits, uint8 [words, k]."""
+        coded = ldpc_code(self.k, self.n, self.bits_per_symbol).encode(bits).ravel()
+        capacity = self.symbols * self.data_carriers
+        # What is left of the last OFDM symbol repeats the first bits: free gain, and no padding to agree upon.
+        filled = np.resize(coded, capacity * self.bits_per_symbol)
+        placed = np.empty(capacity, np.complex64)
+        placed[spread(capacity)] = qam.map_bits(filled ^ self._scrambler(capacity), self.bits_per_symbol)
+        return placed.reshape(self.symbols, self.data_carriers)
+
+    def soft_bits(self, symbols: NDArray[np.complex64], noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """LLRs of the coded bits, repetitions combined.
+
+        Args:
+            symbols: Equalised, complex64 [symbols, data_carriers].
+            noise: Variance of the noise on each, float32 [symbols, data_carriers].
+
+        Returns:
+            log p(1)/p(0), float32 [words, n].
+        """
+        capacity = self.symbols * self.data_carriers
+        order = spread(capacity)
+        llr = qam.demap(symbols.ravel()[order], noise.ravel()[order], self.bits_per_symbol)
+        llr *= 1 - 2 * self._scrambler(capacity).astype(np.float32)
+        coded = self.words * self.n
+        padded = np.zeros(-(-len(llr) // coded) * coded, np.float32)
+        padded[: len(llr)] = llr
+        combined: NDArray[np.float32] = padded.reshape(-1, self.words, self.n).sum(axis=0)
+        return combined
+
+    def decode(
+        self, llr: NDArray[np.float32], iterations: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
+        """Bytes [words, k / 8], posterior LLRs [words, k] and whether each word is a code word, bool [words]."""
+        posterior, valid, _ = ldpc_code(self.k, self.n, self.bits_per_symbol).decode(llr, iterations)
+        return np.packbits(posterior > 0, axis=1), posterior, valid
+
+    def _scrambler(self, capacity: int) -> NDArray[np.uint8]:
+        bits = capacity * self.bits_per_symbol
+        return gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED)[:bits]
+
+
+def signalling_block(size: int, repetition: int, data_carriers: int) -> CodedBlock:
+    """The block for ``size`` bytes in the most robust format: QPSK, rate 1/5, repeated."""
+    return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, repetition, data_carriers)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How the detail layer is cut: equal segments, the last one filled up with zero bytes.
+
+    Attributes:
+        size: Bytes of the detail layer.
+        count: Segments.
+        length: Bytes of a segment without its CRC.
+    """
+
+    size: int
+    count: int
+    length: int
+
+    @classmethod
+    def of(cls, size: int) -> Segments:
+        """The segments of a detail layer of ``size`` bytes, at least 1."""
+        count = -(-size // MAX_SEGMENT_BYTES)
+        length = -(-size // count)
+        return cls(size, -(-size // length), length)
+
+    def split(self, data: bytes) -> NDArray[np.uint8]:
+        """Bits with CRCs, uint8 [count, 8 * (length + 3)]."""
+        padded = data.ljust(self.count * self.length, b"\0")
+        parts = (padded[i : i + self.length] for i in range(0, len(padded), self.length))
+        words = b"".join(part + crc24(part) for part in parts)
+        return np.unpackbits(np.frombuffer(words, np.uint8)).reshape(self.count, -1)
+
+    def join(self, words: NDArray[np.uint8]) -> tuple[bytes, tuple[tuple[int, int], ...], int]:
+        """Undo :meth:`split`.
+
+        Args:
+            words: Bytes with CRCs, uint8 [count, length + 3].
+
+        Returns:
+            The layer with failed segments zeroed, the byte ranges they cover (neighbours merged), and their number.
+        """
+        parts: list[bytes] = []
+        holes: list[tuple[int, int]] = []
+        failed = 0
+        for index, word in enumerate(words):
+            data = word[: self.length].tobytes()
+            if crc24(data) == word[self.length :].tobytes():
+                parts.append(data)
+                continue
+            failed += 1
+            parts.append(bytes(self.length))
+            start, stop = index * self.length, min((index + 1) * self.length, self.size)
+            if holes and holes[-1][1] == start:
+                start = holes.pop()[0]
+            holes.append((start, stop))
+        return b"".join(parts)[: self.size], tuple(holes), failed
+
+
+def detail_block(segments: Segments, mcs: Mcs, data_carriers: int) -> CodedBlock:
+    """The block for a segmented detail layer."""
+    k = 8 * (segments.length + _CRC_BYTES)
+    return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, data_carriers)

@@ -1,0 +1,195 @@
+"""The 5G LDPC code of 3GPP TS 38.212: construction, encoding and rate matching.
+
+    bits [k] -> fillers -> base graph, lifted by Z -> drop first 2 Z and fillers -> first n (rv 0) -> bit interleaver
+
+The code is bit for bit that of Sionna's ``LDPC5GEncoder(k, n, num_bits_per_symbol)``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from crlsc_phy.errors import ModemError
+from crlsc_phy.phy.ldpc_decoder import decode_layered
+
+__all__ = ["LdpcCode", "crc24", "ldpc_code"]
+
+# TS 38.212 Table 5.3.2-1: lifting sizes of the sets i_LS = 0..7 are these factors times powers of two.
+_SET_FACTORS = (2, 3, 5, 7, 9, 11, 13, 15)
+_MAX_LIFTING = 384
+_CORE_ROWS = 4
+
+
+class LdpcCode:
+    """One (k, n) code with its encoder and decoder; get it from :func:`ldpc_code`, which caches them.
+
+    Attributes:
+        k: Information bits.
+        n: Coded bits after rate matching, a multiple of ``bits_per_symbol``.
+        bits_per_symbol: Order of the bit interleaver (TS 38.212, 5.4.2.2).
+        base_graph: 1 or 2.
+        lifting: Size Z of a block.
+    """
+
+    def __init__(self, k: int, n: int, bits_per_symbol: int) -> None:
+        if not 12 <= k <= 8448 or not 0.2 <= k / n <= 0.95 or n % bits_per_symbol:
+            raise ModemError(
+                f"no LDPC code with k = {k}, n = {n}, {bits_per_symbol} bits a symbol; "
+                "k must be within 12 to 8448, k / n within 1/5 to 0.95 and n whole symbols"
+            )
+        self.k, self.n, self.bits_per_symbol = k, n, bits_per_symbol
+        self.base_graph = 2 if k <= 292 or (k <= 3824 and k / n <= 0.67) or k / n <= 0.25 else 1
+        if (self.base_graph == 1 and 3 * k < n) or (self.base_graph == 2 and k > 3840):
+            raise ModemError(f"no LDPC code with k = {k}, n = {n}: cut the data into segments of 3824 bits or fewer")
+        self.lifting, set_index = _select_lifting(k, self.base_graph)
+        table = _load_base_graph(self.base_graph)
+        z = self.lifting
+        info_columns = 22 if self.base_graph == 1 else 10
+        self._k_padded = info_columns * z
+        # A parity block that is not sent says nothing about its row: such rows are left out altogether.
+        columns = -(-(n + self._k_padded - k + 2 * z) // z)
+        rows = max(_CORE_ROWS, min(columns - info_columns, int(table[-1, 0]) + 1))
+        self._columns = info_columns + rows
+        kept = table[table[:, 0] < rows]
+        self._row_start = np.searchsorted(kept[:, 0], np.arange(rows + 1)).astype(np.int32)
+        self._edge_column = kept[:, 1].astype(np.int32)
+        self._edge_shift = (kept[:, 2 + set_index] % z).astype(np.int32)
+        sent = np.r_[np.arange(2 * z, k), np.arange(self._k_padded, self._columns * z)][:n]
+        # Where in the unpunctured word each coded bit comes from, bit interleaver included.
+        self._source = sent.reshape(bits_per_symbol, -1).T.ravel()
+
+    def encode(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Encode words.
+
+        Args:
+            bits: 0 or 1, uint8 [words, k].
+
+        Returns:
+            Coded bits, uint8 [words, n].
+        """
+        word = np.zeros((len(bits), self._columns * self.lifting), np.uint8)
+        word[:, : self.k] = bits
+        blocks = word.reshape(len(bits), self._columns, self.lifting)
+        _encode(blocks, self._row_start, self._edge_column, self._edge_shift, self.base_graph)
+        return word[:, self._source]
+
+    def decode(
+        self, llr: NDArray[np.float32], iterations: int = 20
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
+        """Decode words by layered normalised min-sum.
+
+        Args:
+            llr: log p(1)/p(0) of the coded bits, float32 [words, n].
+            iterations: Most sweeps over the checks; a word stops at its first valid one.
+
+        Returns:
+            Posterior LLRs of the information bits, float32 [words, k]; whether all checks hold, bool [words]; and
+            the iterations spent, int32 [words].
+        """
+        word = np.zeros((len(llr), self._columns * self.lifting), np.float32)
+        word[:, self._source] = llr
+        word[:, self.k : self._k_padded] = -1e6
+        valid, spent = decode_layered(
+            word, self._row_start, self._edge_column, self._edge_shift, self.lifting, iterations
+        )
+        return word[:, : self.k], valid, spent
+
+
+@lru_cache(maxsize=64)
+def ldpc_code(k: int, n: int, bits_per_symbol: int) -> LdpcCode:
+    """The code with ``k`` information bits and ``n`` coded bits for QAM symbols of ``bits_per_symbol``.
+
+    Raises:
+        ModemError: If TS 38.212 has no such code.
+    """
+    return LdpcCode(k, n, bits_per_symbol)
+
+
+def crc24(data: bytes) -> bytes:
+    """CRC24B of TS 38.212, 5.1, most significant byte first."""
+    return int(_crc24(np.frombuffer(data, np.uint8))).to_bytes(3, "big")
+
+
+@njit(cache=True)
+def _crc24(data: NDArray[np.uint8]) -> np.uint32:
+    register = np.uint32(0)
+    for byte in data:
+        register ^= np.uint32(byte) << np.uint32(16)
+        for _ in range(8):
+            register <<= np.uint32(1)
+            if register & np.uint32(0x1000000):
+                register ^= np.uint32(0x1800063)
+    return register
+
+
+def _select_lifting(k: int, base_graph: int) -> tuple[int, int]:
+    """Lifting size and its set i_LS (TS 38.212, 5.2.2)."""
+    columns = 22 if base_graph == 1 else 10 if k > 640 else 9 if k > 560 else 8 if k > 192 else 6
+    sizes = (
+        (factor << power, index)
+        for index, factor in enumerate(_SET_FACTORS)
+        for power in range(8)
+        if factor << power <= _MAX_LIFTING
+    )
+    return min((size, index) for size, index in sizes if columns * size >= k)
+
+
+@lru_cache(maxsize=2)
+def _load_base_graph(number: int) -> NDArray[np.int64]:
+    """Rows (row, column, shift in set 0..7), sorted by row."""
+    text = files(__package__).joinpath(f"tables/base_graph_{number}.csv").read_text()
+    return np.loadtxt(text.splitlines()[2:], delimiter=",", dtype=np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _encode(
+    words: NDArray[np.uint8],
+    row_start: NDArray[np.int32],
+    column: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    base_graph: int,
+) -> None:
+    """Fill in the parity blocks of ``words`` [words, columns, z], information blocks given."""
+    k = 22 if base_graph == 1 else 10
+    rows = len(row_start) - 1
+    # In the core, the shift of the first parity block in rows 0 and 3 (A) and in the one other row that has it (B).
+    middle = 1 if base_graph == 1 else 2
+    shift_a = shift[np.searchsorted(column[: row_start[1]], k)]
+    first, last = row_start[middle], row_start[middle + 1]
+    shift_b = shift[first + np.searchsorted(column[first:last], k)]
+    z = words.shape[2]
+    sums = np.empty((4, z), np.uint8)
+    for w in range(len(words)):
+        blocks = words[w]
+        sums[:] = 0
+        for r in range(4):
+            for e in range(row_start[r], row_start[r + 1]):
+                if column[e] < k:
+                    _add_shifted(sums[r], blocks[column[e]], shift[e])
+        p0, p1, p2, p3 = blocks[k], blocks[k + 1], blocks[k + 2], blocks[k + 3]
+        # The sum of the four rows leaves the first parity block alone, shifted by B.
+        for i in range(z):
+            p0[(i + shift_b) % z] = sums[0, i] ^ sums[1, i] ^ sums[2, i] ^ sums[3, i]
+        p1[:] = sums[0]
+        _add_shifted(p1, p0, shift_a)
+        p3[:] = sums[3]
+        _add_shifted(p3, p0, shift_a)
+        p2[:] = sums[2] ^ p3 if base_graph == 1 else sums[1] ^ p1
+        for r in range(4, rows):
+            blocks[k + r] = 0
+            for e in range(row_start[r], row_start[r + 1] - 1):
+                _add_shifted(blocks[k + r], blocks[column[e]], shift[e])
+
+
+@njit(cache=True, nogil=True)
+def _add_shifted(target: NDArray[np.uint8], block: NDArray[np.uint8], shift: int) -> None:
+    z = len(block)
+    for i in range(z - shift):
+        target[i] ^= block[i + shift]
+    for i in range(z - shift, z):
+        target[i] ^= block[i + shift - z]

@@ -1,0 +1,199 @@
+"""The preamble: its waveform, and how a burst is found and its timing and CFO measured.
+
+    20 x period of 16 samples | double cyclic prefix | training symbol | training symbol
+
+The first part finds bursts and measures the CFO, whatever the FFT size; the training symbols give timing and
+channel. Finding goes in two steps. A cheap metric runs over every sample: the input is correlated with one period
+and the products of correlations a period apart are summed; a CFO only turns that sum. Where the metric, divided by
+the energy, passes a loose threshold, the input is correlated coherently with the whole preamble over a small grid
+of lags and frequencies and must pass a strict one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import fft
+
+from crlsc_phy.phy.numerology import SYNC_LINES, SYNC_PERIOD
+from crlsc_phy.phy.ofdm import Ofdm
+
+__all__ = ["Preamble", "Sync"]
+
+_REPEATS = 20
+_TRAINING_SYMBOLS = 2
+
+# Products summed over noise alone have a standard deviation of sqrt(19) in units where this threshold is 16.
+_LOOSE = 16 * SYNC_PERIOD / (SYNC_PERIOD * _REPEATS)
+# exp(-18) is how often one lag and frequency of noise alone passes the strict test.
+_STRICT = 18.0
+# Two periods and a bit: the loose metric may peak a period off.
+_LAGS = np.arange(-36, 37)
+_PATH_FLOOR_DB = -10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Where a burst is.
+
+    Attributes:
+        start: Index of the burst's first sample on the first significant path, in the buffer searched.
+        cfo: Carrier frequency offset in cycles/sample.
+        quality: Energy of the preamble found, as a part of all energy there, 0 to 1.
+    """
+
+    start: int
+    cfo: float
+    quality: float
+
+
+class Preamble:
+    """The preamble of one numerology.
+
+    Attributes:
+        waveform: complex64 [length], unit mean power.
+        training: Carriers of a training symbol, complex64 [occupied].
+        training_starts: First sample of the two training FFT windows, without backoff, int64 [2].
+        lookahead: Samples behind a burst's first one that :meth:`refine` may touch.
+    """
+
+    def __init__(self, ofdm: Ofdm) -> None:
+        self._ofdm = ofdm
+        numerology = ofdm.numerology
+        lines = np.r_[-SYNC_LINES:0, 1 : SYNC_LINES + 1]
+        spectrum = np.zeros(SYNC_PERIOD, np.complex128)
+        # Chirps (Zadoff-Chu phases) keep both parts flat in time and frequency.
+        spectrum[lines % SYNC_PERIOD] = np.exp(-1j * np.pi * lines**2 / (2 * SYNC_LINES + 1))
+        period = fft.ifft(spectrum)
+        self._period = (period / np.sqrt(np.mean(np.abs(period) ** 2))).astype(np.complex64)
+        carriers = ofdm.carriers
+        self.training = np.exp(-1j * np.pi * carriers**2 / len(carriers)).astype(np.complex64)
+        symbol = ofdm.waveform(self.training[None], 0)[0]
+        prefix = 2 * numerology.cp_length
+        training = np.concatenate((symbol[len(symbol) - prefix :], np.tile(symbol, _TRAINING_SYMBOLS)))
+        sync_length = SYNC_PERIOD * _REPEATS
+        self.waveform = np.concatenate((np.tile(self._period, _REPEATS), training))
+        self._training_offset = sync_length + prefix
+        self.training_starts = self._training_offset + numerology.fft_size * np.arange(_TRAINING_SYMBOLS)
+        self.sync_length = sync_length
+        self.lookahead = len(self.waveform) + 2 * int(_LAGS[-1]) + numerology.cp_length
+
+    def metric(self, samples: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+        """The cheap metric over a buffer.
+
+        Args:
+            samples: complex64 [n].
+
+        Returns:
+            The sum of products for a burst that starts at each sample, complex64 [n - sync_length + 1], its phase
+            2 pi 16 times the CFO; and whether it passes the loose threshold.
+        """
+        if len(samples) < self.sync_length:
+            return np.empty(0, np.complex64), np.empty(0, np.bool_)
+        re, im = np.ascontiguousarray(samples.real), np.ascontiguousarray(samples.imag)
+        total, above = _metric(re, im, self._period, _REPEATS, _LOOSE)
+        return total, above
+
+    def refine(self, samples: NDArray[np.complex64], peak: int, total: complex) -> Sync | None:
+        """Test a peak of the metric coherently.
+
+        Args:
+            samples: complex64; must reach ``lookahead`` beyond ``peak``.
+            peak: Index of the peak.
+            total: The metric's complex value there.
+
+        Returns:
+            Timing and CFO, or None if this is no preamble.
+        """
+        length = len(self.waveform)
+        coarse = float(np.angle(total)) / (2 * np.pi * SYNC_PERIOD)
+        origin = max(peak + int(_LAGS[0]), 0)
+        lags = peak + int(_LAGS[-1]) + 1 - origin
+        span = samples[origin : origin + lags + length - 1 + self._ofdm.numerology.cp_length]
+        span = span * np.exp(-2j * np.pi * coarse * np.arange(len(span))).astype(np.complex64)
+        windows = np.lib.stride_tricks.sliding_window_view(span, length)[:lags]
+        groups = (windows * self.waveform.conj()).reshape(lags, -1, SYNC_PERIOD).sum(axis=2)
+        bins = 4 << (groups.shape[1] - 1).bit_length()
+        power = np.abs(fft.fft(groups, bins, axis=1)) ** 2
+        # The coarse CFO is good to a tenth of a sync line's spacing; beyond that only noise can win.
+        reach = bins // 10
+        power = np.roll(power, reach, axis=1)[:, : 2 * reach + 1]
+        lag, peak_bin = np.unravel_index(int(np.argmax(power)), power.shape)
+        energy = float(np.vdot(windows[lag], windows[lag]).real)
+        quality = float(power[lag, peak_bin]) / (length * energy) if energy > 0 else 0.0
+        if quality * length < _STRICT:
+            return None
+        fine = (peak_bin - reach + _vertex(power[lag], int(peak_bin))) / (bins * SYNC_PERIOD)
+        first = self._first_path(span, int(lag), fine)
+        return Sync(origin + first, coarse + float(fine), quality)
+
+    def _first_path(self, span: NDArray[np.complex64], strongest: int, cfo: float) -> int:
+        """The earliest lag within a cyclic prefix of the strongest path that stands out of noise and side lobes."""
+        training = self.waveform[self._training_offset :]
+        reach = self._ofdm.numerology.cp_length
+        low = max(strongest - reach, 0)
+        part = span[low + self._training_offset : strongest + self._training_offset + len(training)]
+        part = part * np.exp(-2j * np.pi * cfo * np.arange(len(part))).astype(np.complex64)
+        windows = np.lib.stride_tricks.sliding_window_view(part, len(training))
+        power = np.abs(windows @ training.conj()) ** 2
+        noise = len(training) * float(np.vdot(part, part).real) / len(part)
+        floor = max(10 ** (_PATH_FLOOR_DB / 10) * float(power[-1]), 8 * noise)
+        return low + int(np.argmax(power >= min(floor, float(power[-1]))))
+
+
+def _vertex(values: NDArray[np.float32], index: int) -> float:
+    """Offset of a parabola's vertex from its highest sample, in samples."""
+    if not 0 < index < len(values) - 1:
+        return 0.0
+    left, middle, right = (float(v) for v in values[index - 1 : index + 2])
+    curvature = left - 2 * middle + right
+    return 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _metric(
+    re: NDArray[np.float32], im: NDArray[np.float32], period: NDArray[np.complex64], repeats: int, loose: float
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    size = len(period)
+    count = len(re) - size * repeats + 1
+    total = np.empty(count, np.complex64)
+    above = np.empty(count, np.bool_)
+    block = 2048
+    reach = block + size * (repeats - 1)
+    c_re, c_im = np.empty(reach, np.float32), np.empty(reach, np.float32)
+    p_re, p_im = np.empty(reach, np.float32), np.empty(reach, np.float32)
+    t_re, t_im = np.empty(block, np.float32), np.empty(block, np.float32)
+    power, energy = np.empty(reach, np.float32), np.empty(block, np.float32)
+    threshold = np.float32(loose * loose)
+    # Blocks that fit the cache; every loop inside runs over samples, so that it is vectorised.
+    for start in range(0, count, block):
+        here = min(block, count - start)
+        wide = here + size * (repeats - 1)
+        c_re[:wide] = np.float32(0)
+        c_im[:wide] = np.float32(0)
+        power[:wide] = np.float32(0)
+        for i in range(size):
+            b_re, b_im = period[i].real, period[i].imag
+            for n in range(wide):
+                x, y = re[start + n + i], im[start + n + i]
+                c_re[n] += b_re * x + b_im * y
+                c_im[n] += b_re * y - b_im * x
+                power[n] += x * x + y * y
+        for n in range(wide - size):
+            p_re[n] = c_re[n + size] * c_re[n] + c_im[n + size] * c_im[n]
+            p_im[n] = c_im[n + size] * c_re[n] - c_re[n + size] * c_im[n]
+        t_re[:here] = np.float32(0)
+        t_im[:here] = np.float32(0)
+        energy[:here] = power[:here]
+        for m in range(repeats - 1):
+            for n in range(here):
+                t_re[n] += p_re[n + m * size]
+                t_im[n] += p_im[n + m * size]
+                energy[n] += power[n + (m + 1) * size]
+        for n in range(here):
+            total[start + n] = complex(t_re[n], t_im[n])
+            above[start + n] = t_re[n] ** 2 + t_im[n] ** 2 > threshold * energy[n] ** 2
+    return total, above
