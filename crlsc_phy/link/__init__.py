@@ -1,0 +1,1 @@
+"""What one measures about a link, and how it is shown."""

@@ -1,0 +1,67 @@
+"""Samples to frame PDUs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pmt
+
+from crlsc_phy.phy.modem import Burst, BurstModem
+from crlsc_phy.phy.numerology import Numerology
+from gr_blocks import pdu
+from gr_blocks.block import Block
+
+__all__ = ["burst_receiver"]
+
+
+class burst_receiver(Block):  # noqa: N801
+    """Find bursts in a stream of complex samples and send each as a semantic frame.
+
+    Events that a modulator has put into the stream as tags leave in order behind the frames. Over a real radio there
+    are none.
+
+    Args:
+        numerology: Name of a preset, such as ``64``; that of the sender.
+        sample_rate: Samples/s; 0 for that of the preset.
+    """
+
+    COUNTERS = ("frames", "damaged", "errors")
+
+    def __init__(self, numerology: str = "64", sample_rate: float = 0.0) -> None:
+        super().__init__("CRLSC Burst Receiver", outputs=("frames",), in_sig=[np.complex64])
+        self._modem = BurstModem(Numerology.preset(str(numerology), sample_rate or None))
+        self.frames = 0
+        self.damaged = 0
+
+    def work(self, inputs: list[npt.NDArray[np.complex64]], _outputs: list[Any]) -> int:
+        """Receive what has come, and pass events on at their places."""
+        samples, start, done = inputs[0], self.nitems_read(0), 0
+        tags = self.get_tags_in_window(0, 0, len(samples), pmt.intern(pdu.EVENT_TAG))
+        for tag in sorted(tags, key=lambda tag: tag.offset):
+            place = tag.offset - start
+            self._send(self._modem.receive(samples[done:place]))
+            done = place
+            event = pdu.event_from_tag(tag.value)
+            if (pdu.read_event(event) or {}).get("event") == "end":
+                self._send(self._modem.receive(samples[done:]))
+                self._send(self._modem.flush())
+                done = len(samples)
+            self.publish("frames", event)
+        self._send(self._modem.receive(samples[done:]))
+        return len(samples)
+
+    def stats(self) -> dict[str, int]:
+        """The counters of the block and of its modem."""
+        return super().stats() | dataclasses.asdict(self._modem.counters)
+
+    def _send(self, bursts: Iterable[Burst]) -> None:
+        for burst in bursts:
+            estimates = {name: float(getattr(burst, name)) for name in ("snr_db", "cfo_hz", "evm_db")}
+            message = pdu.frame_to_pdu(burst.frame, **estimates)
+            self.frames += 1
+            self.damaged += not burst.frame.complete
+            self.publish("frames", message)

@@ -1,0 +1,196 @@
+"""Image PDUs to PNG files, a gallery and metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pmt
+
+from crlsc_phy.errors import CrlscError
+from crlsc_phy.files import write_text
+from crlsc_phy.images import UInt8Image, save_png
+from crlsc_phy.link.gallery import GalleryEntry, draw_gallery
+from crlsc_phy.link.metrics import ms_ssim, psnr_db
+from crlsc_phy.link.records import EXACT_PSNR_DB, ImageRecord, summarise
+from gr_blocks import pdu
+from gr_blocks.block import Block
+
+__all__ = ["image_sink"]
+
+MOST_RECORDS = 100_000
+
+_META_TYPES: dict[str, type] = {
+    "label": str,
+    "confidence": float,
+    "semantic_ok": bool,
+    "detail_ok": bool,
+    "snr_db": float,
+    "cfo_hz": float,
+    "evm_db": float,
+}
+
+
+@dataclass
+class _Open:
+    """An image whose fate is not sealed yet."""
+
+    record: ImageRecord
+    sent: UInt8Image | None = None
+    received: UInt8Image | None = None
+
+
+class image_sink(Block):  # noqa: N801
+    """Write received images, and compare them with the sent ones where these are at hand.
+
+    The folder gets ``received/*.png`` as they come, and ``gallery.png`` and ``metrics.json`` when the flowgraph ends.
+    An image is lost when the event of a later burst arrives before it, or the end does.
+
+    Args:
+        folder: Where to write; it is made if it does not exist.
+        title: First line of the gallery.
+        save_images: Whether to write the PNG files.
+        gallery: Most images in the gallery, the first of the run.
+        queue_size: Most received images that may wait to be written, the oldest are dropped; and most sent images
+            that may wait for their received copy, the oldest are taken for lost.
+    """
+
+    COUNTERS = ("images", "lost", "errors", "dropped")
+
+    def __init__(
+        self,
+        folder: str = "out",
+        title: str = "Images over the air",
+        save_images: bool = True,
+        gallery: int = 48,
+        queue_size: int = 64,
+    ) -> None:
+        super().__init__(
+            "CRLSC Image Sink", {"images": "on_image", "sent": "on_sent"}, ("feedback",), queue_size=queue_size
+        )
+        self._folder, self._title, self._save_images, self._gallery = Path(folder), title, save_images, gallery
+        self._clear()
+
+    def _clear(self) -> None:
+        self.images = 0
+        self.lost = 0
+        self.records: deque[ImageRecord] = deque(maxlen=MOST_RECORDS)
+        """What became of each image, in the order of sending."""
+        self._open: dict[int, _Open] = {}
+        self._cards: list[GalleryEntry] = []
+
+    def start(self) -> bool:
+        """Begin a run with an empty record."""
+        self._clear()
+        return True
+
+    def stop(self) -> bool:
+        """End a run: write the gallery and the metrics."""
+        self._seal(len(self._open))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_png(self._folder / "gallery.png", draw_gallery(self._cards, self._title))
+            write_text(self._folder / "metrics.json", json.dumps(summarise(list(self.records)), indent=2) + "\n")
+        except OSError as error:
+            self.fail(f"{self._folder}: cannot write the results ({error}); choose another folder")
+        return True
+
+    def on_sent(self, message: Any) -> None:
+        """Keep an original until its received copy comes."""
+        if pdu.read_event(message) is not None:
+            return
+        try:
+            image, meta = pdu.image_from_pdu(message)
+        except CrlscError as error:
+            self.fail(error)
+            return
+        record = self._record(meta["sequence"], image)
+        record.name, record.true_labels = str(meta.get("name", "")), _texts(meta.get("labels"))
+        self._keep(_Open(record, sent=image))
+
+    def on_image(self, message: Any) -> None:
+        """Take a received image, or an event, which goes back to the source."""
+        # The scheduler serves ports in no given order, but an original is always queued before its copy.
+        while (original := self.delete_head_nowait(pmt.intern("sent"))) is not None:
+            self.on_sent(original)
+        event = pdu.read_event(message)
+        if event is not None:
+            self._take_note(event)
+            self.publish("feedback", message)
+            return
+        if self.overflows("images"):
+            self._give_reason(pdu.sequence_of(message), "dropped: queue of the sink is full")
+            return
+        try:
+            image, meta = pdu.image_from_pdu(message)
+            self._receive(image, meta)
+        except (CrlscError, OSError) as error:
+            self.fail(str(error))
+
+    def _receive(self, image: UInt8Image, meta: pdu.Meta) -> None:
+        entry = self._open.get(meta["sequence"])
+        if entry is None or entry.received is not None:
+            entry = _Open(self._record(meta["sequence"], image))
+            self._keep(entry)
+        record = entry.record
+        for key, kind in _META_TYPES.items():
+            if isinstance(meta.get(key), kind):
+                setattr(record, key, meta[key])
+        record.neighbours = [near for near in meta.get("neighbours") or [] if _is_neighbour(near)]
+        entry.received, record.received, record.reason = image, True, ""
+        self.images += 1
+        if entry.sent is not None:
+            record.psnr_db = min(psnr_db(entry.sent, image), EXACT_PSNR_DB)
+            record.ms_ssim = ms_ssim(entry.sent, image)
+        if self._save_images:
+            folder = self._folder / "received"
+            folder.mkdir(parents=True, exist_ok=True)
+            name = re.sub(r"[^\w.-]+", "_", record.name)
+            save_png(folder / f"{record.sequence:05d}{'-' if name else ''}{name}.png", image)
+
+    def _record(self, sequence: int, image: UInt8Image) -> ImageRecord:
+        record = ImageRecord(sequence, height=image.shape[0], width=image.shape[1])
+        self.records.append(record)
+        return record
+
+    def _keep(self, entry: _Open) -> None:
+        self._open[entry.record.sequence] = entry
+        self._seal(len(self._open) - self.queue_size)
+
+    def _take_note(self, event: pdu.Meta) -> None:
+        sequence = event.get("sequence", -1)
+        if event["event"] == "end":
+            self._seal(len(self._open))
+        elif event["event"] == "skip":
+            self._give_reason(sequence, str(event.get("reason", "")))
+        elif sequence in self._open:
+            record = self._open[sequence].record
+            record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
+            # A receiver may still hold the burst that ends here, but none before it.
+            self._seal(list(self._open).index(sequence))
+
+    def _give_reason(self, sequence: int | None, reason: str) -> None:
+        if sequence in self._open:
+            self._open[sequence].record.reason = reason
+
+    def _seal(self, count: int) -> None:
+        """Close the ``count`` oldest images: what has not come by now is lost."""
+        for sequence in list(self._open)[: max(0, count)]:
+            entry = self._open.pop(sequence)
+            self.lost += entry.received is None
+            if len(self._cards) < self._gallery:
+                self._cards.append(GalleryEntry(entry.record, entry.sent, entry.received))
+
+
+def _texts(values: Any) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _is_neighbour(near: Any) -> bool:
+    return isinstance(near, dict) and all(
+        isinstance(near.get(key), kind) for key, kind in (("label", str), ("name", str), ("score", float))
+    )

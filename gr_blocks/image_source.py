@@ -1,0 +1,140 @@
+"""Image files to image PDUs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pmt
+
+from crlsc_phy.errors import ImageError
+from crlsc_phy.images import UInt8Image, find_images, load_image
+from gr_blocks import pdu
+from gr_blocks.block import Block
+
+__all__ = ["image_source", "read_labels"]
+
+
+class image_source(Block):  # noqa: N801
+    """Send the image files of a folder, in the order of their names.
+
+    Args:
+        path: An image file, or a folder of them. ``index.json`` beside the files, a list of
+            ``{"file": ..., "labels": [...]}``, says what they show.
+        repeat: Start again after the last image. Without it the source sends an end event and, once that event comes
+            back at ``feedback``, ends the flowgraph.
+        rate: Images a second; 0 for as fast as the flow allows.
+        in_flight: Most images that may be under way. Messages have no back-pressure, so the source holds the next
+            image until ``feedback`` tells that an earlier one has left; connect it to the ``feedback`` port of the
+            last block. 0 for a source that does not listen and never ends by itself.
+    """
+
+    COUNTERS = ("images", "errors")
+
+    def __init__(self, path: str = "", repeat: bool = False, rate: float = 0.0, in_flight: int = 8) -> None:
+        super().__init__("CRLSC Image Source", {"feedback": "on_feedback"}, ("images",))
+        self._path, self._repeat, self._rate, self._in_flight = Path(path), repeat, rate, in_flight
+        self._under_way: set[int] = set()
+        self._moved = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.images = 0
+
+    def start(self) -> bool:
+        """Begin to send, from a thread of its own: a message block is never called unless a message comes."""
+        self._stopping = False
+        self._under_way.clear()
+        self._thread = threading.Thread(target=self._send_all, name="image_source", daemon=True)
+        self._thread.start()
+        return True
+
+    def stop(self) -> bool:
+        """Stop sending."""
+        with self._moved:
+            self._stopping = True
+            self._moved.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        return True
+
+    def on_feedback(self, message: Any) -> None:
+        """Take note of an image that has left, or of the end that has come round."""
+        event = pdu.read_event(message)
+        if event is None:
+            self.fail("feedback message is not an event; connect the feedback port of the last block")
+        elif event["event"] == "end":
+            # This is how the scheduler itself tells blocks that no message will follow.
+            self._post(pmt.intern("system"), pmt.cons(pmt.intern("done"), pmt.from_long(1)))
+        else:
+            with self._moved:
+                self._under_way.discard(event.get("sequence", -1))
+                self._moved.notify_all()
+
+    def _send_all(self) -> None:
+        due = time.monotonic()
+        for path, image, labels in self._read_all():
+            if not self._may_send(due):
+                return
+            due = max(due, time.monotonic() - 1) + (1 / self._rate if self._rate > 0 else 0)
+            sequence = self.images & 0xFFFF
+            with self._moved:
+                self._under_way.add(sequence)
+            self.images += 1
+            self.publish("images", pdu.image_to_pdu(image, sequence, name=path.stem, labels=labels))
+        self.publish("images", pdu.end_event())
+
+    def _read_all(self) -> Iterator[tuple[Path, UInt8Image, list[str]]]:
+        paths = self._find()
+        labels = read_labels(self._path) if paths else {}
+        while True:
+            readable = []
+            for path in paths:
+                image = self._read(path)
+                if image is not None:
+                    readable.append(path)
+                    yield path, image, labels.get(path.name, [])
+            paths = readable
+            if not (self._repeat and paths):
+                return
+
+    def _find(self) -> list[Path]:
+        try:
+            return find_images(self._path) if self._path.is_dir() else [self._path]
+        except ImageError as error:
+            self.fail(error)
+            return []
+
+    def _read(self, path: Path) -> UInt8Image | None:
+        try:
+            return load_image(path)
+        except ImageError as error:
+            self.fail(error)
+            return None
+
+    def _may_send(self, due: float) -> bool:
+        """Wait until an image may go; False if the block stops meanwhile."""
+        with self._moved:
+            while not self._stopping:
+                pause = due - time.monotonic()
+                full = 0 < self._in_flight <= len(self._under_way)
+                if not full and pause <= 0:
+                    return True
+                self._moved.wait(None if full else pause)
+            return False
+
+
+def read_labels(path: Path) -> dict[str, list[str]]:
+    """The right labels of each file as ``index.json`` of the folder ``path``, or of the file ``path``, has them.
+
+    A folder without a readable index has no labels: they are a comparison, not a part of what is sent.
+    """
+    index = (path if path.is_dir() else path.parent) / "index.json"
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))
+        return {str(entry["file"]): [str(label) for label in entry["labels"]] for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

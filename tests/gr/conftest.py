@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gnuradio", reason="GNU Radio is not importable here; `make setup` installs it")
+
+from gnuradio import gr
+from gr_helpers import finish, picture
+
+from crlsc_phy.images import save_png
+
+
+@pytest.fixture
+def top() -> Iterator[gr.top_block]:
+    block = gr.top_block()
+    yield block
+    block.stop()
+    finish(block)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with three pictures, one of them labelled, and one file that is no picture."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index, name in enumerate(("a.png", "b.png", "d.png")):
+        save_png(images / name, picture(index))
+    (images / "c.png").write_bytes(b"this is not a PNG")
+    (images / "index.json").write_text('[{"file": "b.png", "labels": ["wave", "sea"]}]')
+    return images
