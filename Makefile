@@ -1,0 +1,51 @@
+# `make` lists the targets. Options: VENV=path, GR_PYTHON=path, TORCH_INDEX=url (see docs/install.md).
+
+SHELL := /bin/bash
+VENV ?= .venv
+GR_PYTHON ?= /usr/bin/python3
+BIN = $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
+PYTHON = "$(BIN)/python"
+FLOWGRAPH ?= $(wildcard flowgraphs/loopback_sim.grc)
+
+export VENV GR_PYTHON TORCH_INDEX
+# GNU Radio Companion looks here first, then where its own configuration says.
+export GRC_BLOCKS_PATH := $(CURDIR)/gr_blocks$(if $(GRC_BLOCKS_PATH),:$(GRC_BLOCKS_PATH))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo grc test test-all lint doctor clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
+
+setup: ## Install GNU Radio and the Python environment, if they are not there yet
+	@scripts/setup.sh
+
+demo: setup ## Send images through the GNU Radio loopback (SNR=dB IMAGES=folder OUT=folder SEED=n)
+	@$(PYTHON) -m crlsc_phy.cli.demo $(if $(SNR),--snr $(SNR)) $(if $(IMAGES),--images "$(IMAGES)") \
+		--out "$(or $(OUT),out/demo)" $(if $(SEED),--seed $(SEED))
+
+# PATH: Companion starts flowgraphs by name, and they need the environment's Python. The module rather than
+# /usr/bin/gnuradio-companion, which runs on the system's Python and does not see this package.
+grc: setup ## Open GNU Radio Companion with the blocks (FLOWGRAPH=file)
+	@[[ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]] || { echo "grc: needs a screen; set DISPLAY, or use make demo" >&2; exit 2; }
+	@PATH="$(BIN):$$PATH" $(PYTHON) -c 'import sys; from gnuradio.grc.main import main; sys.exit(main())' \
+		$(FLOWGRAPH)
+
+test: setup ## Run the tests, apart from those that take minutes each
+	@$(PYTHON) -m pytest -m "not slow"
+
+test-all: setup ## Run all tests
+	@$(PYTHON) -m pytest
+
+lint: setup ## Check style and types
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy
+
+# Without set-up first, so that it can say what is wrong with an environment that set-up does not mend.
+doctor: ## Show the versions found, and whether they work together
+	@python=$(PYTHON); [[ -x $$python ]] || python=$(GR_PYTHON); "$$python" -m crlsc_phy.cli.doctor
+
+clean: ## Remove what tests, tools and the demo left; the environment, data, runs and models stay
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
