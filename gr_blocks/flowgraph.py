@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from crlsc_phy.errors import CrlscError
 
 __all__ = ["FlowgraphError", "load_flowgraph"]
 
 BLOCKS = Path(__file__).parent
+_WITHOUT_OBJECT = ("import", "note", "snippet")
 
 
 class FlowgraphError(CrlscError):
@@ -51,6 +54,9 @@ def load_flowgraph(grc: Path, build: Path) -> Any:
     spec = importlib.util.spec_from_file_location(grc.stem, program)
     if spec is None or spec.loader is None or not program.is_file():
         raise FlowgraphError(f"{grc}: its options id is not {grc.stem!r}, the name of the file")
+    missing = _left_out(grc, program.read_text(encoding="utf-8"))
+    if missing:
+        raise FlowgraphError(f"{grc}: GNU Radio does not know {', '.join(missing)}; update it, or set GRC_BLOCKS_PATH")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -60,3 +66,15 @@ def load_flowgraph(grc: Path, build: Path) -> Any:
             f"{grc}: compiles to a program with an error in line {error.lineno}: {error.text}"
         ) from None
     return getattr(module, grc.stem)
+
+
+def _left_out(grc: Path, program: str) -> list[str]:
+    """The blocks that are not in the program: the compiler drops unknown ones without complaint."""
+    blocks = yaml.safe_load(grc.read_text(encoding="utf-8"))["blocks"]
+    return [
+        f"{block['name']} ({block['id']})"
+        for block in blocks
+        if block["id"] not in _WITHOUT_OBJECT
+        and block["states"]["state"] == "enabled"
+        and f"self.{block['name']} = " not in program
+    ]

@@ -7,18 +7,17 @@ import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio is not importable here; `make setup` installs it")
 
-from gnuradio import gr
-from gr_helpers import finish, picture
+from gr_helpers import Flowgraph, finish, picture
 
 from crlsc_phy.images import save_png
 
 
 @pytest.fixture
-def top() -> Iterator[gr.top_block]:
-    block = gr.top_block()
-    yield block
-    block.stop()
-    finish(block)
+def top() -> Iterator[Flowgraph]:
+    flowgraph = Flowgraph()
+    yield flowgraph
+    flowgraph.stop()
+    finish(flowgraph)
 
 
 @pytest.fixture

@@ -30,7 +30,23 @@ class Collector(Block):
             return list(self.collected)
 
 
-def finish(top: gr.top_block, seconds: float = 120) -> None:
+class Flowgraph(gr.top_block):
+    """A flowgraph that holds on to its Python blocks: GNU Radio does not, and crashes when one is collected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[object] = []
+
+    def connect(self, *blocks: object) -> None:
+        self.kept.extend(blocks)
+        super().connect(*blocks)
+
+    def msg_connect(self, source: tuple[object, str], target: tuple[object, str]) -> None:
+        self.kept.extend((source, target))
+        super().msg_connect(source, target)
+
+
+def finish(top: gr.top_block, seconds: float = 20) -> None:
     """Wait for the flowgraph to end by itself."""
     waiting = threading.Thread(target=top.wait, daemon=True)
     waiting.start()

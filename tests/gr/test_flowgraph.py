@@ -1,0 +1,141 @@
+"""The Companion's side of the blocks, and the whole link as a program of its own."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pmt
+import pytest
+import yaml
+from gr_helpers import picture
+
+import gr_blocks
+from crlsc_phy.cli import demo
+from crlsc_phy.images import load_image, save_png
+from crlsc_phy.link.metrics import psnr_db
+from gr_blocks.flowgraph import FlowgraphError, load_flowgraph
+
+BLOCKS = sorted(path.name.removesuffix(".block.yml") for path in Path(gr_blocks.__file__).parent.glob("*.block.yml"))
+FLOWGRAPHS = sorted((Path(gr_blocks.__file__).parents[1] / "flowgraphs").glob("*.grc"))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_companion_describes_the_block_as_it_is(name):
+    folder = Path(gr_blocks.__file__).parent
+    described = yaml.safe_load((folder / f"{name}.block.yml").read_text())
+    block = getattr(import_module(f"gr_blocks.{name}"), name)
+    passed = re.findall(r"\$\{(\w+)\}", described["templates"]["make"])
+    assert passed == [parameter["id"] for parameter in described["parameters"]]
+    assert passed == list(inspect.signature(block).parameters)
+    instance = block()
+    for ports, registered in (("inputs", instance.message_ports_in()), ("outputs", instance.message_ports_out())):
+        names = {port["id"] for port in described[ports] if port["domain"] == "message"}
+        assert names == set(pmt.to_python(registered)) - {"system"}
+    assert all(title in described["documentation"] for title in ("Inputs:", "Outputs:", "Parameters:"))
+    assert set(instance.stats()) >= {"errors"}
+
+
+@pytest.mark.parametrize("grc", FLOWGRAPHS, ids=lambda path: path.stem)
+def test_flowgraph_compiles(grc, tmp_path):
+    assert load_flowgraph(grc, tmp_path).__name__ == grc.stem
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (("id: crlsc_image_sink", "id: no_such_block"), "does not know image_sink_0"),
+        (("noise_voltage: noise_voltage", "noise_voltage: ''"), "does not compile|an error in line"),
+        (("id: loopback_sim", "id: another"), "options id"),
+    ],
+)
+def test_a_broken_flowgraph_is_one_line(tmp_path, change, match):
+    text = FLOWGRAPHS[0].read_text()
+    assert change[0] in text
+    broken = tmp_path / "loopback_sim.grc"
+    broken.write_text(text.replace(*change))
+    with pytest.raises(FlowgraphError, match=match) as caught:
+        load_flowgraph(broken, tmp_path / "build")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    build = tmp_path_factory.mktemp("build")
+    load_flowgraph(FLOWGRAPHS[0], build)
+    return build / "loopback_sim.py"
+
+
+def run(program, images, bundle, out, **options):
+    arguments = [
+        f"--{name}={value}" for name, value in {"images": images, "bundle": bundle, "out": out, **options}.items()
+    ]
+    subprocess.run([sys.executable, str(program), *arguments], check=True, timeout=240, cwd=program.parent)
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_every_image_arrives_as_the_codec_left_it(program, image_folder, bundle_folder, codec, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in sorted(image_folder.glob("*.*g"), key=lambda path: path.stat().st_size)[:5]:
+        (images / path.name).write_bytes(path.read_bytes())
+    metrics = run(program, images, bundle_folder, tmp_path / "out", **{"snr-db": 20, "cfo-hz": 2500, "sro-ppm": 10})
+    assert (metrics["images_sent"], metrics["images_received"], metrics["frames_lost"]) == (5, 5, 0)
+    assert metrics["snr_db_estimated"] == pytest.approx(20, abs=1.5)
+    for row in metrics["rows"]:
+        image = load_image(next(images.glob(f"{row['name']}.*")))
+        without_channel = codec.decode(codec.encode(image))
+        assert row["psnr_db"] == pytest.approx(psnr_db(image, without_channel.image), abs=0.5)
+        assert row["label"] == without_channel.label
+
+
+def test_a_long_run_ends_with_its_last_image(program, bundle_folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(60):
+        save_png(images / f"{index:03}.png", picture(index, 32, 32))
+    metrics = run(program, images, bundle_folder, tmp_path / "out", **{"snr-db": 25, "sro-ppm": -40})
+    assert metrics["images_received"] == 60
+    assert [row["name"] for row in metrics["rows"]] == [f"{index:03}" for index in range(60)]
+
+
+def test_a_dead_channel_loses_all_and_still_ends(program, folder, bundle_folder, tmp_path):
+    metrics = run(program, folder, bundle_folder, tmp_path / "out", **{"snr-db": -30})
+    assert (metrics["images_sent"], metrics["images_received"], metrics["frames_lost"]) == (3, 0, 3)
+    assert (tmp_path / "out" / "gallery.png").is_file()
+
+
+def test_demo_names_what_it_leaves_out_and_goes_on(folder, tmp_path, capsys):
+    assert demo.main(["--images", str(folder), "--out", str(tmp_path / "out"), "--snr", "20", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["images_sent"], metrics["images_received"]) == (3, 3)
+    assert len(metrics["left_out"]) == 1
+    assert "c.png" in metrics["left_out"][0]
+    assert metrics["label_correct"][0] is None
+    assert metrics["label_correct"][1] in (True, False)
+    assert metrics["configuration"]["snr_db"] == 20
+    assert metrics["cbr"] > 0
+    assert metrics["seconds"] > 0
+    assert np.asarray(load_image(tmp_path / "out" / "gallery.png")).shape[1] > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "nowhere"], "nowhere"),
+        (["--images", "."], "holds no image"),
+        (["--bundle", "nowhere"], "nowhere"),
+        (["--mcs", "qpsk-7/3"], "no MCS"),
+    ],
+)
+def test_demo_ends_with_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert demo.main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert message in lines[-1]
