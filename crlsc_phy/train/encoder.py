@@ -29,6 +29,8 @@ class EncoderTraining(StepModule):
         images: uint8 [N, 3, S, S], the public images.
         vectors: float32 [N, D], what the knowledge base holds for each.
         base: float32 [B, D], all vectors of the knowledge base.
+        frozen: Stages of the trunk that keep their ImageNet weights: with few photographs to learn from, they would
+            forget what the ones not seen look like.
         batch: Images a step.
         steps, learning_rate, seed: As for :class:`StepModule`.
     """
@@ -39,6 +41,7 @@ class EncoderTraining(StepModule):
         images: Tensor,
         vectors: Tensor,
         base: Tensor,
+        frozen: int = 0,
         batch: int = 64,
         steps: int = 1000,
         learning_rate: float = 1e-3,
@@ -47,10 +50,14 @@ class EncoderTraining(StepModule):
         super().__init__(steps, learning_rate, seed)
         self.encoder = LocalEncoder(config)
         self.encoder.start_from_wheel()
+        # The stem and its normalisation come before the stages.
+        self.kept = self.encoder.trunk[: frozen + 2] if frozen else torch.nn.Sequential()
+        self.kept.requires_grad_(False)
         self.images, self.vectors, self.base, self.batch = images, vectors, base, batch
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of the two spreads of similarity on one batch of altered images."""
+        self.kept.eval()
         index = torch.randint(len(self.images), (self.batch,), generator=generator)
         target = self.vectors[index]
         views = alter(self.images[index].float() / 255, self.encoder.config.pixels, generator)

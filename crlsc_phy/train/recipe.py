@@ -58,6 +58,7 @@ class Recipe:
         seed: Seed of every stage.
         threads: Threads of the training loops.
         space, encoder, detail: Sizes.
+        encoder_frozen: Stages of the encoder's trunk that are not trained.
         encoder_loop, detail_alone, detail_conditioned: Budgets.
     """
 
@@ -66,6 +67,7 @@ class Recipe:
     threads: int = 1
     space: SpaceRecipe = field(default_factory=SpaceRecipe)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder_frozen: int = 0
     encoder_loop: LoopRecipe = field(default_factory=LoopRecipe)
     detail: DetailConfig = field(default_factory=DetailConfig)
     detail_alone: LoopRecipe = field(default_factory=LoopRecipe)

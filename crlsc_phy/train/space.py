@@ -1,8 +1,13 @@
 """The server's part: the shared space, its air code and the shared knowledge base.
 
-A linear head maps the frozen tower's features into the space. It is trained with open_clip's contrastive loss on
-pairs of public images that show the same thing: the same pictogram drawn by two vendors. The shared knowledge base
-holds one named vector an image.
+A linear head maps the frozen tower's features into the space. Three losses shape it:
+
+- open_clip's contrastive loss on pairs of public images that show the same thing: one pictogram drawn by two vendors;
+- distillation on photographs, which have no names: in the space they must lie to the tower's classes as they do among
+  its features;
+- the classes keep apart from each other.
+
+The shared knowledge base holds one named vector a pictogram and one a class.
 """
 
 from __future__ import annotations
@@ -22,23 +27,33 @@ from crlsc_phy.semantic.teacher import load_tower
 __all__ = ["SpaceHead", "tower_features", "train_head"]
 
 TEMPERATURE = 0.07
+CLASS_TEMPERATURE = 0.02
 DROPOUT = 0.2
+PHOTO_WEIGHT = 3.0
+SPREAD_WEIGHT = 1.0
+PHOTO_BATCH = 1000
 
 
 class SpaceHead(nn.Module):
     """Features float32 [N, F] to shared-space vectors float32 [N, D] of unit norm.
 
-    Starts as the principal components of ``features``, which already keep near things near.
+    Starts as the principal components of ``features`` and ``classes``, which already keep near things near.
     """
 
     mean: Tensor
 
-    def __init__(self, features: Tensor, dim: int) -> None:
+    def __init__(self, features: Tensor, classes: Tensor, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", features.mean(dim=0))
         self.linear = nn.Linear(features.shape[1], dim, bias=False)
-        _, _, components = torch.linalg.svd(features - self.mean, full_matrices=False)
+        centred = features - self.mean
+        spread = torch.cat([centred, classes * centred.norm(dim=1).mean()])
+        _, _, components = torch.linalg.svd(spread, full_matrices=False)
         self.linear.weight.data.copy_(components[:dim])
+
+    def place(self, directions: Tensor) -> Tensor:
+        """Where directions among the features, float32 [N, F], lie in the space: float32 [N, D] of unit norm."""
+        return F.normalize(self.linear(directions), dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.normalize(self.linear(F.dropout(features - self.mean, DROPOUT, self.training)), dim=1)
@@ -60,24 +75,39 @@ def tower_features(images: npt.NDArray[np.uint8], tower: str, pixels: int, cache
     return features
 
 
-def train_head(views: list[tuple[Tensor, Tensor]], dim: int, steps: int, seed: int) -> SpaceHead:
-    """Train the head on pairs of images of the same thing.
+def train_head(
+    views: list[tuple[Tensor, Tensor]], photos: Tensor, classes: Tensor, dim: int, steps: int, seed: int
+) -> SpaceHead:
+    """Train the head.
 
     Args:
         views: For each image size the features of the two vendors, float32 [N, F] each, row by row the same thing.
             The sizes serve as augmentation.
+        photos: Features of photographs, float32 [P, F].
+        classes: Directions of the tower's classes, float32 [C, F] of unit norm.
         dim: Size of the space.
         steps: Full-batch steps.
         seed: Of the order and of dropout.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    head = SpaceHead(torch.cat([side for pair in views for side in pair]), dim).train()
+    known = torch.cat([*views[-1], photos])
+    head = SpaceHead(known, classes, dim).train()
+    # Centred, since some classes lie near every picture of a kind that the tower has not seen in training.
+    nearness = photos @ classes.T - (known @ classes.T).mean(dim=0)
+    likely = (nearness / CLASS_TEMPERATURE).softmax(dim=1)
+    each_class = torch.arange(len(classes))
     loss = ClipLoss()
     optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
     for _ in range(steps):
         first, second = (views[i] for i in generator.integers(len(views), size=2))
-        value = loss(head(first[0]), head(second[1]), torch.tensor(1 / TEMPERATURE))
+        rows = torch.from_numpy(generator.permutation(len(photos))[:PHOTO_BATCH])
+        placed = head.place(classes)
+        value = (
+            loss(head(first[0]), head(second[1]), torch.tensor(1 / TEMPERATURE))
+            + PHOTO_WEIGHT * F.cross_entropy(head(photos[rows]) @ placed.T / TEMPERATURE, likely[rows])
+            + SPREAD_WEIGHT * F.cross_entropy(placed @ placed.T / TEMPERATURE, each_class)
+        )
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

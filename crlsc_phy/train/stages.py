@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
+from crlsc_phy.semantic.teacher import load_classes
 from crlsc_phy.train.crops import CropSampler
 from crlsc_phy.train.data import load_photos, load_pictograms
 from crlsc_phy.train.detail import DetailTraining
@@ -82,23 +83,33 @@ def train_space(run: Run) -> None:
         )
         for pixels in recipe.pixels
     ]
-    head = train_head(views, run.recipe.encoder.dim, recipe.steps, run.recipe.seed)  # type: ignore[arg-type]
+    photo_features = features("photos", photo_crops(run), recipe.pixels[-1])
+    classes, directions = load_classes(recipe.tower)
+    head = train_head(
+        views,  # type: ignore[arg-type]
+        photo_features,
+        directions,
+        run.recipe.encoder.dim,
+        recipe.steps,
+        run.recipe.seed,
+    )
     save_file(head.state_dict(), folder / "head.safetensors")
-    crops = photo_crops(run)
     with torch.inference_mode():
         at_sizes = [head(side) for pair in views for side in pair]
-        photos = head(features("photos", crops, recipe.pixels[-1]))
-    known = torch.cat([*at_sizes, photos]).numpy()
+        photos, placed = head(photo_features), head.place(directions)
+    known = torch.cat([*at_sizes, photos, placed]).numpy()
     code = AirCode.train(known, recipe.code_bytes, run.recipe.seed, recipe.order_rounds)
     code.save(folder / "air_code.safetensors")
-    vectors = torch.cat(at_sizes[-2:])
-    save_file({"pictograms": vectors, "photos": photos}, folder / "vectors.safetensors")
+    pictograms = torch.cat(at_sizes[-2:])
+    base = torch.cat([pictograms, placed])
+    save_file({"pictograms": pictograms, "photos": photos, "base": base}, folder / "vectors.safetensors")
     entries = [
         Entry(f"{vendor}/{each.ids[i]}", each.names[i], f"pictograms by {vendor}", LICENCES.get(vendor, "unknown"))
         for vendor, each, row in zip(recipe.vendors, sets, rows, strict=True)
         for i in row
     ]
-    KnowledgeBase.create(folder / "skb", code, vectors.numpy(), entries)
+    entries += [Entry(f"class/{i}", name, f"classes of {recipe.tower}", "Apache-2.0") for i, name in enumerate(classes)]
+    KnowledgeBase.create(folder / "skb", code, base.numpy(), entries)
 
 
 def photo_crops(run: Run) -> UInt8Image:
@@ -125,7 +136,8 @@ def train_encoder(run: Run) -> None:
         run.recipe.encoder,
         images,
         torch.cat([known["pictograms"], known["photos"]]),
-        known["pictograms"],
+        known["base"],
+        run.recipe.encoder_frozen,
         loop.batch,
         loop.steps,
         loop.learning_rate,
