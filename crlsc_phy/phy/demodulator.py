@@ -84,7 +84,7 @@ class Demodulator:
         raw = training.mean(axis=0)
         noise = float(np.mean(np.abs(training - raw) ** 2)) * repeats / (repeats - 1)
         noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
-        channel = self._estimator.smooth(raw, noise / repeats)
+        channel, _ = self._estimator.smooth(raw, noise / repeats)
         starts = (
             len(self._preamble.waveform)
             + numerology.cp_length
@@ -106,8 +106,8 @@ class Demodulator:
         # Training and pilots weigh by how many values each has; the pilots' error includes the channel estimate's.
         total = float(np.sum(np.abs(error) ** 2)) + noise * raw.size * (repeats - 1)
         noise = total / (error.size + raw.size * (repeats - 1))
-        tracked = float(np.polyfit(np.arange(symbols), phase, 1)[0]) if symbols > 1 else 0.0
-        cfo += tracked / (2 * np.pi * numerology.symbol_length)
+        index = np.arange(symbols) - (symbols - 1) / 2
+        cfo += float(index @ phase / (index @ index)) / (2 * np.pi * numerology.symbol_length)
         return Reception(values, channel, max(noise, 1e-30), variance, training.sum(axis=0), cfo)
 
     def refine(self, reception: Reception, known: NDArray[np.complex64]) -> None:
@@ -124,8 +124,10 @@ class Demodulator:
         values = reception.values[: len(known)]
         repeats = len(known) + len(self._preamble.training_starts)
         raw = (reception.training + np.sum(values * expected.conj(), axis=0)) / repeats
-        reception.channel = self._estimator.smooth(raw, reception.noise / repeats)
+        reception.channel, freedom = self._estimator.smooth(raw, reception.noise / repeats)
         noise = float(np.mean(np.abs(values - reception.channel * expected) ** 2))
+        # The estimate has followed some of the noise that it is now compared with.
+        noise /= 1 - freedom / (raw.size * repeats)
         reception.noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
 
     def equalise(

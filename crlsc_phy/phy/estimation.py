@@ -10,7 +10,9 @@ from crlsc_phy.phy.ofdm import Ofdm
 
 __all__ = ["ChannelEstimator", "track"]
 
-_EM_STEPS = 5
+_STEPS = 5
+# A tap's prior never falls below this part of the mean: a tap ruled out by mistake may come back.
+_PRIOR_FLOOR = 1e-4
 
 # Random walk a symbol of phase [rad^2], frequency [(rad/symbol)^2], slope [(rad/carrier)^2] and its drift. They bound
 # how far the tracker averages: an oscillator's phase noise and Doppler up to a few per mille of the symbol rate.
@@ -20,8 +22,9 @@ _WALK = np.array([1e-5, 1e-9, 1e-11, 1e-15])
 class ChannelEstimator:
     """Smooths a channel estimate: its impulse response must fit into the cyclic prefix.
 
-    The taps have independent Gaussian priors whose variances are learned from the estimate itself (expectation
-    maximisation, as in M. E. Tipping, "Sparse Bayesian learning", JMLR 2001), so that empty taps stop adding noise.
+    The taps have independent Gaussian priors whose variances are learned from the estimate itself by maximum evidence
+    (M. E. Tipping, "Sparse Bayesian learning and the relevance vector machine", JMLR 2001, eq. 16), so that empty
+    taps stop adding noise.
 
     Args:
         ofdm: Carriers and the cyclic prefix.
@@ -33,7 +36,7 @@ class ChannelEstimator:
         self._basis = np.exp(-2j * np.pi * np.outer(ofdm.carriers, delays) / numerology.fft_size)
         self._gram = self._basis.conj().T @ self._basis
 
-    def smooth(self, raw: NDArray[np.complex64], noise: float) -> NDArray[np.complex64]:
+    def smooth(self, raw: NDArray[np.complex64], noise: float) -> tuple[NDArray[np.complex64], float]:
         """Estimate the channel.
 
         Args:
@@ -41,18 +44,20 @@ class ChannelEstimator:
             noise: Variance of its error.
 
         Returns:
-            Minimum mean-square error estimate, complex64 [occupied].
+            Minimum mean-square error estimate, complex64 [occupied]; and how many taps' worth of noise is in it.
         """
         matched = self._basis.conj().T @ raw
         power = max(float(np.mean(np.abs(raw) ** 2)) - noise, 0.01 * noise, 1e-30)
         prior = np.full(len(matched), power / len(matched))
         noise = max(noise, 1e-6 * power)
         taps = matched
-        for _ in range(_EM_STEPS):
+        free = prior
+        for _ in range(_STEPS):
             covariance = np.linalg.inv(self._gram / noise + np.diag(1 / prior))
             taps = covariance @ matched / noise
-            prior = np.abs(taps) ** 2 + covariance.diagonal().real
-        return np.asarray(self._basis @ taps, np.complex64)
+            free = 1 - covariance.diagonal().real / prior
+            prior = np.maximum(np.abs(taps) ** 2 / np.maximum(free, 1e-3), _PRIOR_FLOOR * power / len(matched))
+        return np.asarray(self._basis @ taps, np.complex64), float(np.sum(free))
 
 
 def track(

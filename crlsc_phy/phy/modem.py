@@ -31,7 +31,7 @@ MAX_BURST_SAMPLES = 1 << 21
 _SIGNALLING_ITERATIONS = 40
 _DETAIL_ITERATIONS = 25
 # The search looks at so many samples at a time, so that what follows a burst is not searched twice over.
-_SLAB = 16384
+_SLAB = 8192
 # Fewer new samples than this are kept until more come: a search has a fixed cost.
 _STEP = 512
 # Louder than any converter delivers; beyond it the metric would leave float32.
@@ -102,15 +102,22 @@ class Burst:
     channel_uses: float
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What a burst's header says."""
+
+    header: FrameHeader
+    mcs: Mcs
+    layout: Layout
+
+
 @dataclass
 class _Pending:
-    """A burst that has begun: its start in absolute samples, and its header once read."""
+    """A burst that has begun: its start in absolute samples, CFO in cycles/sample, and its header once read."""
 
     start: int
     cfo: float
-    header: FrameHeader | None = None
-    mcs: Mcs | None = None
-    layout: Layout | None = None
+    opened: _Opened | None = None
 
 
 class BurstModem:
@@ -222,7 +229,7 @@ class BurstModem:
             bursts += self._run()
             if self._pending:
                 target = self._need
-        self.counters.truncated += sum(b.start + round(b.channel_uses / self._occupancy) > ended for b in bursts)
+        self.counters.truncated += sum(b.start + self.burst_samples(b.frame.header, b.mcs) > ended for b in bursts)
         self._reset(ended)
         return bursts
 
@@ -267,10 +274,10 @@ class BurstModem:
         while self._end >= self._need:
             if self._pending is None:
                 self._search()
-            elif self._pending.header is None:
+            elif self._pending.opened is None:
                 self._open(self._pending)
             else:
-                bursts.append(self._finish(self._pending))
+                bursts.append(self._finish(self._pending, self._pending.opened))
         keep = self._pending.start if self._pending else self._cursor
         drop = max(0, keep - self._history - self._origin)
         # A copy, so that what is dropped is freed.
@@ -337,13 +344,12 @@ class BurstModem:
             self.counters.oversize += 1
             self._resume(behind_sync)
             return
-        pending.header, pending.mcs, pending.layout = header, mcs, layout
+        pending.opened = _Opened(header, mcs, layout)
         self._need = pending.start + needed
 
-    def _finish(self, pending: _Pending) -> Burst:
+    def _finish(self, pending: _Pending, opened: _Opened) -> Burst:
         """Read the layers of a burst whose header is known."""
-        header, mcs, layout = pending.header, pending.mcs, pending.layout
-        assert header is not None and mcs is not None and layout is not None
+        header, mcs, layout = opened.header, opened.mcs, opened.layout
         demodulator = self._demodulator
         reception = demodulator.receive(self._buffer[pending.start - self._origin :], pending.cfo, layout.symbols)
         known = layout.header.modulate(pack_header(header, mcs))
