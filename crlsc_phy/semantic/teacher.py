@@ -70,7 +70,7 @@ def load_classes(name: str) -> tuple[list[str], Tensor]:
     Returns:
         Names, and directions float32 [1000, dim] of unit norm.
     """
-    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, SIMPLE_IMAGENET_TEMPLATES
 
     if name == "lite0":
         rows = _lite0_weights()["_fc.weight"]
@@ -78,7 +78,7 @@ def load_classes(name: str) -> tuple[list[str], Tensor]:
     import open_clip
 
     model, tokenizer = _open_clip(name), open_clip.get_tokenizer(name.split(":")[1])
-    directions = open_clip.build_zero_shot_classifier(model, tokenizer, IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES)
+    directions = open_clip.build_zero_shot_classifier(model, tokenizer, IMAGENET_CLASSNAMES, SIMPLE_IMAGENET_TEMPLATES)
     return list(IMAGENET_CLASSNAMES), F.normalize(directions.T.float(), dim=1)
 
 
