@@ -17,6 +17,7 @@ _PRIOR_FLOOR = 1e-4
 # Random walk a symbol of phase [rad^2], frequency [(rad/symbol)^2], slope [(rad/carrier)^2] and its drift. They bound
 # how far the tracker averages: an oscillator's phase noise and Doppler up to a few per mille of the symbol rate.
 _WALK = np.array([1e-5, 1e-9, 1e-11, 1e-15])
+_STEP = np.eye(4) + np.diag((1.0, 0.0, 1.0), 1)
 
 
 class ChannelEstimator:
@@ -85,51 +86,87 @@ def track(
         Phase [rad], float64 [symbols]; slope [rad/carrier], float64 [symbols]; and the variance of the phase.
     """
     start = np.array([0.05, spread[0] ** 2, (0.05 / np.max(np.abs(carriers))) ** 2, spread[1] ** 2])
-    smoothed: tuple[NDArray[np.float64], NDArray[np.float64]] = _track(
-        rotation.astype(np.complex128), gain.astype(np.float64), carriers.astype(np.float64), noise, start, _WALK
+    symbols = len(rotation)
+    predicted, filtered = np.zeros((symbols, 4)), np.zeros((symbols, 4))
+    predicted_cov, filtered_cov = np.zeros((symbols, 4, 4)), np.zeros((symbols, 4, 4))
+    predicted_cov[0] = np.diag(start)
+    _filter(
+        rotation.astype(np.complex128),
+        gain.astype(np.float64),
+        carriers.astype(np.float64),
+        noise,
+        predicted,
+        predicted_cov,
+        filtered,
+        filtered_cov,
     )
-    states, variance = smoothed
-    return states[:, 0], states[:, 2], variance
+    back = filtered_cov[:-1] @ _STEP.T @ np.linalg.inv(predicted_cov[1:])
+    _smooth(predicted, predicted_cov, filtered, filtered_cov, back)
+    return filtered[:, 0], filtered[:, 2], filtered_cov[:, 0, 0]
 
 
 @njit(cache=True, nogil=True)
-def _track(
+def _filter(
     rotation: NDArray[np.complex128],
     gain: NDArray[np.float64],
     carriers: NDArray[np.float64],
     noise: float,
-    start: NDArray[np.float64],
-    walk: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    predicted: NDArray[np.float64],
+    predicted_cov: NDArray[np.float64],
+    filtered: NDArray[np.float64],
+    filtered_cov: NDArray[np.float64],
+) -> None:
+    """Forward pass; fills in all but the first prediction. Plain loops: 4 x 4 is too small for BLAS."""
     symbols, pilots = rotation.shape
-    step = np.eye(4)
-    step[0, 1] = step[2, 3] = 1.0
-    process = np.diag(walk)
-    predicted, filtered = np.zeros((symbols, 4)), np.zeros((symbols, 4))
-    predicted_cov, filtered_cov = np.zeros((symbols, 4, 4)), np.zeros((symbols, 4, 4))
-    x, p = np.zeros(4), np.diag(start)
+    gains_on_state = np.empty(4)
     for s in range(symbols):
-        if s > 0:
-            x = step @ x
-            p = step @ p @ step.T + process
-        predicted[s], predicted_cov[s] = x, p
+        x, p = filtered[s], filtered_cov[s]
+        for i in range(4):
+            x[i] = predicted[s, i]
+            for j in range(4):
+                p[i, j] = predicted_cov[s, i, j]
         for k in range(pilots):
             if gain[k] <= 0.0:
                 continue
-            phase = x[0] + carriers[k] * x[2]
-            residual = (rotation[s, k] * np.exp(-1j * phase)).imag / gain[k]
-            ph = p[:, 0] + carriers[k] * p[:, 2]
-            variance = ph[0] + carriers[k] * ph[2] + noise / (2 * gain[k])
-            weight = ph / variance
-            x = x + weight * residual
-            p = p - np.outer(weight, ph)
-        filtered[s], filtered_cov[s] = x, p
-    states, variances = filtered.copy(), np.empty(symbols)
-    smoothed_cov = p
-    variances[symbols - 1] = smoothed_cov[0, 0]
-    for s in range(symbols - 2, -1, -1):
-        back = filtered_cov[s] @ step.T @ np.linalg.inv(predicted_cov[s + 1])
-        states[s] = filtered[s] + back @ (states[s + 1] - predicted[s + 1])
-        smoothed_cov = filtered_cov[s] + back @ (smoothed_cov - predicted_cov[s + 1]) @ back.T
-        variances[s] = smoothed_cov[0, 0]
-    return states, variances
+            turned = rotation[s, k] * np.exp(-1j * (x[0] + carriers[k] * x[2]))
+            residual = turned.imag / gain[k]
+            for i in range(4):
+                gains_on_state[i] = p[i, 0] + carriers[k] * p[i, 2]
+            variance = gains_on_state[0] + carriers[k] * gains_on_state[2] + noise / (2 * gain[k])
+            for i in range(4):
+                x[i] += gains_on_state[i] / variance * residual
+                for j in range(4):
+                    p[i, j] -= gains_on_state[i] * gains_on_state[j] / variance
+        if s + 1 < symbols:
+            ahead, cov = predicted[s + 1], predicted_cov[s + 1]
+            for i in range(4):
+                ahead[i] = x[i] + (x[i + 1] if i % 2 == 0 else 0.0)
+                for j in range(4):
+                    cov[i, j] = p[i, j] + (p[i + 1, j] if i % 2 == 0 else 0.0)
+            for i in range(4):
+                for j in range(0, 4, 2):
+                    cov[i, j] += cov[i, j + 1]
+                cov[i, i] += _WALK[i]
+
+
+@njit(cache=True, nogil=True)
+def _smooth(
+    predicted: NDArray[np.float64],
+    predicted_cov: NDArray[np.float64],
+    filtered: NDArray[np.float64],
+    filtered_cov: NDArray[np.float64],
+    back: NDArray[np.float64],
+) -> None:
+    """Backward pass; turns the filtered states and covariances into smoothed ones."""
+    half = np.empty((4, 4))
+    for s in range(len(filtered) - 2, -1, -1):
+        for i in range(4):
+            for j in range(4):
+                filtered[s, i] += back[s, i, j] * (filtered[s + 1, j] - predicted[s + 1, j])
+                half[i, j] = 0.0
+                for k in range(4):
+                    half[i, j] += back[s, i, k] * (filtered_cov[s + 1, k, j] - predicted_cov[s + 1, k, j])
+        for i in range(4):
+            for j in range(4):
+                for k in range(4):
+                    filtered_cov[s, i, j] += half[i, k] * back[s, j, k]

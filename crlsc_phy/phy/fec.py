@@ -59,6 +59,9 @@ class LdpcCode:
         self._row_start = np.searchsorted(kept[:, 0], np.arange(rows + 1)).astype(np.int32)
         self._edge_column = kept[:, 1].astype(np.int32)
         self._edge_shift = (kept[:, 2 + set_index] % z).astype(np.int32)
+        # In the core, the first parity block is in rows 0 and 3 with one shift and in one other row with another.
+        first_parity = kept[kept[:, 1] == info_columns]
+        self._core_shifts = int(first_parity[0, 2 + set_index] % z), int(first_parity[1, 2 + set_index] % z)
         sent = np.r_[np.arange(2 * z, k), np.arange(self._k_padded, self._columns * z)][:n]
         # Where in the unpunctured word each coded bit comes from, bit interleaver included.
         self._source = sent.reshape(bits_per_symbol, -1).T.ravel()
@@ -75,7 +78,7 @@ class LdpcCode:
         word = np.zeros((len(bits), self._columns * self.lifting), np.uint8)
         word[:, : self.k] = bits
         blocks = word.reshape(len(bits), self._columns, self.lifting)
-        _encode(blocks, self._row_start, self._edge_column, self._edge_shift, self.base_graph)
+        _encode(blocks, self._row_start, self._edge_column, self._edge_shift, *self._core_shifts, self.base_graph)
         return word[:, self._source]
 
     def decode(
@@ -152,16 +155,13 @@ def _encode(
     row_start: NDArray[np.int32],
     column: NDArray[np.int32],
     shift: NDArray[np.int32],
+    outer_shift: int,
+    inner_shift: int,
     base_graph: int,
 ) -> None:
-    """Fill in the parity blocks of ``words`` [words, columns, z], information blocks given."""
+    """Fill in the parity blocks of ``words`` [words, columns, z], which are zero; information blocks are given."""
     k = 22 if base_graph == 1 else 10
     rows = len(row_start) - 1
-    # In the core, the shift of the first parity block in rows 0 and 3 (A) and in the one other row that has it (B).
-    middle = 1 if base_graph == 1 else 2
-    shift_a = shift[np.searchsorted(column[: row_start[1]], k)]
-    first, last = row_start[middle], row_start[middle + 1]
-    shift_b = shift[first + np.searchsorted(column[first:last], k)]
     z = words.shape[2]
     sums = np.empty((4, z), np.uint8)
     for w in range(len(words)):
@@ -172,16 +172,16 @@ def _encode(
                 if column[e] < k:
                     _add_shifted(sums[r], blocks[column[e]], shift[e])
         p0, p1, p2, p3 = blocks[k], blocks[k + 1], blocks[k + 2], blocks[k + 3]
-        # The sum of the four rows leaves the first parity block alone, shifted by B.
+        # The sum of the four rows leaves the first parity block alone, with the shift that occurs once.
         for i in range(z):
-            p0[(i + shift_b) % z] = sums[0, i] ^ sums[1, i] ^ sums[2, i] ^ sums[3, i]
-        p1[:] = sums[0]
-        _add_shifted(p1, p0, shift_a)
-        p3[:] = sums[3]
-        _add_shifted(p3, p0, shift_a)
-        p2[:] = sums[2] ^ p3 if base_graph == 1 else sums[1] ^ p1
+            p0[(i + inner_shift) % z] = sums[0, i] ^ sums[1, i] ^ sums[2, i] ^ sums[3, i]
+        _add_shifted(p1, sums[0], 0)
+        _add_shifted(p1, p0, outer_shift)
+        _add_shifted(p3, sums[3], 0)
+        _add_shifted(p3, p0, outer_shift)
+        _add_shifted(p2, sums[2] if base_graph == 1 else sums[1], 0)
+        _add_shifted(p2, p3 if base_graph == 1 else p1, 0)
         for r in range(4, rows):
-            blocks[k + r] = 0
             for e in range(row_start[r], row_start[r + 1] - 1):
                 _add_shifted(blocks[k + r], blocks[column[e]], shift[e])
 
