@@ -24,7 +24,7 @@ class image_source(Block):  # noqa: N801
 
     Args:
         path: An image file, or a folder of them. ``index.json`` beside the files, a list of
-            ``{"file": ..., "labels": [...]}``, says what they show.
+            ``{"file": ..., "label": ..., "also": [...]}``, says what they show: the best word, and others that do.
         repeat: Start again after the last image. Without it the source sends an end event and, once that event comes
             back at ``feedback``, ends the flowgraph.
         rate: Images a second; 0 for as fast as the flow allows.
@@ -135,6 +135,9 @@ def read_labels(path: Path) -> dict[str, list[str]]:
     index = (path if path.is_dir() else path.parent) / "index.json"
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))
-        return {str(entry["file"]): [str(label) for label in entry["labels"]] for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {
+            str(entry["file"]): [str(label) for label in (entry.get("label"), *entry.get("also", ())) if label]
+            for entry in entries
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

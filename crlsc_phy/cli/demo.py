@@ -88,6 +88,12 @@ def _demonstrate(options: argparse.Namespace, console: Console) -> int:
         from gr_blocks.flowgraph import load_flowgraph
     except ImportError as error:
         raise CrlscError(f"GNU Radio is not there ({error}); run `make setup`, then `make doctor`") from None
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CrlscError(
+            f"{options.out}: cannot be made ({error.strerror}); choose another folder with --out"
+        ) from None
     count = len(find_images(options.images)) if options.images.is_dir() else 1
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()
     console.print(f"compiling {FLOWGRAPH.name}", highlight=False)

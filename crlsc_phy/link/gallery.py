@@ -102,7 +102,7 @@ def _draw_card(canvas: Image.Image, draw: ImageDraw.ImageDraw, entry: GalleryEnt
     end, width = x + CARD_WIDTH - PADDING, CARD_WIDTH - 2 * PADDING
     baseline = top + THUMB + 24
     psnr = "" if record.psnr_db is None else f"{record.psnr_db:.1f} dB"
-    name = f"{record.name or f'image {record.sequence}'}  {record.width}×{record.height}"
+    name = f"{record.name or f'image {record.sequence}'}  {record.width}x{record.height}"
     draw.text((end, baseline), psnr, INK, _font(17), anchor="rs")
     draw.text((left, baseline), _fit(name, _font(15), width - 90), SOFT, _font(15), anchor="ls")
     baseline += 8 + TEXT_LINE
@@ -112,7 +112,8 @@ def _draw_card(canvas: Image.Image, draw: ImageDraw.ImageDraw, entry: GalleryEnt
     for near in record.neighbours[:3]:
         baseline += TEXT_LINE
         draw.text((end, baseline), f"{near['score']:.2f}", SOFT, _font(14), anchor="rs")
-        text = near["name"] if near["name"] == near["label"] else f"{near['label']}  ({near['name']})"
+        # An entry is named vendor/code; the code says nothing to a reader.
+        text = f"{near['label']}  ({near['name'].rsplit('/', 1)[0]})" if "/" in near["name"] else near["label"]
         draw.text((left + 12, baseline), _fit(text, _font(14), width - 64), SOFT, _font(14), anchor="ls")
 
 

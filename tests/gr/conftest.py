@@ -28,5 +28,5 @@ def folder(tmp_path: Path) -> Path:
     for index, name in enumerate(("a.png", "b.png", "d.png")):
         save_png(images / name, picture(index))
     (images / "c.png").write_bytes(b"this is not a PNG")
-    (images / "index.json").write_text('[{"file": "b.png", "labels": ["wave", "sea"]}]')
+    (images / "index.json").write_text('[{"file": "b.png", "label": "wave", "also": ["sea"]}]')
     return images

@@ -131,6 +131,7 @@ def test_demo_names_what_it_leaves_out_and_goes_on(folder, tmp_path, capsys):
         (["--images", "."], "holds no image"),
         (["--bundle", "nowhere"], "nowhere"),
         (["--mcs", "qpsk-7/3"], "no MCS"),
+        (["--out", "/dev/null/out"], "choose another folder"),
     ],
 )
 def test_demo_ends_with_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
@@ -139,3 +140,17 @@ def test_demo_ends_with_one_line_and_status_2(arguments, message, tmp_path, monk
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ")
     assert message in lines[-1]
+
+
+def test_the_example_in_the_documentation_runs(image_folder, bundle_folder, tmp_path):
+    root = image_folder.parents[1]
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "blocks.md").read_text(), re.DOTALL)
+    for relative, path in (
+        ("flowgraphs/images", image_folder),
+        ("models/default", bundle_folder),
+        ("out/example", tmp_path),
+    ):
+        assert relative in code
+        code = code.replace(relative, str(path))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images_received"] == 1
