@@ -18,7 +18,7 @@ GAP = 8
 PADDING = 14
 TEXT_LINE = 21
 CARD_WIDTH = 2 * THUMB + GAP + 2 * PADDING
-CARD_HEIGHT = THUMB + 2 * PADDING + 26 + 2 * TEXT_LINE + 3 * TEXT_LINE + 6
+CARD_HEIGHT = 2 * PADDING + THUMB + 44 + 4 * TEXT_LINE
 MARGIN = 36
 SPACING = 20
 TITLE_HEIGHT = 104
@@ -74,7 +74,8 @@ def draw_gallery(entries: Sequence[GalleryEntry], title: str) -> UInt8Image:
 
 
 def _grid(count: int) -> tuple[int, int]:
-    columns = 4 if count > 6 else max(1, min(3, count))
+    # Two at least, so that the title has room.
+    columns = 4 if count > 6 else max(2, min(3, count))
     return columns, max(1, -(-count // columns))
 
 
@@ -90,6 +91,7 @@ def _figures(entries: Sequence[GalleryEntry]) -> str:
     bandwidth = mean_of_known(record.cbr for record in records)
     if bandwidth is not None:
         parts.append(f"CBR {bandwidth:.2f}")
+    parts.append("left sent, right received")
     return "  ·  ".join(parts)
 
 
@@ -101,10 +103,13 @@ def _draw_card(canvas: Image.Image, draw: ImageDraw.ImageDraw, entry: GalleryEnt
     _draw_thumb(canvas, draw, entry.received, right, top, "frame lost")
     end, width = x + CARD_WIDTH - PADDING, CARD_WIDTH - 2 * PADDING
     baseline = top + THUMB + 24
-    psnr = "" if record.psnr_db is None else f"{record.psnr_db:.1f} dB"
+    quality = [] if record.psnr_db is None else [f"{record.psnr_db:.1f} dB"]
+    if record.received and record.detail_ok is False:
+        quality.insert(0, "detail damaged")
     name = f"{record.name or f'image {record.sequence}'}  {record.width}x{record.height}"
-    draw.text((end, baseline), psnr, INK, _font(17), anchor="rs")
-    draw.text((left, baseline), _fit(name, _font(15), width - 90), SOFT, _font(15), anchor="ls")
+    draw.text((end, baseline), ", ".join(quality), INK, _font(17), anchor="rs")
+    room = width - 12 - _font(17).getlength(", ".join(quality))
+    draw.text((left, baseline), _fit(name, _font(15), room), SOFT, _font(15), anchor="ls")
     baseline += 8 + TEXT_LINE
     verdict, colour = _verdict(record)
     draw.text((left, baseline), _fit(verdict, _font(17), width), colour, _font(17), anchor="ls")

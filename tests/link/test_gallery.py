@@ -18,7 +18,7 @@ def entry(index: int, **changes: object) -> GalleryEntry:
 
 
 @pytest.mark.parametrize(
-    ("count", "columns", "rows"), [(0, 1, 1), (1, 1, 1), (3, 3, 1), (5, 3, 2), (16, 4, 4), (17, 4, 5)]
+    ("count", "columns", "rows"), [(0, 2, 1), (1, 2, 1), (3, 3, 1), (5, 3, 2), (16, 4, 4), (17, 4, 5)]
 )
 def test_size_follows_the_number_of_cards(count, columns, rows):
     picture = draw_gallery([entry(i) for i in range(count)], "A run")
@@ -35,6 +35,7 @@ def test_size_follows_the_number_of_cards(count, columns, rows):
         {"label": None, "neighbours": []},
         {"label": "a label that does not fit its line " * 5},
         {"true_labels": []},
+        {"detail_ok": False},
         {"true_labels": ["dog"]},
         {"name": ""},
     ],
