@@ -4,8 +4,7 @@
     encoder, analysis, synthesis    .onnx
     encoder, detail                 .safetensors
     codebooks.safetensors           the detail codebooks
-    air_code.safetensors            the product quantiser of the semantic layer
-    skb/                            the shared knowledge base
+    skb/                            the shared knowledge base, with the air code
     MODEL_CARD.md
 
 What two ends must share to understand each other is the air code, the knowledge base and the detail codebooks; the
@@ -24,13 +23,13 @@ from safetensors.numpy import load_file
 
 from crlsc_phy.errors import BundleError, KnowledgeBaseError
 from crlsc_phy.files import ManifestError, read_manifest
-from crlsc_phy.knowledge import AirCode, KnowledgeBase
+from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.tokens import ResidualQuantiser
 
 __all__ = ["BUNDLE_FORMAT", "Bundle"]
 
 BUNDLE_FORMAT = 1
-SHARED_FILES = ("air_code.safetensors", "codebooks.safetensors", "skb/manifest.json")
+SHARED_FILES = ("codebooks.safetensors", "skb/manifest.json")
 OTHER_FILES = ("encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
 
 
@@ -43,7 +42,6 @@ class Bundle:
         manifest: Its manifest.
         id: SHA-256 of the manifest in hex.
         shared_id: SHA-256 over the files that both ends must share.
-        air_code: The quantiser of the semantic layer.
         quantiser: The codebooks of the detail layer.
         knowledge: The shared knowledge base.
     """
@@ -52,7 +50,6 @@ class Bundle:
     manifest: dict[str, Any]
     id: str
     shared_id: bytes
-    air_code: AirCode
     quantiser: ResidualQuantiser
     knowledge: KnowledgeBase
 
@@ -80,9 +77,8 @@ class Bundle:
             raise BundleError(f"bundle {folder}: manifest lacks {', '.join(absent) or 'config'}")
         shared = hashlib.sha256("".join(files[name] for name in SHARED_FILES).encode()).digest()
         try:
-            air_code = AirCode.load(folder / "air_code.safetensors")
             quantiser = ResidualQuantiser(load_file(folder / "codebooks.safetensors")["codebooks"])
-            knowledge = KnowledgeBase.open(folder / "skb", air_code)
+            knowledge = KnowledgeBase.open(folder / "skb")
         except (KnowledgeBaseError, SafetensorError, KeyError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
-        return cls(folder, manifest, identity, shared, air_code, quantiser, knowledge)
+        return cls(folder, manifest, identity, shared, quantiser, knowledge)

@@ -96,7 +96,7 @@ class SemanticCodec:
         levels = self.levels if levels is None else levels
         if not 0 <= levels <= self.levels:
             raise ImageError(f"levels is {levels}; this bundle has 0 to {self.levels}")
-        semantic = self.bundle.air_code.encode(self.embed(image)[None])[0].tobytes()
+        semantic = self.bundle.knowledge.air_code.encode(self.embed(image)[None])[0].tobytes()
         detail = b""
         if levels:
             latent = self.runtime.analyse(_planes(pad_to_stride(image, STRIDE)))[0]
@@ -131,9 +131,9 @@ class SemanticCodec:
         self._check(header)
         neighbours: tuple[Hit, ...] = ()
         label, confidence = "", 0.0
-        vector = np.zeros((1, self.bundle.air_code.dim), np.float32)
+        vector = np.zeros((1, self.bundle.knowledge.air_code.dim), np.float32)
         if frame.semantic is not None:
-            vector = self.bundle.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
+            vector = self.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
             hits = self.bundle.knowledge.search(vector, VOTERS)[0]
             label, confidence = _vote(hits)
             neighbours = tuple(hits)
@@ -156,9 +156,9 @@ class SemanticCodec:
                 f"frame was made with knowledge base {header.kb_id.hex()}, this receiver has {self.kb_id.hex()}; "
                 "give both ends the same bundle"
             )
-        if header.semantic_bytes != self.bundle.air_code.size:
+        if header.semantic_bytes != self.bundle.knowledge.air_code.size:
             raise FrameError(
-                f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.air_code.size}"
+                f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.knowledge.air_code.size}"
             )
         if header.levels > self.levels:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")

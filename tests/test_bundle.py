@@ -19,7 +19,7 @@ def test_the_shipped_bundle_is_whole(bundle_folder):
     assert len(bundle.id) == 64
     assert len(bundle.shared_id) == 32
     assert len(bundle.knowledge) >= 2000
-    assert bundle.air_code.size == 16
+    assert bundle.knowledge.air_code.size == 16
 
 
 @pytest.mark.parametrize("name", [*SHARED_FILES, *OTHER_FILES, "MODEL_CARD.md"])

@@ -1,8 +1,9 @@
 """A knowledge base as a folder of plain files.
 
-    manifest.json   what it is, and the SHA-256 of each file; the hash of the manifest is the base's id
-    codes.npy       uint8 [N, M], one air code an entry
-    entries.json    name, label, source and licence of each
+    manifest.json           what it is, and the SHA-256 of each file; the hash of the manifest is the base's id
+    air_code.safetensors    the quantiser that the codes were made with
+    codes.npy               uint8 [N, M], one air code an entry
+    entries.json            name, label, source and licence of each
 
 A base is written once, whole, and is never changed in place.
 """
@@ -27,6 +28,7 @@ from crlsc_phy.knowledge.air_code import AirCode
 __all__ = ["Entry", "Hit", "KnowledgeBase"]
 
 FORMAT = 1
+FILES = ("air_code.safetensors", "codes.npy", "entries.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +79,26 @@ class KnowledgeBase:
         return len(self.entries)
 
     @classmethod
-    def open(cls, path: str | Path, air_code: AirCode) -> KnowledgeBase:
+    def open(cls, path: str | Path) -> KnowledgeBase:
         """Open the base in folder ``path``, checking the hash of every file.
 
         Raises:
-            KnowledgeBaseError: If a file is missing or damaged, or the base was made with another air code.
+            KnowledgeBaseError: If a file is missing or damaged, or its format is newer.
         """
         folder = Path(path)
         try:
             manifest, identity = read_manifest(folder, FORMAT)
         except ManifestError as error:
             raise KnowledgeBaseError(f"knowledge base {error}") from None
+        absent = [name for name in FILES if name not in manifest["files"]]
+        if absent:
+            raise KnowledgeBaseError(f"knowledge base {folder}: manifest lacks {', '.join(absent)}")
+        air_code = AirCode.load(folder / "air_code.safetensors")
         codes = np.load(folder / "codes.npy", allow_pickle=False)
         entries = [Entry(**entry) for entry in json.loads((folder / "entries.json").read_text(encoding="utf-8"))]
-        if codes.dtype != np.uint8 or codes.shape != (len(entries), manifest["code_bytes"]):
-            raise KnowledgeBaseError(f"{folder}: codes are {codes.dtype} {list(codes.shape)}, not as the manifest says")
-        if manifest["code_bytes"] != air_code.size:
+        if codes.dtype != np.uint8 or codes.shape != (len(entries), air_code.size):
             raise KnowledgeBaseError(
-                f"{folder}: has codes of {manifest['code_bytes']} bytes; the air code makes {air_code.size}"
+                f"{folder}: codes are {codes.dtype} {list(codes.shape)} for {len(entries)} entries of {air_code.size} bytes"
             )
         return cls(air_code, codes, entries, identity)
 
@@ -118,13 +122,14 @@ class KnowledgeBase:
         aside = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        air_code.save(aside / "air_code.safetensors")
         np.save(aside / "codes.npy", codes, allow_pickle=False)
         (aside / "entries.json").write_text(
             json.dumps([asdict(entry) for entry in entries], indent=0), encoding="utf-8"
         )
         write_manifest(aside, FORMAT, {"code_bytes": air_code.size, "entries": len(entries)})
         aside.rename(folder)
-        return cls.open(folder, air_code)
+        return cls.open(folder)
 
     def search(self, vectors: npt.NDArray[np.float32], k: int) -> list[list[Hit]]:
         """The ``k`` nearest entries of each of ``vectors`` float32 [N, D] by cosine, best first.

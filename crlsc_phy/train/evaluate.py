@@ -46,7 +46,7 @@ def recognition(codec: SemanticCodec, run: Run) -> dict[str, Any]:
             continue
         frame = codec.encode(image, levels=0)
         assert frame.semantic is not None
-        vector = codec.bundle.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
+        vector = codec.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
         found = [hit.name.partition("/")[2] for hit in codec.bundle.knowledge.search(vector, 5)[0]]
         first.append(found[0] == name)
         among_five.append(name in found)

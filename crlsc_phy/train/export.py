@@ -49,7 +49,6 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
     save_file({name: value.contiguous() for name, value in kept.items()}, aside / "detail.safetensors")
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, aside / "encoder.safetensors")
     save_file({"codebooks": detail.quantiser.codebooks.contiguous()}, aside / "codebooks.safetensors")
-    shutil.copy(run.folder / "space/air_code.safetensors", aside)
     shutil.copytree(run.folder / "space/skb", aside / "skb")
     content: dict[str, Any] = {
         "name": run.recipe.name,

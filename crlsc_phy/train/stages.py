@@ -54,7 +54,7 @@ class Run:
     @property
     def air_code(self) -> AirCode:
         """The air code of the space stage."""
-        return AirCode.load(self.folder / "space/air_code.safetensors")
+        return AirCode.load(self.folder / "space/skb/air_code.safetensors")
 
     def load_encoder(self) -> LocalEncoder:
         """The encoder of the encoder stage."""
@@ -99,7 +99,6 @@ def train_space(run: Run) -> None:
         photos, placed = head(photo_features), head.place(directions)
     known = torch.cat([*at_sizes, photos, placed]).numpy()
     code = AirCode.train(known, recipe.code_bytes, run.recipe.seed, recipe.order_rounds)
-    code.save(folder / "air_code.safetensors")
     pictograms = torch.cat(at_sizes[-2:])
     base = torch.cat([pictograms, placed])
     save_file({"pictograms": pictograms, "photos": photos, "base": base}, folder / "vectors.safetensors")

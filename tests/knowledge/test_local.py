@@ -21,8 +21,8 @@ def base(tmp_path, code) -> KnowledgeBase:
     return KnowledgeBase.create(tmp_path / "kb", code, vectors, entries)
 
 
-def test_opens_as_it_was_made(tmp_path, code, base):
-    again = KnowledgeBase.open(tmp_path / "kb", code)
+def test_opens_as_it_was_made(tmp_path, base):
+    again = KnowledgeBase.open(tmp_path / "kb")
     assert again.id == base.id
     assert len(again) == 300
     assert again.entries == base.entries
@@ -43,22 +43,22 @@ def test_k_beyond_the_size_gives_all(base):
 
 
 @pytest.mark.usefixtures("base")
-@pytest.mark.parametrize("name", ["codes.npy", "entries.json", "manifest.json"])
-def test_a_missing_file_is_named(tmp_path, code, name):
+@pytest.mark.parametrize("name", ["air_code.safetensors", "codes.npy", "entries.json", "manifest.json"])
+def test_a_missing_file_is_named(tmp_path, name):
     (tmp_path / "kb" / name).unlink()
     with pytest.raises(KnowledgeBaseError, match=name.replace(".", r"\.")):
-        KnowledgeBase.open(tmp_path / "kb", code)
+        KnowledgeBase.open(tmp_path / "kb")
 
 
 @pytest.mark.usefixtures("base")
-@pytest.mark.parametrize("name", ["codes.npy", "entries.json"])
-def test_a_flipped_byte_is_noticed(tmp_path, code, name):
+@pytest.mark.parametrize("name", ["air_code.safetensors", "codes.npy", "entries.json"])
+def test_a_flipped_byte_is_noticed(tmp_path, name):
     path = tmp_path / "kb" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(KnowledgeBaseError, match=f"{name} is damaged"):
-        KnowledgeBase.open(tmp_path / "kb", code)
+        KnowledgeBase.open(tmp_path / "kb")
 
 
 @pytest.mark.usefixtures("base")
@@ -69,19 +69,14 @@ def test_a_flipped_byte_is_noticed(tmp_path, code, name):
         ({"files": {"../../etc/passwd": "0"}}, "outside the folder"),
         ({"files": {"/etc/passwd": "0"}}, "outside the folder"),
         ({"files": 3}, "damaged"),
+        ({"files": {}}, "lacks air_code"),
     ],
 )
-def test_a_hostile_or_newer_manifest_is_refused(tmp_path, code, change, message):
+def test_a_hostile_or_newer_manifest_is_refused(tmp_path, change, message):
     path = tmp_path / "kb/manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(KnowledgeBaseError, match=message):
-        KnowledgeBase.open(tmp_path / "kb", code)
-
-
-@pytest.mark.usefixtures("base")
-def test_another_air_code_is_refused(tmp_path):
-    with pytest.raises(KnowledgeBaseError, match="4 bytes; the air code makes 8"):
-        KnowledgeBase.open(tmp_path / "kb", AirCode(np.zeros((8, 256, 2), np.float32)))
+        KnowledgeBase.open(tmp_path / "kb")
 
 
 def test_create_refuses_what_it_cannot_keep(tmp_path, code, base):
