@@ -98,7 +98,8 @@ class KnowledgeBase:
         entries = [Entry(**entry) for entry in json.loads((folder / "entries.json").read_text(encoding="utf-8"))]
         if codes.dtype != np.uint8 or codes.shape != (len(entries), air_code.size):
             raise KnowledgeBaseError(
-                f"{folder}: codes are {codes.dtype} {list(codes.shape)} for {len(entries)} entries of {air_code.size} bytes"
+                f"{folder}: codes are {codes.dtype} {list(codes.shape)}; {len(entries)} entries need "
+                f"uint8 [{len(entries)}, {air_code.size}]"
             )
         return cls(air_code, codes, entries, identity)
 
