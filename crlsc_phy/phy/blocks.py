@@ -54,9 +54,13 @@ class CodedBlock:
         symbols = -(-words * coded_symbols * repetition // data_carriers)
         return cls(words, k, coded_symbols * bits_per_symbol, bits_per_symbol, symbols, data_carriers)
 
+    def coded_bits(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Coded bits, uint8 [words, n], of information bits, uint8 [words, k]: what the LLRs are about."""
+        return ldpc_code(self.k, self.n, self.bits_per_symbol).encode(bits)
+
     def modulate(self, bits: NDArray[np.uint8]) -> NDArray[np.complex64]:
         """Data symbols, complex64 [symbols, data_carriers], of information bits, uint8 [words, k]."""
-        coded = ldpc_code(self.k, self.n, self.bits_per_symbol).encode(bits).ravel()
+        coded = self.coded_bits(bits).ravel()
         capacity = self.symbols * self.data_carriers
         # What is left of the last OFDM symbol repeats the first bits: free gain, and no padding to agree upon.
         filled = np.resize(coded, capacity * self.bits_per_symbol)
@@ -126,7 +130,7 @@ class Segments:
         """Bits with CRCs, uint8 [count, 8 * (length + 3)]."""
         padded = data.ljust(self.count * self.length, b"\0")
         parts = (padded[i : i + self.length] for i in range(0, len(padded), self.length))
-        words = b"".join(part + crc24(part) for part in parts)
+        words = b"".join(part + _check(part) for part in parts)
         return np.unpackbits(np.frombuffer(words, np.uint8)).reshape(self.count, -1)
 
     def join(self, words: NDArray[np.uint8]) -> tuple[bytes, tuple[tuple[int, int], ...], int]:
@@ -143,7 +147,7 @@ class Segments:
         failed = 0
         for index, word in enumerate(words):
             data = word[: self.length].tobytes()
-            if crc24(data) == word[self.length :].tobytes():
+            if _check(data) == word[self.length :].tobytes():
                 parts.append(data)
                 continue
             failed += 1
@@ -159,3 +163,8 @@ def detail_block(segments: Segments, mcs: Mcs, data_carriers: int) -> CodedBlock
     """The block for a segmented detail layer."""
     k = 8 * (segments.length + _CRC_BYTES)
     return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, data_carriers)
+
+
+def _check(segment: bytes) -> bytes:
+    """CRC-24 of a segment, inverted: the decoder's answer to silence is all zeros, and that must not pass."""
+    return bytes(byte ^ 0xFF for byte in crc24(segment))

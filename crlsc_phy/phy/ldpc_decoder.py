@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["decode_layered"]
 
 # Min-sum overrates what a check knows; this factor, found by simulation on base graphs 1 and 2, makes up for it.
-_NORMALISATION = np.float32(0.8)
+_NORMALISATION = np.float32(0.75)
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "ninf", "nsz", "contract"})

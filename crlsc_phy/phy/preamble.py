@@ -28,8 +28,9 @@ _TRAINING_SYMBOLS = 2
 
 # Products summed over noise alone have a standard deviation of sqrt(19) in units where this threshold is 16.
 _LOOSE = 16 * SYNC_PERIOD / (SYNC_PERIOD * _REPEATS)
-# exp(-18) is how often one lag and frequency of noise alone passes the strict test.
-_STRICT = 18.0
+# Noise that passes the loose test reaches quality * length of 12.7, 15.2 and 17.7 with a probability of 10, 1 and
+# 0.1 %; a burst at -5 dB has about 100. Extrapolated, this threshold gives 5e-10 false alarms a sample.
+_STRICT = 22.0
 # Two periods and a bit: the loose metric may peak a period off.
 _LAGS = np.arange(-36, 37)
 _PATH_FLOOR_DB = -10.0

@@ -22,7 +22,7 @@ def _pam(bits: int) -> NDArray[np.float32]:
         value = 1
         for position in range(bits):
             sign = 1 - 2 * (label >> position & 1)
-            value = sign * (value if position == 0 else (1 << position) + value)
+            value = sign * (value if position == 0 else (1 << position) - value)
         level[label] = value
     return np.asarray(level / np.sqrt(2 * np.mean(level**2)), np.float32)
 

@@ -1,0 +1,70 @@
+"""Numerologies, MCS, and the waveform they give."""
+
+import numpy as np
+import pytest
+
+from crlsc_phy.errors import ModemError
+from crlsc_phy.phy import MCS_TABLE, PRESETS, BurstModem, Numerology
+from crlsc_phy.phy.numerology import find_mcs
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sample_rate", 0),
+        ("sample_rate", float("nan")),
+        ("fft_size", 100),
+        ("cp_length", 12),
+        ("occupied", 20),
+        ("occupied", 64),
+        ("pilots", (7, 21)),
+        ("pilots", (-7, 0, 7)),
+        ("pilots", (-27, 7)),
+        ("guard", -1),
+        ("signalling_repetition", 0),
+    ],
+)
+def test_bad_values_are_named(field, value):
+    with pytest.raises(ModemError, match=f"numerology: {field} is"):
+        Numerology(**{field: value})
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ModemError, match="64, 128, 256"):
+        Numerology.preset("512")
+    with pytest.raises(ModemError, match="qpsk-1/5"):
+        BurstModem(mcs="bpsk")
+    with pytest.raises(ModemError, match="'analog' is not supported yet"):
+        BurstModem(mode="analog")
+
+
+def test_mcs_by_index_or_name():
+    assert [find_mcs(mcs.name) for mcs in MCS_TABLE] == [find_mcs(i) for i in range(len(MCS_TABLE))]
+    assert find_mcs("16qam-3/4").efficiency == 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_power_and_band(preset, make_frame):
+    numerology = Numerology.preset(preset, sample_rate=2e6)
+    modem = BurstModem(numerology)
+    frame = make_frame()
+    iq = modem.modulate(frame)
+    assert iq.dtype == np.complex64
+    assert len(iq) == modem.burst_samples(frame.header) + numerology.guard
+    power = np.abs(iq) ** 2
+    assert np.mean(power) == pytest.approx(1, rel=1e-5)
+    assert not iq[-numerology.guard :].any()
+    # Without scrambling, a constant layer would give peaks far beyond this.
+    constant = make_frame(detail=0)
+    assert 10 * np.log10(np.max(np.abs(modem.modulate(constant)) ** 2)) < 12
+    spectrum = np.abs(np.fft.fft(iq)) ** 2
+    frequency = np.abs(np.fft.fftfreq(len(iq), 1 / numerology.fft_size))
+    assert spectrum[frequency <= numerology.occupied / 2 + 1].sum() > 0.97 * spectrum.sum()
+
+
+def test_channel_uses_count_everything(make_frame):
+    modem = BurstModem()
+    frame = make_frame(semantic=16, detail=288)
+    # 480 samples of preamble, then 16 + 15 + 49 symbols of 80 samples.
+    assert modem.channel_uses(frame.header) == pytest.approx(modem.burst_samples(frame.header) * 52 / 64)
+    assert modem.burst_samples(frame.header) == 480 + 80 * 80
