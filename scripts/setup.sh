@@ -115,8 +115,8 @@ install_system_packages() {
         fi
     fi
     if [[ -n $problem ]]; then
-        [[ ${#needed[@]} -eq 0 ]] || die "${needed[*]} not installed for $gr_python and $problem; have an" \
-            "administrator install it, or take the conda-forge or pip route of docs/install.md"
+        [[ ${#needed[@]} -eq 0 ]] || die "$gr_python lacks ${needed[*]}, and $problem; have an" \
+            "administrator install that, or take the conda-forge or pip route of docs/install.md"
         say "      no ${wanted[*]} ($problem): everything works but make grc"
         return 0
     fi

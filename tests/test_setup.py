@@ -65,7 +65,7 @@ def test_no_gnuradio_and_no_apt_is_one_line(checkout, bare_python, path_without_
     result = run_setup(checkout, GR_PYTHON=bare_python, PATH=path_without_apt)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
-    assert re.match(r"setup: gnuradio .*there is no apt-get here.*docs/install.md", result.stderr)
+    assert re.match(r"setup: .* lacks gnuradio.*there is no apt-get here.*docs/install.md", result.stderr)
     assert not (checkout / ".venv").exists()
 
 
