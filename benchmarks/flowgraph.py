@@ -24,6 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from gnuradio import gr
 
+from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import find_images, load_image, save_png
 from gr_blocks.flowgraph import load_flowgraph
 
@@ -49,7 +50,7 @@ def run(flowgraph_class: Any, images: Path, bundle: Path, seed: int) -> dict[str
         sink = flowgraph.image_sink_0
         began, cpu = time.monotonic(), time.process_time()
         flowgraph.start()
-        while not sink.images:
+        while not (sink.images or sink.lost):
             time.sleep(0.005)
         first = time.monotonic()
         flowgraph.wait()
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "flowgraph.json")
     options = parser.parse_args()
+    # A bundle that does not load is told before anything runs.
+    SemanticCodec.load(options.bundle)
     with tempfile.TemporaryDirectory() as scratch:
         flowgraph_class = load_flowgraph(ROOT / "flowgraphs" / "loopback_sim.grc", Path(scratch))
         small = Path(scratch) / "crops"

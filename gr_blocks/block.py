@@ -61,11 +61,12 @@ class Block(gr.sync_block):  # type: ignore[misc]
         self.message_port_pub(pmt.intern(port), message)
 
     def fail(self, error: CrlscError | str) -> None:
-        """Count an error and log it in one line."""
+        """Count an error and log it in one line, once if it comes again and again."""
         self.errors += 1
         line = " ".join(str(error).split())
-        self.messages.append(line)
-        self.logger.warn(line)
+        if not self.messages or self.messages[-1] != line:
+            self.messages.append(line)
+            self.logger.warn(line)
 
     def attempt(self, load: Callable[[], Any]) -> Any:
         """What ``load`` returns, or None after its error is counted and logged.

@@ -94,6 +94,8 @@ def _demonstrate(options: argparse.Namespace, console: Console) -> int:
         raise CrlscError(
             f"{options.out}: cannot be made ({error.strerror}); choose another folder with --out"
         ) from None
+    if not options.images.exists():
+        raise CrlscError(f"{options.images}: no such file or folder; give one with --images")
     count = len(find_images(options.images)) if options.images.is_dir() else 1
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()
     console.print(f"compiling {FLOWGRAPH.name}", highlight=False)

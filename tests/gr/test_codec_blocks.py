@@ -101,8 +101,10 @@ def test_encoder_skips_what_the_codec_does_not_take_and_goes_on(top, bundle_fold
 )
 def test_a_bundle_that_does_not_load_is_told_once_and_passes_nothing(top, tmp_path, block, target, message):
     instance = block(str(tmp_path / "nowhere"))
-    (event,) = run(top, instance, target, [message], 1)
-    assert (pdu.read_event(event)["event"], pdu.read_event(event)["sequence"]) == ("skip", 6)
+    for event in map(pdu.read_event, run(top, instance, target, [message] * 3, 3)):
+        assert (event["event"], event["sequence"]) == ("skip", 6)
+    assert instance.errors == 4
+    assert len(instance.messages) == 2
     assert "nowhere" in instance.messages[0]
 
 
