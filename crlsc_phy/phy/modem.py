@@ -194,9 +194,9 @@ class BurstModem:
         if layout.detail and layout.segments:
             data.append(layout.detail.modulate(layout.segments.split(frame.detail)))
         symbols = self._ofdm.waveform(self._ofdm.grid(np.concatenate(data)), self.numerology.cp_length)
-        burst = np.concatenate(
-            (self._preamble.waveform, symbols.ravel(), np.zeros(self.numerology.guard, np.complex64))
-        )
+        # A receiver whose clock is off reaches beyond the last symbol: it shall not have to wait for more.
+        guard = max(self.numerology.guard, self._demodulator.samples_needed(layout.symbols) - samples)
+        burst = np.concatenate((self._preamble.waveform, symbols.ravel(), np.zeros(guard, np.complex64)))
         power = float(np.vdot(burst, burst).real) / len(burst)
         return np.asarray(burst / np.float32(np.sqrt(power)), np.complex64)
 

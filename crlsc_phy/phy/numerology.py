@@ -27,7 +27,7 @@ class Numerology:
         occupied: Carriers in use, half of them on either side of the unused DC carrier; even, at least three
             quarters of ``fft_size`` so that the preamble's lines are inside.
         pilots: Signed indices of the carriers that hold a pilot in every symbol, on both sides of DC.
-        guard: Zero samples behind every burst.
+        guard: Zero samples behind every burst, at least; long bursts take up to 1e-4 of their length more.
         signalling_repetition: How often each coded bit of the signalling blocks is sent.
 
     Raises:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from crlsc_phy.errors import ModemError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.phy import BurstModem
+from crlsc_phy.phy import PRESETS, BurstModem, Numerology
 from crlsc_phy.phy.layout import Layout, pack_header
 
 MULTIPATH = (0.9, 0.4j, -0.3, 0.1 + 0.2j, 0.15)
@@ -39,6 +39,15 @@ def test_chunking_does_not_matter(stream, data):
     assert [b.start for b in bursts] == [b.start for b in whole]
     assert np.allclose([b.snr_db for b in bursts], [b.snr_db for b in whole], atol=0.01)
     assert modem.counters.samples == len(iq)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("semantic", "detail"), [(0, 0), (1, 0), (16, 288), (16, 20_000)])
+def test_burst_comes_out_with_its_guard(preset, semantic, detail, make_frame):
+    modem = BurstModem(Numerology.preset(preset))
+    frame = make_frame(semantic, detail)
+    for _ in range(2):
+        assert [b.frame for b in modem.receive(modem.modulate(frame))] == [frame]
 
 
 def test_sample_by_sample(make_frame, channel):
