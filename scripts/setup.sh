@@ -161,7 +161,10 @@ main() {
         use_as_it_stands
         return 0
     fi
-    ! up_to_date || return 0
+    if up_to_date; then
+        say "setup: $venv is up to date"
+        return 0
+    fi
 
     mkdir -p build
     exec 9>build/setup.lock
