@@ -1,7 +1,8 @@
 """Stage 2, reconstruction: train the detail coder on crops.
 
 The coder trains in two phases. Alone, with a zero semantic vector, it needs nothing of the semantic stages and can
-run beside them; conditioned, it goes on with the vectors that the air code of each crop decodes to.
+run beside them. Then its decoder alone is fine-tuned with the vectors that the air code of each crop decodes to: what
+travels, the analysis and the codebooks, stays as it is, and any decoder made for it still fits.
 """
 
 from __future__ import annotations
@@ -47,9 +48,12 @@ class DetailTraining(StepModule):
         super().__init__(steps, learning_rate, seed)
         self.coder = DetailCoder(config)
         self.crops, self.semantic, self.batch = crops, semantic, batch
+        self.sender = torch.nn.ModuleList([self.coder.analysis, self.coder.quantiser])
+        self.sender.requires_grad_(semantic is None)
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Root mean square error and commitment on one batch of crops."""
+        self.sender.train(self.semantic is None)
         images = self.crops.batch(self.batch, generator)
         if self.semantic is None:
             vectors = torch.zeros(self.batch, self.coder.config.semantic_dim)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -30,6 +31,18 @@ class StepModule(lightning.LightningModule):
     def __init__(self, steps: int, learning_rate: float, seed: int) -> None:
         super().__init__()
         self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
+        self._earlier_cpu_s = -time.process_time()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time spent on this training, in all processes that took part."""
+        return self._earlier_cpu_s + time.process_time()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cpu_seconds"] = self.cpu_seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._earlier_cpu_s += checkpoint.get("cpu_seconds", 0.0)
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
         """One batch, drawn with ``generator``: named losses, the one to minimise under ``loss``."""
@@ -78,8 +91,7 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         enable_model_summary=False,
     )
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.zeros(module.steps, 1)), batch_size=None)
-    started = time.process_time()
     # weights_only: a checkpoint is read without unpickling code.
     trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     trainer.save_checkpoint(last)
-    write_text(folder / "cpu_seconds.json", json.dumps(round(time.process_time() - started)))
+    write_text(folder / "cpu_seconds.json", json.dumps(round(module.cpu_seconds)))
