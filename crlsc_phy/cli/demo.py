@@ -30,6 +30,7 @@ __all__ = ["main"]
 ROOT = Path(__file__).parents[2]
 FLOWGRAPH = ROOT / "flowgraphs" / "loopback_sim.grc"
 STALL_S = 300
+STOP_S = 30
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,19 @@ def _run(flowgraph: Any, count: int, console: Console) -> _Outcome:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     began = moved = time.monotonic()
     flowgraph.start()
-    waiting = threading.Thread(target=flowgraph.wait, daemon=True)
-    waiting.start()
+    # An event, for a thread whose join is interrupted counts as ended while it still runs (Python up to 3.12).
+    ended = threading.Event()
+
+    def wait() -> None:
+        flowgraph.wait()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("images over the air", total=count)
             done = 0
-            while waiting.is_alive():
-                waiting.join(0.1)
+            while not ended.wait(0.1):
                 now = sink.images + sink.lost + source.errors
                 if now != done:
                     done, moved = now, time.monotonic()
@@ -161,7 +167,7 @@ def _run(flowgraph: Any, count: int, console: Console) -> _Outcome:
             progress.update(bar, completed=count)
     finally:
         flowgraph.stop()
-        waiting.join(10)
+        ended.wait(STOP_S)
     problems = [f"{block.name()}: {line}" for block in blocks if block is not source for line in block.messages]
     return _Outcome(list(sink.records), list(source.messages), problems, time.monotonic() - began)
 

@@ -3,8 +3,10 @@
 import inspect
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -122,6 +124,25 @@ def test_demo_names_what_it_leaves_out_and_goes_on(folder, tmp_path, capsys):
     assert metrics["cbr"] > 0
     assert metrics["seconds"] > 0
     assert np.asarray(load_image(tmp_path / "out" / "gallery.png")).shape[1] > 500
+
+
+def test_demo_can_be_interrupted(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(1000):
+        save_png(images / f"{index:04}.png", picture(index % 7, 64, 64))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "crlsc_phy.cli.demo", "--images", str(images), "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("received/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert "interrupted" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert 0 < metrics["images_received"] < 1000
+    assert (out / "gallery.png").is_file()
 
 
 @pytest.mark.parametrize(
