@@ -9,10 +9,7 @@ images, and these images as they are.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +20,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 from gnuradio import gr
+from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import find_images, load_image, save_png
@@ -84,26 +82,13 @@ def main() -> None:
         sets = {"crops 64x64": small, "demo images": options.source}
         results = {name: run(flowgraph_class, images, options.bundle, options.seed) for name, images in sets.items()}
     report = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "gnuradio": gr.version(),
-        },
+        "machine": machine() | {"load_average": os.getloadavg()[0], "gnuradio": gr.version()},
         "seed": options.seed,
         "results": results,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(options.out, report)
     for name, result in results.items():
         print(f"{name}: {result['images_per_s']} images/s, {result['cpu_s_per_image']} CPU-s an image, {result}")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
