@@ -10,7 +10,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crlsc_phy.errors import ImageError
 
-__all__ = ["IMAGE_SUFFIXES", "check_image", "find_images", "load_image", "pad_to_stride", "resize", "save_png"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "check_image",
+    "find_images",
+    "fit_within",
+    "load_image",
+    "pad_to_stride",
+    "resize",
+    "save_png",
+]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -87,6 +96,14 @@ def resize(image: UInt8Image, height: int, width: int) -> UInt8Image:
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def fit_within(image: UInt8Image, longest: int) -> UInt8Image:
+    """Reduce ``image`` until no side is longer than ``longest`` pixels; smaller ones stay as they are."""
+    factor = longest / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    return resize(image, max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
 
 
 def save_png(path: str | Path, image: UInt8Image) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pmt
 
 from crlsc_phy.errors import ImageError
-from crlsc_phy.images import UInt8Image, find_images, load_image
+from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image
 from gr_blocks import pdu
 from gr_blocks.block import Block
 
@@ -31,13 +31,18 @@ class image_source(Block):  # noqa: N801
         in_flight: Most images that may be under way. Messages have no back-pressure, so the source holds the next
             image until ``feedback`` tells that an earlier one has left; connect it to the ``feedback`` port of the
             last block. 0 for a source that does not listen and never ends by itself.
+        max_side: Images with a longer side, in pixels, are reduced to it, as what a camera takes must be for the
+            codec; 0 to send them as they are.
     """
 
     COUNTERS = ("images", "errors")
 
-    def __init__(self, path: str = "", repeat: bool = False, rate: float = 0.0, in_flight: int = 8) -> None:
+    def __init__(
+        self, path: str = "", repeat: bool = False, rate: float = 0.0, in_flight: int = 8, max_side: int = 1024
+    ) -> None:
         super().__init__("CRLSC Image Source", {"feedback": "on_feedback"}, ("images",))
         self._path, self._repeat, self._rate, self._in_flight = Path(path), repeat, rate, in_flight
+        self._max_side = max_side
         self._under_way: set[int] = set()
         self._moved = threading.Condition()
         self._stopping = False
@@ -110,7 +115,8 @@ class image_source(Block):  # noqa: N801
 
     def _read(self, path: Path) -> UInt8Image | None:
         try:
-            return load_image(path)
+            image = load_image(path)
+            return fit_within(image, self._max_side) if self._max_side else image
         except ImageError as error:
             self.fail(error)
             return None

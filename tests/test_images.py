@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from crlsc_phy.errors import ImageError
-from crlsc_phy.images import check_image, find_images, load_image, pad_to_stride, resize, save_png
+from crlsc_phy.images import check_image, find_images, fit_within, load_image, pad_to_stride, resize, save_png
 
 
 @pytest.fixture
@@ -88,3 +88,8 @@ def test_wrong_arrays_are_refused(wrong):
 def test_resize_keeps_the_mean(picture):
     assert resize(picture, 19, 25).shape == (19, 25, 3)
     assert abs(float(resize(picture, 19, 25).mean()) - float(picture.mean())) < 2
+
+
+@pytest.mark.parametrize(("longest", "shape"), [(100, (37, 50, 3)), (50, (37, 50, 3)), (25, (18, 25, 3))])
+def test_fit_within_only_reduces(picture, longest, shape):
+    assert fit_within(picture, longest).shape == shape

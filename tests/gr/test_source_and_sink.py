@@ -47,6 +47,12 @@ def test_source_without_a_readable_image_ends(top, folder, name, repeat):
     assert source.errors == 1
 
 
+@pytest.mark.parametrize(("max_side", "side"), [(0, 40), (20, 20)])
+def test_source_reduces_what_is_too_large(top, folder, max_side, side):
+    messages = wire(top, image_source(str(folder), in_flight=0, max_side=max_side)).wait_for(4)
+    assert max(pdu.image_from_pdu(messages[0])[0].shape) == side
+
+
 def test_source_repeats_at_its_rate(top, folder):
     source = image_source(str(folder), repeat=True, rate=50, in_flight=0)
     began = time.monotonic()
