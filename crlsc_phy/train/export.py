@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -107,6 +108,18 @@ def _export_networks(encoder: LocalEncoder, detail: DetailCoder, folder: Path) -
             external_data=False,
             dynamo=True,
         )
+        _forget_origin(folder / f"{name}.onnx")
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out what the exporter notes of the machine: each node carries the source lines that it came from."""
+    model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:

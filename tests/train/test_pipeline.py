@@ -74,3 +74,9 @@ def test_a_second_run_trains_nothing(trained, data):
     arguments = ["run", str(trained / "tiny.yaml"), "--data", str(data), "--run", str(trained / "run")]
     assert main([*arguments, "--stages", "space", "encoder", "detail"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
+
+
+def test_the_networks_do_not_tell_where_they_were_made(trained):
+    for path in (trained / "bundle").glob("*.onnx"):
+        assert b"site-packages" not in path.read_bytes()
+        assert b"crlsc_phy/" not in path.read_bytes()
