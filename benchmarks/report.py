@@ -9,13 +9,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from crlsc_phy.machine import processor
+
 
 def machine() -> dict[str, Any]:
     """The processor, its cores, Python and the date."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

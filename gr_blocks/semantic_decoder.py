@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import BundleError
 from gr_blocks import pdu
-from gr_blocks.block import MessageBlock
+from gr_blocks.codec_block import CodecBlock
 
 __all__ = ["semantic_decoder"]
 
 
-class semantic_decoder(MessageBlock):  # noqa: N801
+class semantic_decoder(CodecBlock):  # noqa: N801
     """Turn received semantic frames into images with the decoder and knowledge base of a bundle.
 
     A frame of another bundle, or a damaged message, is logged and counted; it never becomes a picture.
@@ -33,22 +31,15 @@ class semantic_decoder(MessageBlock):  # noqa: N801
         neighbours: int = 3,
         queue_size: int = 64,
     ) -> None:
-        super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size)
-        self._bundle, self._runtime, self._neighbours = bundle, runtime, neighbours
-        self._codec: SemanticCodec | None = None
+        super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime)
+        self._neighbours = neighbours
         self.images = 0
-
-    def start(self) -> bool:
-        """Load the bundle."""
-        self._codec = self._codec or self.attempt(lambda: SemanticCodec.load(self._bundle, runtime=self._runtime))
-        return True
 
     def convert(self, message: Any) -> Any:
         """The image PDU of a frame PDU."""
-        if self._codec is None:
-            raise BundleError(f"{self._bundle}: bundle is not loaded, so no frame is decoded")
+        codec = self.codec("frame is decoded")
         frame, meta = pdu.frame_from_pdu(message)
-        result = self._codec.decode(frame, snr_db=meta.get("snr_db"))
+        result = codec.decode(frame, snr_db=meta.get("snr_db"))
         self.images += 1
         del meta["sequence"], meta["erasures"]
         neighbours = [

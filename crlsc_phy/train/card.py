@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import os
-import platform
 from collections import Counter
-from importlib import resources
 from typing import Any
 
+from crlsc_phy.machine import processor
+from crlsc_phy.train.data import read_table
 from crlsc_phy.train.stages import LICENCES, Run
 
 __all__ = ["model_card"]
@@ -67,10 +65,11 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
     loops = [recipe.encoder_loop, recipe.detail_alone, recipe.detail_conditioned]
     names = ["encoder", "detail alone", "detail conditioned"]
     recognition = metrics["recognition"]
+    photos = read_table("photos.csv")
     return TEMPLATE.format(
         name=recipe.name,
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        machine=f"{_processor()}, {os.cpu_count()} cores, {recipe.threads} thread a loop",
+        machine=f"{processor()}, {os.cpu_count()} cores, {recipe.threads} thread a loop",
         seed=recipe.seed,
         cpu=f"{_cpu_seconds(run) / 3600:.1f} h",
         steps=", ".join(
@@ -83,9 +82,9 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         entries=recognition["entries"],
         levels=recipe.detail.levels,
         bits=recipe.detail.codebook_bits,
-        sources=_sources(recipe.space.vendors),
-        heldout=sum(row["split"] == "heldout" for row in _photos()),
-        train_photos=sum(row["split"] == "train" for row in _photos()),
+        sources=_sources(recipe.space.vendors, photos),
+        heldout=sum(row["split"] == "heldout" for row in photos),
+        train_photos=sum(row["split"] == "train" for row in photos),
         vendor=recognition["vendor"],
         asked=recognition["asked"],
         top1=_percent(recognition["top1"]),
@@ -95,18 +94,13 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
     )
 
 
-def _sources(vendors: tuple[str, ...]) -> str:
+def _sources(vendors: tuple[str, ...], photos: list[dict[str, str]]) -> str:
     lines = [f"- pictograms by {vendor}: {LICENCES.get(vendor, 'unknown')}" for vendor in vendors]
-    trained = Counter((row["package"], row["licence"]) for row in _photos() if row["split"] == "train")
+    trained = Counter((row["package"], row["licence"]) for row in photos if row["split"] == "train")
     lines += [
         f"- {count} photographs from {package}: {licence}" for (package, licence), count in sorted(trained.items())
     ]
     return "\n".join(lines) + "\n"
-
-
-def _photos() -> list[dict[str, str]]:
-    text = (resources.files("crlsc_phy.train") / "sets/photos.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def _table(side: str, part: dict[str, Any]) -> str:
@@ -129,21 +123,6 @@ def _decibel(value: list[float] | None) -> str:
 
 def _percent(value: list[float]) -> str:
     return f"{100 * value[0]:.1f} % ({100 * value[1]:.1f} to {100 * value[2]:.1f})"
-
-
-def _processor() -> str:
-    for line in io.StringIO(_read("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _cpu_seconds(run: Run) -> float:

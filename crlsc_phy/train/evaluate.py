@@ -22,6 +22,8 @@ HELD_OUT_VENDOR = "fluent"
 LONGEST_SIDES = (192, 384)
 """Held-out photographs are reduced to these sides; in the smaller, a crop of 64 pixels shows more and is harder."""
 CROPS_EACH = 8
+PSNR_CAP_DB = 60.0
+"""An exact copy has no finite PSNR, and one would outweigh all others in a mean."""
 
 
 def evaluate(codec: SemanticCodec, run: Run) -> dict[str, Any]:
@@ -70,7 +72,10 @@ def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest:
     result: dict[str, Any] = {"photos": len(small), "crops": len(crops), "levels": {}}
     for levels in range(codec.levels + 1):
         frames = [codec.encode(crop, levels=levels) for crop in crops]
-        psnr = [min(psnr_db(crop, codec.decode(frame).image), 60.0) for crop, frame in zip(crops, frames, strict=True)]
+        psnr = [
+            min(psnr_db(crop, codec.decode(frame).image), PSNR_CAP_DB)
+            for crop, frame in zip(crops, frames, strict=True)
+        ]
         size = len(frames[0].to_bytes())
         result["levels"][str(levels)] = {
             "bytes": size,
@@ -107,6 +112,6 @@ def _webp_psnr(image: UInt8Image, limit: int) -> float | None:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "webp", quality=quality, method=6)
         if file.tell() <= limit:
-            value = min(psnr_db(image, np.asarray(Image.open(file).convert("RGB"))), 60.0)
+            value = min(psnr_db(image, np.asarray(Image.open(file).convert("RGB"))), PSNR_CAP_DB)
             best = value if best is None else max(best, value)
     return best

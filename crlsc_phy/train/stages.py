@@ -25,7 +25,7 @@ from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.teacher import load_classes
 from crlsc_phy.train.crops import CropSampler
-from crlsc_phy.train.data import load_photos, load_pictograms
+from crlsc_phy.train.data import Pictograms, load_photos, load_pictograms
 from crlsc_phy.train.detail import DetailTraining
 from crlsc_phy.train.encoder import EncoderTraining
 from crlsc_phy.train.loop import fit
@@ -69,9 +69,7 @@ def train_space(run: Run) -> None:
     if (folder / "skb/manifest.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    sets = [load_pictograms(run.data, vendor) for vendor in recipe.vendors]
-    shared = [name for name in sets[0].ids if name in set(sets[1].ids)]
-    rows = [[each.ids.index(name) for name in shared] for each in sets]
+    sets, rows = paired_pictograms(run)
 
     def features(part: str, images: UInt8Image, pixels: int) -> Tensor:
         return tower_features(images, recipe.tower, pixels, folder / f"features/{part}-{pixels}.npy")
@@ -111,6 +109,14 @@ def train_space(run: Run) -> None:
     KnowledgeBase.create(folder / "skb", code, base.numpy(), entries)
 
 
+def paired_pictograms(run: Run) -> tuple[list[Pictograms], list[list[int]]]:
+    """The pictograms of the two vendors, and for each the rows of those that both drew, in one order."""
+    sets = [load_pictograms(run.data, vendor) for vendor in run.recipe.space.vendors]
+    in_both = set(sets[0].ids) & set(sets[1].ids)
+    shared = [name for name in sets[0].ids if name in in_both]
+    return sets, [[each.ids.index(name) for name in shared] for each in sets]
+
+
 def photo_crops(run: Run) -> UInt8Image:
     """Crops of the training photographs that every semantic stage shares: uint8 [N, 128, 128, 3]."""
     sampler = CropSampler(list(load_photos(run.data, "train").values()), None, size=128)
@@ -125,9 +131,7 @@ def train_encoder(run: Run) -> None:
     if (folder / "encoder.safetensors").exists():
         return
     known = load_file(run.folder / "space/vectors.safetensors")
-    sets = [load_pictograms(run.data, vendor) for vendor in run.recipe.space.vendors]
-    shared = [name for name in sets[0].ids if name in set(sets[1].ids)]
-    pictures = [each.images[[each.ids.index(name) for name in shared]] for each in sets]
+    pictures = [each.images[row] for each, row in zip(*paired_pictograms(run), strict=True)]
     images = torch.from_numpy(np.concatenate([*pictures, photo_crops(run)])).permute(0, 3, 1, 2).contiguous()
     loop = run.recipe.encoder_loop
     torch.manual_seed(run.recipe.seed)
