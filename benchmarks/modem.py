@@ -5,63 +5,20 @@ python benchmarks/modem.py [--bursts 200] [--seed 1] [--out benchmarks/results/m
 
 from __future__ import annotations
 
-import os
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from lab import complex_noise, make_frame, noise_variance, show, timed, turn, wilson
 from report import machine, write_json
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.phy import BurstModem, Numerology
+from crlsc_phy.phy import BurstModem
 from crlsc_phy.phy.fec import ldpc_code
-
-T = TypeVar("T")
 
 SNRS_DB = tuple(range(-6, 13))
 LDPC_CODES = ((160, 800, -3.0), (1024, 2048, 1.6), (1560, 2080, 4.4))
-
-
-def make_frame(rng: np.random.Generator) -> SemanticFrame:
-    """A frame of the default bundle at 64 x 64: 16 bytes of air code, 288 of detail."""
-    header = FrameHeader(rng.bytes(4), 64, 64, 16, 288, sequence=int(rng.integers(65536)))
-    return SemanticFrame(header, rng.bytes(16), rng.bytes(288))
-
-
-def complex_noise(rng: np.random.Generator, count: int, variance: float) -> NDArray[np.complex64]:
-    parts = rng.standard_normal((count, 2), np.float32) * np.float32(np.sqrt(variance / 2))
-    return parts.view(np.complex64).ravel()
-
-
-def noise_variance(numerology: Numerology, snr_db: float) -> float:
-    """Of a sample, for an Es/N0 on each occupied carrier."""
-    return float(10 ** (-snr_db / 10) * numerology.fft_size / numerology.occupied)
-
-
-def timed(call: Callable[..., T], *args: object) -> tuple[T, float]:
-    """What a call returns, and its CPU-seconds."""
-    start = time.process_time()
-    answer = call(*args)
-    return answer, time.process_time() - start
-
-
-def wilson(lost: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a loss rate."""
-    z = 1.96
-    centre = (lost + z * z / 2) / (trials + z * z)
-    half = z / (trials + z * z) * np.sqrt(lost * (trials - lost) / trials + z * z / 4)
-    return float(max(centre - half, 0)), float(min(centre + half, 1))
 
 
 def rates(rng: np.random.Generator, bursts: int) -> dict[str, float]:
@@ -131,8 +88,8 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
         for _ in range(bursts):
             frame = make_frame(rng)
             iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 200))
-            turn = 2j * np.pi * (rng.uniform(-0.02, 0.02) * np.arange(len(iq)) + rng.uniform())
-            received = modem.receive(iq * np.exp(turn) + complex_noise(rng, len(iq), variance)) + modem.flush()
+            iq = turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
+            received = modem.receive(iq + complex_noise(rng, len(iq), variance)) + modem.flush()
             signalling += any((b.frame.header, b.frame.semantic) == (frame.header, frame.semantic) for b in received)
             detail += any(b.frame == frame for b in received)
         rows.append(
@@ -146,16 +103,6 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    names = [name for name in rows[0] if not name.endswith("_95")]
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(value if isinstance(value := row[name], str) else f"{value:.4g}" for name in names))
-    Console().print(table)
 
 
 def main() -> None:

@@ -1,0 +1,84 @@
+"""What the modem's benchmarks share: frames, noise, simulated radio faults, intervals, workers and tables."""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy is imported: a worker is a process of one thread.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.phy import Numerology
+
+T = TypeVar("T")
+Samples = NDArray[np.complex64]
+
+
+def make_frame(rng: np.random.Generator, detail_bytes: int = 288) -> SemanticFrame:
+    """A frame with random bytes; by default as of the default bundle at 64 x 64: 16 B of air code, 288 B of detail."""
+    header = FrameHeader(rng.bytes(4), 64, 64, 16, detail_bytes, sequence=int(rng.integers(65536)))
+    return SemanticFrame(header, rng.bytes(16), rng.bytes(detail_bytes))
+
+
+def complex_noise(rng: np.random.Generator, count: int, variance: float) -> Samples:
+    """Circular Gaussian noise, complex64 [count]."""
+    parts = rng.standard_normal((count, 2), np.float32) * np.float32(np.sqrt(variance / 2))
+    return parts.view(np.complex64).ravel()
+
+
+def noise_variance(numerology: Numerology, snr_db: float) -> float:
+    """Variance of the noise on a sample for an Es/N0 on each occupied carrier and a burst of unit mean power."""
+    return float(10 ** (-snr_db / 10) * numerology.fft_size / numerology.occupied)
+
+
+def turn(samples: NDArray[Any], cfo: float, phase: float = 0.0) -> Samples:
+    """``samples`` with a carrier frequency offset [cycles/sample] and a phase [rad]."""
+    return np.asarray(samples * np.exp(1j * (2 * np.pi * cfo * np.arange(len(samples)) + phase)), np.complex64)
+
+
+def timed(call: Callable[..., T], *args: object) -> tuple[T, float]:
+    """What a call returns, and its CPU-seconds."""
+    start = time.process_time()
+    answer = call(*args)
+    return answer, time.process_time() - start
+
+
+def wilson(events: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a rate (E. B. Wilson, 1927)."""
+    z = 1.96
+    centre = (events + z * z / 2) / (trials + z * z)
+    half = z / (trials + z * z) * np.sqrt(events * (trials - events) / trials + z * z / 4)
+    return float(max(centre - half, 0)), float(min(centre + half, 1))
+
+
+def in_processes(work: Callable[[Any], T], jobs: Iterable[Any], label: str, processes: int = 2) -> list[T]:
+    """``work`` on each job, in the order of ``jobs``; spawned processes, for faiss and torch do not survive a fork."""
+    jobs = list(jobs)
+    if processes == 1:
+        return [work(job) for job in track(jobs, description=label)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(track(pool.map(work, jobs), description=label, total=len(jobs)))
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table, without their intervals."""
+    table = Table(title=title)
+    names = [name for name in rows[0] if not name.endswith("_95")]
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(value if isinstance(value := row[name], str) else f"{value:.4g}" for name in names))
+    Console().print(table)
