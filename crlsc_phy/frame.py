@@ -4,7 +4,7 @@
 
 The layers stand alone. A modem protects the header and the semantic layer most, and may deliver a frame whose
 detail is lost or has holes; such a frame still decodes to a class, neighbours and a preview. Only a complete
-frame has a byte form.
+frame has a byte form. An analog detail layer is the exception to bits: its symbols arrive with noise on them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from crlsc_phy.errors import FrameError
 
 __all__ = ["FRAME_VERSION", "FrameHeader", "Mode", "SemanticFrame"]
@@ -22,6 +25,8 @@ __all__ = ["FRAME_VERSION", "FrameHeader", "Mode", "SemanticFrame"]
 FRAME_VERSION = 1
 MAX_SIDE = 4096
 MAX_DETAIL_BYTES = (1 << 24) - 1
+SYMBOL = np.dtype("<c8")
+"""How an analog symbol is stored in the detail layer."""
 
 _HEADER = struct.Struct(">BBH4s3sB3s")
 _CRC16 = struct.Struct(">H")
@@ -35,6 +40,8 @@ class Mode(enum.IntEnum):
     """Nothing: the semantic layer travels alone."""
     DIGITAL = 1
     """Packed VQ tokens."""
+    ANALOG = 2
+    """Complex latent symbols, complex64 little-endian."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class FrameHeader:
         kb_id: First 4 bytes of the SHA-256 id of the bundle that the frame was made with.
         height, width: Size of the image in pixels, 1 to 4096.
         semantic_bytes: Length of the air code, 0 to 255.
-        detail_bytes: Length of the detail layer, below 2**24.
+        detail_bytes: Length of the detail layer, below 2**24; for analog symbols 8 each.
         levels: Residual codebook levels in the detail layer, 0 to 255.
         sequence: Counter of the sender, modulo 2**16.
         mode: What the detail layer holds.
@@ -75,6 +82,8 @@ class FrameHeader:
         ):
             if not low <= value <= high:
                 raise FrameError(f"{name} is {value}; it must be within {low} to {high}")
+        if self.mode is Mode.ANALOG and self.detail_bytes % SYMBOL.itemsize:
+            raise FrameError(f"detail_bytes is {self.detail_bytes}; analog symbols have {SYMBOL.itemsize} bytes each")
 
     def to_bytes(self) -> bytes:
         """The header as 17 bytes, its CRC-16 last."""
@@ -128,7 +137,7 @@ class SemanticFrame:
     Attributes:
         header: Geometry, versions and lengths.
         semantic: The air code; None when a receiver lost it.
-        detail: Packed tokens; None when a receiver lost all of them.
+        detail: Packed tokens or analog symbols; None when a receiver lost all of them.
         erasures: Byte ranges ``(start, stop)`` of ``detail`` whose content a receiver lost (zero-filled).
     """
 
@@ -149,6 +158,17 @@ class SemanticFrame:
     def complete(self) -> bool:
         """Whether no layer is lost and no byte erased."""
         return self.semantic is not None and self.detail is not None and not self.erasures
+
+    @property
+    def symbols(self) -> npt.NDArray[np.complex64]:
+        """The analog detail, complex64 [n]; from a receiver, linear estimates: the noisier, the smaller.
+
+        Raises:
+            FrameError: If the detail layer is not analog, or is lost.
+        """
+        if self.header.mode is not Mode.ANALOG or self.detail is None:
+            raise FrameError("frame has no analog detail layer")
+        return np.frombuffer(self.detail, SYMBOL).astype(np.complex64)
 
     def to_bytes(self) -> bytes:
         """The whole frame, a CRC behind each layer.

@@ -1,17 +1,23 @@
 """The semantic frame: bit-exact round trip, and a clear error for everything that is not a frame."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crlsc_phy.errors import FrameError
-from crlsc_phy.frame import FRAME_VERSION, FrameHeader, Mode, SemanticFrame
+from crlsc_phy.frame import FRAME_VERSION, SYMBOL, FrameHeader, Mode, SemanticFrame
 
 
 @st.composite
 def frames(draw):
     semantic = draw(st.binary(max_size=64))
-    detail = draw(st.binary(max_size=300))
+    mode = draw(st.sampled_from(Mode))
+    unit = SYMBOL.itemsize if mode is Mode.ANALOG else 1
+    count = unit * draw(st.integers(0, 300 // unit))
+    detail = draw(st.binary(min_size=count, max_size=count))
     header = FrameHeader(
         kb_id=draw(st.binary(min_size=4, max_size=4)),
         height=draw(st.integers(1, 4096)),
@@ -20,7 +26,7 @@ def frames(draw):
         detail_bytes=len(detail),
         levels=draw(st.integers(0, 255)),
         sequence=draw(st.integers(0, 65535)),
-        mode=draw(st.sampled_from(Mode)),
+        mode=mode,
     )
     return SemanticFrame(header, semantic, detail)
 
@@ -99,3 +105,14 @@ def test_a_header_out_of_range_is_refused(wrong):
 def test_layers_must_be_as_long_as_the_header_says(frame):
     with pytest.raises(FrameError, match="semantic layer has 3 bytes"):
         SemanticFrame(frame.header, b"abc", frame.detail)
+
+
+def test_analog_detail_is_complex_symbols():
+    symbols = np.array([1 + 2j, -0.5j, 3], np.complex64)
+    header = FrameHeader(b"\1\2\3\4", 64, 48, 16, 24, mode=Mode.ANALOG)
+    frame = SemanticFrame.from_bytes(SemanticFrame(header, bytes(16), symbols.astype(SYMBOL).tobytes()).to_bytes())
+    assert np.array_equal(frame.symbols, symbols)
+    with pytest.raises(FrameError, match="8 bytes each"):
+        dataclasses.replace(header, detail_bytes=23)
+    with pytest.raises(FrameError, match="no analog detail"):
+        _ = SemanticFrame(dataclasses.replace(header, mode=Mode.DIGITAL), bytes(16), bytes(24)).symbols

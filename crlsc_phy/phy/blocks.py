@@ -1,6 +1,9 @@
-"""Coded blocks of a burst: bytes to data symbols over whole OFDM symbols, and soft symbols back to bytes.
+"""Blocks of a burst, whole OFDM symbols each: bytes or analog symbols to data symbols, and back.
 
 bytes -> segments + CRC -> 5G LDPC -> repeated to fill the block -> scrambled -> QAM -> spread over the block
+analog symbols -> unit mean power -> repeated to fill the block -> scrambled -> spread over the block
+
+Spreading sets neighbours far apart in time and frequency: a faded carrier takes no one region of a picture.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import qam
-from crlsc_phy.phy.fec import crc24, ldpc_code
-from crlsc_phy.phy.numerology import Mcs
+from crlsc_phy.phy.fec import Decoder, crc24, ldpc_code
+from crlsc_phy.phy.mcs import Mcs
 from crlsc_phy.phy.sequences import gold, spread
 
-__all__ = ["CodedBlock", "Segments", "detail_block", "signalling_block"]
+__all__ = ["AnalogBlock", "CodedBlock", "Decoder", "Segments", "analog_block", "detail_block", "signalling_block"]
 
 MAX_SEGMENT_BYTES = 192
 """Bytes of the detail layer in a segment: what one failed CRC erases."""
@@ -89,15 +93,94 @@ class CodedBlock:
         return combined
 
     def decode(
-        self, llr: NDArray[np.float32], iterations: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
-        """Bytes [words, k / 8], posterior LLRs [words, k] and whether each word is a code word, bool [words]."""
-        posterior, valid, _ = ldpc_code(self.k, self.n, self.bits_per_symbol).decode(llr, iterations)
-        return np.packbits(posterior > 0, axis=1), posterior, valid
+        self, llr: NDArray[np.float32], iterations: int, decoder: Decoder = "min-sum"
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Bytes, uint8 [words, k / 8], and posterior LLRs of their bits, float32 [words, k]."""
+        code = ldpc_code(self.k, self.n, self.bits_per_symbol)
+        posterior = code.decode(llr, iterations)[0] if decoder == "min-sum" else code.decode_reference(llr, iterations)
+        return np.packbits(posterior > 0, axis=1), posterior
+
+    def expectation(self, llr: NDArray[np.float32], iterations: int) -> NDArray[np.complex64]:
+        """Mean of the data symbols, given what decoding tells of them: for QPSK.
+
+        Args:
+            llr: Of the coded bits, float32 [words, n].
+            iterations: As for :meth:`decode`.
+
+        Returns:
+            complex64 [symbols, data_carriers], of magnitude 1 where the bits are certain and 0 where nothing is known.
+        """
+        posterior = ldpc_code(self.k, self.n, self.bits_per_symbol).refine(llr, iterations).ravel()
+        capacity = self.symbols * self.data_carriers
+        signs = np.tanh(np.resize(posterior, 2 * capacity) * np.float32(-0.5)) * np.float32(np.sqrt(0.5))
+        signs *= 1 - 2 * self._scrambler(capacity).astype(np.float32)
+        placed = np.empty(capacity, np.complex64)
+        placed[spread(capacity)] = signs.view(np.complex64)
+        return placed.reshape(self.symbols, self.data_carriers)
 
     def _scrambler(self, capacity: int) -> NDArray[np.uint8]:
         bits = capacity * self.bits_per_symbol
         return gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED)[:bits]
+
+
+@dataclass(frozen=True)
+class AnalogBlock:
+    """A run of OFDM symbols that carries complex numbers as they are.
+
+    Attributes:
+        count: Analog symbols.
+        symbols: OFDM symbols.
+        data_carriers: Data symbols an OFDM symbol.
+    """
+
+    count: int
+    symbols: int
+    data_carriers: int
+
+    def modulate(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Data symbols of unit mean power, complex64 [symbols, data_carriers], of analog ones, complex64 [count].
+
+        Raises:
+            ModemError: If the symbols are not finite or have no power.
+        """
+        power = float(np.mean(np.abs(values.astype(np.complex128)) ** 2))
+        if not (np.isfinite(power) and power > 0):
+            raise ModemError(f"analog detail has a mean power of {power}; it must be finite and positive")
+        capacity = self.symbols * self.data_carriers
+        placed = np.empty(capacity, np.complex64)
+        placed[spread(capacity)] = np.resize(values / np.float32(np.sqrt(power)), capacity) * self._scrambler()
+        return placed.reshape(self.symbols, self.data_carriers)
+
+    def soft_symbols(
+        self, symbols: NDArray[np.complex64], noise: NDArray[np.float32]
+    ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Undo :meth:`modulate` without a decision; what was sent more than once is combined by maximum ratio.
+
+        Args:
+            symbols: Equalised, complex64 [symbols, data_carriers].
+            noise: Variance of the noise on each, float32 [symbols, data_carriers].
+
+        Returns:
+            Unbiased symbols, complex64 [count], and the variance of the noise on each, float32 [count].
+        """
+        order = spread(self.symbols * self.data_carriers)
+        received, weight = symbols.ravel()[order] * self._scrambler().conj(), 1 / noise.ravel()[order]
+        place = np.arange(len(order)) % self.count
+        total = np.bincount(place, weight, self.count)
+        real = np.bincount(place, received.real * weight, self.count)
+        imaginary = np.bincount(place, received.imag * weight, self.count)
+        return ((real + 1j * imaginary) / total).astype(np.complex64), (1 / total).astype(np.float32)
+
+    def _scrambler(self) -> NDArray[np.complex64]:
+        """Quarter turns, so that equal symbols do not add up to peaks, complex64 [symbols * data_carriers]."""
+        bits = 2 * self.symbols * self.data_carriers
+        signs = 1 - 2 * gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED)[:bits].astype(np.float32)
+        return signs.view(np.complex64) * np.float32(np.sqrt(0.5))
+
+
+def analog_block(count: int, mcs: Mcs, data_carriers: int) -> AnalogBlock:
+    """The shortest block for ``count`` analog symbols at the rate of ``mcs``."""
+    return AnalogBlock(count, -(-count * mcs.rate[1] // data_carriers), data_carriers)
 
 
 def signalling_block(size: int, repetition: int, data_carriers: int) -> CodedBlock:

@@ -1,7 +1,9 @@
 """From the samples of a burst to equalised symbols with the noise on each.
 
-The channel is first estimated from the training symbols. Once the header is read its symbols are known, and the
-estimate is made anew from training and header together.
+    training -> standing channel -> phase and timing drift by pilots -> channel anew from all that is known
+                                                     `-> if it changes: channel over time, by fading.py
+
+Known are the training, the pilots and, once it is read, the header.
 """
 
 from __future__ import annotations
@@ -11,37 +13,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crlsc_phy.phy.estimation import ChannelEstimator, track
+from crlsc_phy.phy.estimation import ChannelEstimate, ChannelEstimator
+from crlsc_phy.phy.fading import Observations, changes, estimate_fading, project
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble
+from crlsc_phy.phy.tracking import steady_drift, track
 
-__all__ = ["Demodulator", "Reception"]
+__all__ = ["Demodulator", "Reception", "equalise"]
 
 # What the tracker expects at first: the CFO left over by the preamble in cycles/sample, and a clock error.
-_CFO_LEFT = 4e-4
+_CFO_LEFT = 2e-4
 _CLOCK_ERROR = 50e-6
 # Beyond this many samples of drift the FFT windows are moved along.
 _DRIFT_LIMIT = 0.75
+# The noise left over a standing channel against that between the training symbols, five sigma of it above one.
+_NOISE_LIMIT = 1.7
+# So many symbols drift by less than a quarter of the prefix at the largest clock error.
+_STEADY_SYMBOLS = 1024
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reception:
-    """A burst's symbols, freed of phase and drift, and what the channel did to them.
+    """A burst's symbols, freed of drift, and what the channel did to them.
 
     Attributes:
         values: complex64 [symbols, occupied].
-        channel: complex64 [occupied].
+        channel: complex64 [symbols, occupied], or [1, occupied] if it stood still.
         noise: Variance of the complex noise on a carrier.
-        phase_variance: Variance of the phase correction of each symbol [rad^2], float64 [symbols].
-        training: Sum of the training symbols over their known values, complex64 [occupied].
+        channel_error: Variance of the error of ``channel``, float32 of its first axis.
+        phase: Phase taken out of each symbol [rad], float64 [symbols].
+        phase_variance: Variance of its error [rad^2], float64 [symbols].
+        slope: Phase slope taken out of each symbol [rad/carrier], float64 [symbols].
         cfo: Carrier frequency offset in cycles/sample, the tracked part included.
     """
 
     values: NDArray[np.complex64]
     channel: NDArray[np.complex64]
     noise: float
+    channel_error: NDArray[np.float32]
+    phase: NDArray[np.float64]
     phase_variance: NDArray[np.float64]
-    training: NDArray[np.complex64]
+    slope: NDArray[np.float64]
     cfo: float
 
     @property
@@ -62,6 +74,10 @@ class Demodulator:
         self._ofdm = ofdm
         self._preamble = preamble
         self._estimator = ChannelEstimator(ofdm)
+        length, numerology = len(preamble.waveform), ofdm.numerology
+        self._first = length + numerology.cp_length - ofdm.backoff
+        middle = float(np.mean(preamble.training_starts)) - ofdm.backoff
+        self._training_time = (middle - self._first) / numerology.symbol_length
 
     def samples_needed(self, symbols: int) -> int:
         """Samples from a burst's start to the end of its OFDM symbol ``symbols``, drift allowed for."""
@@ -69,94 +85,201 @@ class Demodulator:
         length = len(self._preamble.waveform) + symbols * numerology.symbol_length
         return length + numerology.cp_length + int(2 * _CLOCK_ERROR * length)
 
-    def receive(self, samples: NDArray[np.complex64], cfo: float, symbols: int) -> Reception:
+    def receive(
+        self,
+        samples: NDArray[np.complex64],
+        cfo: float,
+        symbols: int,
+        known: NDArray[np.complex64],
+    ) -> Reception:
         """Demodulate the first ``symbols`` OFDM symbols of a burst that starts at sample 0.
 
         Args:
             samples: complex64, at least :meth:`samples_needed`.
             cfo: In cycles/sample.
             symbols: OFDM symbols behind the preamble.
+            known: Data of the first symbols as far as they are known, complex64 [n, data_carriers]; expectations of
+                smaller magnitude where they are known in part.
         """
-        ofdm, numerology = self._ofdm, self._ofdm.numerology
-        training = ofdm.analyse(samples, self._preamble.training_starts - ofdm.backoff, cfo)
-        training = training * self._preamble.training.conj()
+        numerology = self._ofdm.numerology
+        expected = self._expected(symbols, known)
+        training, noise = self._train(samples, cfo)
+        raw = training.mean(axis=0)
+        start = self._estimator.smooth(raw, np.full(len(raw), noise / len(training)))
+        values, phase, slope, variance = self._follow(samples, cfo, expected, start.channel, noise)
+        estimate, still_noise, error = self._standing(training, values, expected, noise)
+        modes = self._modes(estimate, symbols, still_noise)
+        gram, left = project(modes, expected, values - estimate.channel * expected)
+        if still_noise > _NOISE_LIMIT * noise or changes(left, gram, still_noise):
+            return self._fading(samples, training, expected, modes, noise, cfo)
+        index = np.arange(symbols) - (symbols - 1) / 2
+        cfo += float(index @ phase) / max(float(index @ index), 1.0) / (2 * np.pi * numerology.symbol_length)
+        errors = np.array([error], np.float32)
+        return Reception(values, estimate.channel[None], still_noise, errors, phase, variance, slope, cfo)
+
+    def _train(self, samples: NDArray[np.complex64], cfo: float) -> tuple[NDArray[np.complex64], float]:
+        """The training symbols over their known values, complex64 [2, occupied], and the noise by their difference."""
+        starts = self._preamble.training_starts - self._ofdm.backoff
+        training = self._ofdm.analyse(samples, starts, cfo) * self._preamble.training.conj()
         repeats = len(training)
         raw = training.mean(axis=0)
         noise = float(np.mean(np.abs(training - raw) ** 2)) * repeats / (repeats - 1)
-        noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
-        channel, _ = self._estimator.smooth(raw, noise / repeats)
-        starts = (
-            len(self._preamble.waveform)
-            + numerology.cp_length
-            - ofdm.backoff
-            + numerology.symbol_length * np.arange(symbols)
-        )
-        values = ofdm.analyse(samples, starts, cfo)
-        phase, slope, variance = self._track(values, channel, noise)
-        drift = -slope * numerology.fft_size / (2 * np.pi)
-        if np.max(np.abs(drift)) > _DRIFT_LIMIT:
-            shift = np.clip(np.rint(drift), -numerology.cp_length, numerology.cp_length + 2 * _CLOCK_ERROR * starts)
-            shift = shift.astype(np.int64)
-            values = ofdm.analyse(samples, starts + shift, cfo)
-            values *= np.exp(-2j * np.pi / numerology.fft_size * np.outer(shift, ofdm.carriers))
-            phase, slope, variance = self._track(values, channel, noise)
-        values *= np.exp(-1j * (phase[:, None] + slope[:, None] * ofdm.carriers)).astype(np.complex64)
-        pilots = ofdm.pilots(0, symbols)
-        error = values[:, ofdm.pilot_columns] - channel[ofdm.pilot_columns] * pilots
-        # Training and pilots weigh by how many values each has; the pilots' error includes the channel estimate's.
-        total = float(np.sum(np.abs(error) ** 2)) + noise * raw.size * (repeats - 1)
-        noise = total / (error.size + raw.size * (repeats - 1))
-        index = np.arange(symbols) - (symbols - 1) / 2
-        cfo += float(index @ phase / (index @ index)) / (2 * np.pi * numerology.symbol_length)
-        return Reception(values, channel, max(noise, 1e-30), variance, training.sum(axis=0), cfo)
+        return training, max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
 
-    def refine(self, reception: Reception, known: NDArray[np.complex64]) -> None:
-        """Estimate channel and noise anew from the training and from symbols that are known by now.
-
-        Args:
-            reception: Changed in place.
-            known: The first symbols of the burst without pilots, complex64 [symbols, data_carriers].
-        """
+    def _expected(self, symbols: int, data: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """What was sent on each carrier as far as it is known, complex64 [symbols, occupied]: zero where it is not."""
         ofdm = self._ofdm
-        expected = np.empty((len(known), len(ofdm.carriers)), np.complex64)
-        expected[:, ofdm.data_columns] = known
-        expected[:, ofdm.pilot_columns] = ofdm.pilots(0, len(known))
-        values = reception.values[: len(known)]
-        repeats = len(known) + len(self._preamble.training_starts)
-        raw = (reception.training + np.sum(values * expected.conj(), axis=0)) / repeats
-        reception.channel, freedom = self._estimator.smooth(raw, reception.noise / repeats)
-        noise = float(np.mean(np.abs(values - reception.channel * expected) ** 2))
-        # The estimate has followed some of the noise that it is now compared with.
-        noise /= 1 - freedom / (raw.size * repeats)
-        reception.noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
+        expected = np.zeros((symbols, len(ofdm.carriers)), np.complex64)
+        np.put_along_axis(expected, ofdm.pilot_columns(0, symbols), ofdm.pilots(0, symbols), axis=1)
+        expected[: len(data)] = ofdm.grid(data)
+        return expected
 
-    def equalise(
-        self, reception: Reception, first: int, count: int
-    ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Data of some symbols and the variance of the noise on each.
+    def _follow(
+        self,
+        samples: NDArray[np.complex64],
+        cfo: float,
+        expected: NDArray[np.complex64],
+        channel: NDArray[np.complex64],
+        noise: float,
+    ) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Symbols with the drift of timing taken out; phase, slope and the variance of the phase."""
+        values = self._values(samples, cfo, np.zeros(len(expected)))
+        phase, slope, variance = self._track(values, channel * expected, noise)
+        drift = -slope * self._ofdm.numerology.fft_size / (2 * np.pi)
+        if np.max(np.abs(drift)) > _DRIFT_LIMIT:
+            values = self._values(samples, cfo, drift)
+            phase, slope, variance = self._track(values, channel * expected, noise)
+        values *= np.exp(-1j * (phase[:, None] + slope[:, None] * self._ofdm.carriers)).astype(np.complex64)
+        return values, phase, slope, variance
+
+    def _values(self, samples: NDArray[np.complex64], cfo: float, drift: NDArray[np.float64]) -> NDArray[np.complex64]:
+        """Carriers of symbols, the FFT windows moved by ``drift`` to the next sample, their phases as if they were not.
 
         Args:
-            reception: From :meth:`receive`.
-            first: First symbol.
-            count: Symbols.
-
-        Returns:
-            complex64 and float32, both [count, data_carriers].
+            samples: Of the burst.
+            cfo: In cycles/sample.
+            drift: Samples, float64 [symbols].
         """
-        columns = self._ofdm.data_columns
-        channel = reception.channel[columns]
-        power = np.maximum(np.abs(channel) ** 2, 1e-9 * reception.noise)
-        symbols = reception.values[first : first + count, columns] * (channel.conj() / power)
-        phase_noise = reception.phase_variance[first : first + count].astype(np.float32)
-        noise = np.float32(reception.noise) / power + phase_noise[:, None]
-        return symbols.astype(np.complex64), noise.astype(np.float32)
+        ofdm, numerology = self._ofdm, self._ofdm.numerology
+        starts = self._first + numerology.symbol_length * np.arange(len(drift))
+        shift = np.clip(np.rint(drift), -numerology.cp_length, numerology.cp_length + 2 * _CLOCK_ERROR * starts)
+        values = ofdm.analyse(samples, starts + shift.astype(np.int64), cfo)
+        if shift.any():
+            values *= np.exp(-2j * np.pi / numerology.fft_size * np.outer(shift, ofdm.carriers)).astype(np.complex64)
+        return values
 
     def _track(
-        self, values: NDArray[np.complex64], channel: NDArray[np.complex64], noise: float
+        self, values: NDArray[np.complex64], expected: NDArray[np.complex64], noise: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        ofdm, numerology = self._ofdm, self._ofdm.numerology
-        columns = ofdm.pilot_columns
-        rotation = values[:, columns] * (channel[columns] * ofdm.pilots(0, len(values))).conj()
+        numerology = self._ofdm.numerology
         frequency = 2 * np.pi * _CFO_LEFT * numerology.symbol_length
         drift = 2 * np.pi * _CLOCK_ERROR * numerology.symbol_length / numerology.fft_size
-        return track(rotation, np.abs(channel[columns]) ** 2, ofdm.carriers[columns], noise, (frequency, drift))
+        gain = np.asarray(np.abs(expected) ** 2, np.float32)
+        return track(values * expected.conj(), gain, self._ofdm.carriers, noise, (frequency, drift))
+
+    def _standing(
+        self,
+        training: NDArray[np.complex64],
+        values: NDArray[np.complex64],
+        expected: NDArray[np.complex64],
+        noise: float,
+    ) -> tuple[ChannelEstimate, float, float]:
+        """The channel, the variance of the noise and that of the channel's error, if the channel stands still."""
+        seen = len(training) + np.sum(np.abs(expected) ** 2, axis=0)
+        raw = (training.sum(axis=0) + np.sum(values * expected.conj(), axis=0)) / seen
+        estimate = self._estimator.smooth(raw, noise / seen)
+        left = np.sum(np.abs(training - estimate.channel) ** 2)
+        left += np.sum(np.abs((values - estimate.channel * expected)[expected != 0]) ** 2)
+        count = training.size + np.count_nonzero(expected)
+        # The estimate has followed some of the noise that it is now compared with.
+        noise = float(left) / max(count - estimate.freedom, 1.0)
+        noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
+        return estimate, noise, estimate.freedom * noise / float(seen.sum())
+
+    def _drifting(
+        self, samples: NDArray[np.complex64], cfo: float, symbols: int, drift: float
+    ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+        """Symbols with a steady drift [samples/symbol] taken out, and the slope taken out of each [rad/carrier]."""
+        moved = drift * np.arange(symbols)
+        slope = -2 * np.pi / self._ofdm.numerology.fft_size * moved
+        values = self._values(samples, cfo, moved)
+        values *= np.exp(-1j * np.outer(slope, self._ofdm.carriers)).astype(np.complex64)
+        return values, slope
+
+    def _steady_drift(self, samples: NDArray[np.complex64], cfo: float, symbols: int) -> float:
+        """Drift of timing [samples/symbol] over a channel that fades."""
+        ofdm, numerology = self._ofdm, self._ofdm.numerology
+        drift = 0.0
+        for count in sorted({min(symbols, _STEADY_SYMBOLS), symbols}):
+            values, _ = self._drifting(samples, cfo, count, drift)
+            pilots = np.take_along_axis(values, ofdm.pilot_columns(0, count), axis=1) * ofdm.pilots(0, count)
+            most = _CLOCK_ERROR * numerology.symbol_length
+            drift += steady_drift(pilots, numerology.pilot_spacing, numerology.fft_size, most)
+        return drift
+
+    def _modes(self, estimate: ChannelEstimate, symbols: int, noise: float) -> NDArray[np.complex128]:
+        """Shapes that the channel may take, complex128 [occupied, modes]."""
+        numerology = self._ofdm.numerology
+        seen_a_carrier = max(symbols / numerology.pilot_spacing, 1.0)
+        return self._estimator.modes(_widened(estimate.prior), noise / seen_a_carrier)
+
+    def _fading(
+        self,
+        samples: NDArray[np.complex64],
+        training: NDArray[np.complex64],
+        expected: NDArray[np.complex64],
+        modes: NDArray[np.complex128],
+        noise: float,
+        cfo: float,
+    ) -> Reception:
+        """The reception over a channel that changes; its phase is part of it."""
+        numerology, symbols = self._ofdm.numerology, len(expected)
+        values, slope = self._drifting(samples, cfo, symbols, self._steady_drift(samples, cfo, symbols))
+        known = expected != 0
+        energies = np.sum(np.abs(modes) ** 2, axis=0)
+        gram, matched = project(modes, expected, values)
+        observations = Observations(
+            np.r_[self._training_time, np.arange(symbols)],
+            np.concatenate(((modes.conj().T @ training.sum(axis=0))[None], matched)),
+            np.concatenate((len(training) * np.diag(energies)[None], gram)),
+            float(np.sum(np.abs(training) ** 2) + np.sum(np.abs(values[known]) ** 2)),
+            training.size + np.count_nonzero(known),
+        )
+        fading = estimate_fading(observations, energies, noise, len(modes))
+        channel = (fading.modes[1:] @ modes.T).astype(np.complex64)
+        noise = max(fading.noise, 1e-9 * float(np.mean(np.abs(channel) ** 2)))
+        cfo += fading.frequency / (2 * np.pi * numerology.symbol_length)
+        nothing = np.zeros(symbols)
+        return Reception(values, channel, noise, fading.error[1:].astype(np.float32), nothing, nothing, slope, cfo)
+
+
+def _widened(prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A delay profile that also allows for paths which happened to fade while it was learned."""
+    padded = np.pad(prior, 1)
+    return np.maximum(np.maximum(padded[:-2], padded[2:]), prior) + 0.03 * float(np.mean(prior))
+
+
+def equalise(
+    ofdm: Ofdm, reception: Reception, first: int = 0, count: int | None = None
+) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """Data of some symbols and the variance of the noise on each. Nothing is decided here.
+
+    Args:
+        ofdm: Carriers and pilots.
+        reception: From :meth:`Demodulator.receive`.
+        first: First symbol.
+        count: Symbols; all that follow if None.
+
+    Returns:
+        complex64 and float32, both [count, data_carriers].
+    """
+    count = len(reception.values) - first if count is None else count
+    columns = ofdm.data_columns(first, count)
+    rows = np.arange(first, first + count)[:, None]
+    row = np.zeros_like(rows) if len(reception.channel) == 1 else rows
+    channel = reception.channel[row, columns]
+    power = np.maximum(np.abs(channel) ** 2, np.float32(1e-9 * reception.noise))
+    symbols = reception.values[rows, columns] * (channel.conj() / power)
+    noise = (np.float32(reception.noise) + reception.channel_error[row]) / power
+    noise += reception.phase_variance[rows].astype(np.float32)
+    return symbols.astype(np.complex64), noise.astype(np.float32)

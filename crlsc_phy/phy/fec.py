@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -17,7 +18,11 @@ from numpy.typing import NDArray
 from crlsc_phy.errors import ModemError
 from crlsc_phy.phy.ldpc_decoder import decode_layered
 
-__all__ = ["LdpcCode", "crc24", "ldpc_code"]
+__all__ = ["DECODERS", "Decoder", "LdpcCode", "crc24", "ldpc_code"]
+
+Decoder = Literal["min-sum", "sionna"]
+DECODERS: tuple[Decoder, ...] = ("min-sum", "sionna")
+"""Ours, and Sionna's belief propagation as the reference."""
 
 # TS 38.212 Table 5.3.2-1: lifting sizes of the sets i_LS = 0..7 are these factors times powers of two.
 _SET_FACTORS = (2, 3, 5, 7, 9, 11, 13, 15)
@@ -94,13 +99,38 @@ class LdpcCode:
             Posterior LLRs of the information bits, float32 [words, k]; whether all checks hold, bool [words]; and
             the iterations spent, int32 [words].
         """
+        word, valid, spent = self._decode(llr, iterations)
+        return word[:, : self.k], valid, spent
+
+    def refine(self, llr: NDArray[np.float32], iterations: int = 20) -> NDArray[np.float32]:
+        """Posterior LLRs of the coded bits, float32 [words, n], from channel LLRs as for :meth:`decode`."""
+        word, _, _ = self._decode(llr, iterations)
+        return word[:, self._source]
+
+    def decode_reference(self, llr: NDArray[np.float32], iterations: int = 20) -> NDArray[np.float32]:
+        """Posterior LLRs of the information bits by Sionna's belief propagation, float32 [words, k].
+
+        Raises:
+            ModemError: If Sionna is not installed.
+        """
+        try:
+            import torch
+
+            decoder = _sionna_decoder(self.k, self.n, self.bits_per_symbol, iterations)
+        except ImportError as error:
+            raise ModemError(f"the reference decoder needs Sionna: {error}; pip install 'crlsc-phy[sionna]'") from None
+        return np.asarray(decoder(torch.from_numpy(llr)).numpy(), np.float32)
+
+    def _decode(
+        self, llr: NDArray[np.float32], iterations: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
         word = np.zeros((len(llr), self._columns * self.lifting), np.float32)
         word[:, self._source] = llr
         word[:, self.k : self._k_padded] = -1e6
         valid, spent = decode_layered(
             word, self._row_start, self._edge_column, self._edge_shift, self.lifting, iterations
         )
-        return word[:, : self.k], valid, spent
+        return word, valid, spent
 
 
 @lru_cache(maxsize=64)
@@ -111,6 +141,13 @@ def ldpc_code(k: int, n: int, bits_per_symbol: int) -> LdpcCode:
         ModemError: If TS 38.212 has no such code.
     """
     return LdpcCode(k, n, bits_per_symbol)
+
+
+@lru_cache(maxsize=64)
+def _sionna_decoder(k: int, n: int, bits_per_symbol: int, iterations: int) -> Any:
+    from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
+
+    return LDPC5GDecoder(LDPC5GEncoder(k, n, bits_per_symbol), num_iter=iterations, hard_out=False)
 
 
 def crc24(data: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """What a burst looks like, from the numerology, the header and the MCS.
 
-    preamble | A: MCS, header, check | B: semantic layer, CRC-16 | detail segments, CRC-24 each | guard
+    preamble | A: MCS, header, check | B: semantic layer, CRC-16 | detail | guard
+
+Digital detail is cut into segments with a CRC-24 each; analog detail is symbols as they are.
 
 Blocks A and B have one fixed format, so that a receiver that never heard this sender reads them; A tells the rest.
 """
@@ -14,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crlsc_phy.errors import FrameError
-from crlsc_phy.frame import FrameHeader
-from crlsc_phy.phy.blocks import CodedBlock, Segments, detail_block, signalling_block
-from crlsc_phy.phy.numerology import MCS_TABLE, Mcs, Numerology
+from crlsc_phy.errors import FrameError, ModemError
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode
+from crlsc_phy.phy.blocks import AnalogBlock, CodedBlock, Segments, analog_block, detail_block, signalling_block
+from crlsc_phy.phy.mcs import Mcs, find_mcs
+from crlsc_phy.phy.numerology import Numerology
 
-__all__ = ["Layout", "header_block", "pack_header", "pack_semantic", "unpack_header", "unpack_semantic"]
+__all__ = ["Layout", "carries", "header_block", "pack_header", "pack_semantic", "unpack_header", "unpack_semantic"]
 
 _HEADER_BYTES = 1 + FrameHeader.SIZE + 1
 _SEMANTIC_CRC_BYTES = 2
@@ -32,30 +35,37 @@ class Layout:
     Attributes:
         header: Block A.
         semantic: Block B, or None.
-        detail: Detail block, or None.
-        segments: How the detail layer is cut, or None.
+        detail: Block of the digital detail, or None.
+        segments: How the digital detail is cut, or None.
+        analog: Block of the analog detail, or None.
     """
 
     header: CodedBlock
-    semantic: CodedBlock | None
-    detail: CodedBlock | None
-    segments: Segments | None
+    semantic: CodedBlock | None = None
+    detail: CodedBlock | None = None
+    segments: Segments | None = None
+    analog: AnalogBlock | None = None
 
     @classmethod
     def of(cls, numerology: Numerology, header: FrameHeader, mcs: Mcs) -> Layout:
         """The layout of the burst that carries a frame with ``header``."""
-        segments = Segments.of(header.detail_bytes) if header.detail_bytes else None
-        semantic = None
+        carriers = numerology.data_carriers
+        first, semantic = header_block(numerology), None
         if header.semantic_bytes:
             size = header.semantic_bytes + _SEMANTIC_CRC_BYTES
-            semantic = signalling_block(size, numerology.signalling_repetition, numerology.data_carriers)
-        detail = detail_block(segments, mcs, numerology.data_carriers) if segments else None
-        return cls(header_block(numerology), semantic, detail, segments)
+            semantic = signalling_block(size, numerology.signalling_repetition, carriers)
+        if not header.detail_bytes:
+            return cls(first, semantic)
+        if mcs.analog:
+            count = header.detail_bytes // SYMBOL.itemsize
+            return cls(first, semantic, analog=analog_block(count, mcs, carriers))
+        segments = Segments.of(header.detail_bytes)
+        return cls(first, semantic, detail_block(segments, mcs, carriers), segments)
 
     @property
     def symbols(self) -> int:
         """OFDM symbols behind the preamble."""
-        return sum(block.symbols for block in (self.header, self.semantic, self.detail) if block)
+        return sum(block.symbols for block in (self.header, self.semantic, self.detail, self.analog) if block)
 
 
 def header_block(numerology: Numerology) -> CodedBlock:
@@ -73,14 +83,24 @@ def unpack_header(data: bytes) -> tuple[FrameHeader, Mcs]:
     """Undo :func:`pack_header`.
 
     Raises:
-        FrameError: If a check fails, or the MCS or the frame version is unknown.
+        FrameError: If a check fails, or the MCS or the frame version is unknown, or they contradict each other.
     """
     body = data[:-1]
     if zlib.crc32(body) & 0xFF != data[-1]:
         raise FrameError("signalling block is damaged (check byte does not match)")
-    if body[0] >= len(MCS_TABLE):
-        raise FrameError(f"burst has MCS {body[0]}; this program knows 0 to {len(MCS_TABLE) - 1}")
-    return FrameHeader.from_bytes(body[1:]), MCS_TABLE[body[0]]
+    try:
+        mcs = find_mcs(body[0])
+    except ModemError as error:
+        raise FrameError(f"burst cannot be read: {error}") from None
+    header = FrameHeader.from_bytes(body[1:])
+    if not carries(mcs, header):
+        raise FrameError(f"burst has MCS {mcs.name} and a detail layer of mode {header.mode.name.lower()}")
+    return header, mcs
+
+
+def carries(mcs: Mcs, header: FrameHeader) -> bool:
+    """Whether a frame with ``header`` can be sent with ``mcs``; one without detail always can."""
+    return not header.detail_bytes or mcs.analog == (header.mode is Mode.ANALOG)
 
 
 def pack_semantic(semantic: bytes) -> NDArray[np.uint8]:
@@ -88,10 +108,16 @@ def pack_semantic(semantic: bytes) -> NDArray[np.uint8]:
     return _bits(semantic + _crc16(semantic))
 
 
-def unpack_semantic(data: bytes) -> bytes | None:
-    """The air code, or None if its CRC is wrong."""
+def unpack_semantic(data: bytes) -> bytes:
+    """The air code.
+
+    Raises:
+        FrameError: If its CRC is wrong.
+    """
     semantic = data[:-_SEMANTIC_CRC_BYTES]
-    return semantic if data[-_SEMANTIC_CRC_BYTES:] == _crc16(semantic) else None
+    if data[-_SEMANTIC_CRC_BYTES:] != _crc16(semantic):
+        raise FrameError("semantic layer is damaged (CRC-16 does not match)")
+    return semantic
 
 
 def _bits(data: bytes) -> NDArray[np.uint8]:

@@ -1,4 +1,8 @@
-"""OFDM symbols: carriers to samples and back, with a pilot comb in every symbol."""
+"""OFDM symbols: carriers to samples and back, with a comb of pilots in every symbol.
+
+The comb moves from symbol to symbol, so that within ``pilot_spacing`` symbols every carrier is measured: a comb that
+stood still could not tell paths apart whose delays differ by fft_size / pilot_spacing samples.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from crlsc_phy.phy.numerology import Numerology
-from crlsc_phy.phy.sequences import gold
+from crlsc_phy.phy.sequences import gold, spread
 
 __all__ = ["Ofdm"]
 
@@ -19,8 +23,6 @@ class Ofdm:
 
     Attributes:
         carriers: Signed indices of the occupied carriers in rising order, int64 [occupied].
-        pilot_columns: Where the pilots are among ``carriers``, int64 [pilots].
-        data_columns: Where the data are among ``carriers``, int64 [data_carriers].
         backoff: Samples that the receiver's FFT window lies inside the cyclic prefix: room for timing errors and
             for the side lobes of paths between samples.
     """
@@ -29,24 +31,34 @@ class Ofdm:
         self.numerology = numerology
         half = numerology.occupied // 2
         self.carriers = np.r_[-half:0, 1 : half + 1]
-        is_pilot = np.isin(self.carriers, numerology.pilots)
-        self.pilot_columns = np.flatnonzero(is_pilot)
-        self.data_columns = np.flatnonzero(~is_pilot)
+        spacing = numerology.pilot_spacing
+        pilots = spread(spacing)[:, None] + spacing * np.arange(numerology.pilots)
+        data = [np.setdiff1d(np.arange(numerology.occupied), row) for row in pilots]
+        self._pilot_pattern, self._data_pattern = pilots, np.stack(data)
         self.backoff = numerology.cp_length // 4
+
+    def pilot_columns(self, first: int, count: int) -> NDArray[np.int64]:
+        """Where among ``carriers`` the pilots of ``count`` symbols from ``first`` on are, int64 [count, pilots]."""
+        return _rows(self._pilot_pattern, first, count)
+
+    def data_columns(self, first: int, count: int) -> NDArray[np.int64]:
+        """Where among ``carriers`` their data are, int64 [count, data_carriers]."""
+        return _rows(self._data_pattern, first, count)
 
     def pilots(self, first: int, count: int) -> NDArray[np.complex64]:
         """Pilots of ``count`` symbols from symbol ``first`` of a burst on, +-1, complex64 [count, pilots]."""
-        per_symbol = len(self.pilot_columns)
+        per_symbol = self.numerology.pilots
         # Drawn in powers of two, so that bursts of all lengths share a few cached sequences.
         length = max(1024, 1 << ((first + count) * per_symbol - 1).bit_length())
         bits = gold(length, _PILOT_SEED)[first * per_symbol : (first + count) * per_symbol]
         return (1 - 2 * bits.astype(np.complex64)).reshape(count, per_symbol)
 
     def grid(self, data: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Data symbols [n, data_carriers] of a whole burst with their pilots, complex64 [n, occupied]."""
-        values = np.empty((len(data), len(self.carriers)), np.complex64)
-        values[:, self.data_columns] = data
-        values[:, self.pilot_columns] = self.pilots(0, len(data))
+        """The first symbols of a burst from their data [n, data_carriers], pilots added, complex64 [n, occupied]."""
+        count = len(data)
+        values = np.empty((count, len(self.carriers)), np.complex64)
+        np.put_along_axis(values, self.data_columns(0, count), data, axis=1)
+        np.put_along_axis(values, self.pilot_columns(0, count), self.pilots(0, count), axis=1)
         return values
 
     def waveform(self, values: NDArray[np.complex64], prefix: int) -> NDArray[np.complex64]:
@@ -82,3 +94,9 @@ class Ofdm:
         windows = np.lib.stride_tricks.sliding_window_view(samples, size)[starts]
         spectrum = fft.fft(windows * turn, axis=1, norm="ortho")[:, self.carriers % size]
         return np.asarray(spectrum * start_phase[:, None], np.complex64)
+
+
+def _rows(pattern: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
+    """Rows ``first`` and following of a pattern that repeats."""
+    rows: NDArray[np.int64] = pattern[np.arange(first, first + count) % len(pattern)]
+    return rows

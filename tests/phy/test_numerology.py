@@ -5,7 +5,7 @@ import pytest
 
 from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import MCS_TABLE, PRESETS, BurstModem, Numerology
-from crlsc_phy.phy.numerology import find_mcs
+from crlsc_phy.phy.mcs import find_mcs
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from crlsc_phy.phy.numerology import find_mcs
         ("cp_length", 12),
         ("occupied", 20),
         ("occupied", 64),
-        ("pilots", (7, 21)),
-        ("pilots", (-7, 0, 7)),
-        ("pilots", (-27, 7)),
+        ("pilots", 1),
+        ("pilots", 5),
+        ("pilots", 26),
         ("guard", -1),
         ("signalling_repetition", 0),
     ],
@@ -34,8 +34,12 @@ def test_unknown_names_list_the_known():
         Numerology.preset("512")
     with pytest.raises(ModemError, match="qpsk-1/5"):
         BurstModem(mcs="bpsk")
-    with pytest.raises(ModemError, match="'analog' is not supported yet"):
-        BurstModem(mode="analog")
+    with pytest.raises(ModemError, match="digital, analog"):
+        BurstModem(mode="hybrid")
+    with pytest.raises(ModemError, match="min-sum, sionna"):
+        BurstModem(ldpc="turbo")
+    with pytest.raises(ModemError, match="qpsk-1/2 does not go with mode 'analog'"):
+        BurstModem(mcs="qpsk-1/2", mode="analog")
 
 
 def test_mcs_by_index_or_name():
@@ -65,6 +69,6 @@ def test_power_and_band(preset, make_frame):
 def test_channel_uses_count_everything(make_frame):
     modem = BurstModem()
     frame = make_frame(semantic=16, detail=288)
-    # 480 samples of preamble, then 16 + 15 + 49 symbols of 80 samples.
+    # 480 samples of preamble, then 24 + 23 + 49 symbols of 80 samples.
     assert modem.channel_uses(frame.header) == pytest.approx(modem.burst_samples(frame.header) * 52 / 64)
-    assert modem.burst_samples(frame.header) == 480 + 80 * 80
+    assert modem.burst_samples(frame.header) == 480 + 96 * 80

@@ -107,7 +107,7 @@ def test_what_is_no_burst_does_no_harm(signal, make_frame):
     modem = BurstModem()
     frame = make_frame()
     assert not modem.receive(signal)
-    assert len(modem._buffer) < 20_000
+    assert len(modem._receiver._buffer) < 20_000
     # The next good burst is received.
     assert [b.frame for b in modem.receive(np.r_[modem.modulate(frame), np.zeros(1000)])] == [frame]
 
@@ -146,8 +146,8 @@ def test_damaged_header_is_counted_and_next_burst_received(make_frame):
     frame = make_frame()
     iq = modem.modulate(frame)
     broken = iq.copy()
-    broken[480:1700] *= np.random.default_rng(0).standard_normal(1220)
-    broken[480:1700] = broken[480:1700][::-1]
+    broken[480:2400] *= np.random.default_rng(0).standard_normal(1920)
+    broken[480:2400] = broken[480:2400][::-1]
     bursts = modem.receive(np.r_[broken, np.zeros(500), iq, np.zeros(500)])
     assert [b.frame for b in bursts] == [frame]
     assert modem.counters.header_failures == 1

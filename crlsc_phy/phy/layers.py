@@ -1,0 +1,186 @@
+"""From the symbols of a burst to the layers of its frame.
+
+A signalling block that fails is tried again: what its decoder believes makes a better channel estimate, and that a
+better guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crlsc_phy.errors import FrameError
+from crlsc_phy.frame import SYMBOL, FrameHeader, SemanticFrame
+from crlsc_phy.phy.blocks import CodedBlock, Decoder
+from crlsc_phy.phy.demodulator import Reception, equalise
+from crlsc_phy.phy.layout import Layout, header_block, pack_header, unpack_header, unpack_semantic
+from crlsc_phy.phy.mcs import Mcs
+from crlsc_phy.phy.ofdm import Ofdm
+
+__all__ = ["Contents", "LayerReader", "Opened", "Receive"]
+
+_SIGNALLING_ITERATIONS = 40
+_DETAIL_ITERATIONS = 25
+_TRIES = 3
+
+T = TypeVar("T")
+
+Receive = Callable[[NDArray[np.complex64]], Reception]
+"""The demodulated symbols, given the data of the first ones as far as they are known."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a burst's header says.
+
+    Attributes:
+        header, mcs: As sent.
+        layout: The burst that they make.
+    """
+
+    header: FrameHeader
+    mcs: Mcs
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a burst holds.
+
+    Attributes:
+        frame: The frame, lost layers and bytes marked.
+        reception: The symbols that it was read from.
+        equalised: Data symbols, complex64 [symbols, data_carriers].
+        evm_db: Error of those of the header, which are known, over their power.
+        symbols_used: OFDM symbols up to the end of the last layer of which something arrived.
+        segments, segment_failures: Segments of the digital detail, and how many of them failed.
+        llr: Of the coded bits of the digital detail, float32 [bits].
+        semantic_llr: Posterior, of the air code's bits, float32 [bits].
+        symbols: Unbiased analog symbols, complex64 [count].
+        symbol_noise: Variance of the noise on each, float32 [count].
+    """
+
+    frame: SemanticFrame
+    reception: Reception
+    equalised: NDArray[np.complex64]
+    evm_db: float
+    symbols_used: int
+    segments: int
+    segment_failures: int
+    llr: NDArray[np.float32]
+    semantic_llr: NDArray[np.float32]
+    symbols: NDArray[np.complex64]
+    symbol_noise: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Read(Generic[T]):
+    """A signalling block: what it says or why it says nothing, its posterior LLRs, and where it was read from."""
+
+    value: T | None
+    problem: FrameError | None
+    posterior: NDArray[np.float32]
+    reception: Reception
+
+
+class LayerReader:
+    """Reads the bursts of one numerology.
+
+    Args:
+        ofdm: Its carriers.
+        decoder: Of the LDPC code.
+    """
+
+    def __init__(self, ofdm: Ofdm, decoder: Decoder = "min-sum") -> None:
+        self._ofdm = ofdm
+        self._decoder = decoder
+
+    def open(self, receive: Receive) -> Opened:
+        """Read the header.
+
+        Args:
+            receive: Gives the symbols of block A at least.
+
+        Raises:
+            FrameError: If it cannot be read.
+        """
+        numerology = self._ofdm.numerology
+        block = header_block(numerology)
+        nothing = np.empty((0, numerology.data_carriers), np.complex64)
+        read = self._signalling(block, receive, nothing, unpack_header)
+        if read.value is None:
+            raise read.problem or FrameError("signalling block is damaged")
+        header, mcs = read.value
+        return Opened(header, mcs, Layout.of(numerology, header, mcs))
+
+    def read(self, opened: Opened, receive: Receive) -> Contents:
+        """Read the layers.
+
+        Args:
+            opened: The header.
+            receive: Gives the symbols of the whole burst.
+        """
+        header, layout = opened.header, opened.layout
+        known = layout.header.modulate(pack_header(header, opened.mcs))
+        first = used = len(known)
+        semantic: bytes | None = b""
+        semantic_llr = np.empty(0, np.float32)
+        if layout.semantic:
+            read = self._signalling(layout.semantic, receive, known, unpack_semantic)
+            reception, semantic = read.reception, read.value
+            semantic_llr = read.posterior[: 8 * header.semantic_bytes].copy()
+            first += layout.semantic.symbols
+            used = first if semantic is not None else used
+        else:
+            reception = receive(known)
+        symbols, noise = equalise(self._ofdm, reception)
+        detail: bytes | None = b""
+        erasures: tuple[tuple[int, int], ...] = ()
+        segments = failures = 0
+        llr, analog, analog_noise = np.empty(0, np.float32), np.empty(0, np.complex64), np.empty(0, np.float32)
+        if layout.detail and layout.segments:
+            soft = layout.detail.soft_bits(symbols[first:], noise[first:])
+            words, _ = layout.detail.decode(soft, _DETAIL_ITERATIONS, self._decoder)
+            segments, llr = layout.segments.count, soft.ravel()
+            detail, erasures, failures = layout.segments.join(words)
+            if failures == segments:
+                detail, erasures = None, ()
+        elif layout.analog:
+            analog, analog_noise = layout.analog.soft_symbols(symbols[first:], noise[first:])
+            # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
+            detail = (analog / (1 + analog_noise)).astype(SYMBOL).tobytes()
+        return Contents(
+            frame=SemanticFrame(header, semantic, detail, erasures),
+            reception=reception,
+            equalised=symbols,
+            evm_db=10 * float(np.log10(max(np.mean(np.abs(symbols[: len(known)] - known) ** 2), 1e-12))),
+            symbols_used=used if detail is None else layout.symbols,
+            segments=segments,
+            segment_failures=failures,
+            llr=llr,
+            semantic_llr=semantic_llr,
+            symbols=analog,
+            symbol_noise=analog_noise,
+        )
+
+    def _signalling(
+        self, block: CodedBlock, receive: Receive, before: NDArray[np.complex64], unpack: Callable[[bytes], T]
+    ) -> _Read[T]:
+        """Read the signalling block behind the known symbols ``before``."""
+        first = len(before)
+        known, tries = before, 0
+        while True:
+            tries += 1
+            reception = receive(known)
+            llr = block.soft_bits(*equalise(self._ofdm, reception, first, block.symbols))
+            words, posterior = block.decode(llr, _SIGNALLING_ITERATIONS, self._decoder)
+            try:
+                return _Read(unpack(words[0].tobytes()), None, posterior[0], reception)
+            except FrameError as error:
+                if tries == _TRIES:
+                    return _Read(None, error, posterior[0], reception)
+            known = np.concatenate((before, block.expectation(llr, _SIGNALLING_ITERATIONS)))

@@ -1,0 +1,82 @@
+"""Modulation and coding schemes of the detail layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crlsc_phy.errors import ModemError
+
+__all__ = ["ANALOG_TABLE", "MCS_TABLE", "Mcs", "find_mcs"]
+
+
+@dataclass(frozen=True)
+class Mcs:
+    """A modulation and coding scheme.
+
+    Attributes:
+        index: The number that the signalling block carries.
+        bits_per_symbol: 2 for QPSK, 4 for 16-QAM, 6 for 64-QAM; 0 for analog symbols.
+        rate: Code rate as numerator and denominator; for analog symbols one over how often each is sent.
+    """
+
+    index: int
+    bits_per_symbol: int
+    rate: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """For example ``"qpsk-1/2"`` or ``"analog-1/1"``."""
+        modulation = {0: "analog", 2: "qpsk", 4: "16qam", 6: "64qam"}[self.bits_per_symbol]
+        return f"{modulation}-{self.rate[0]}/{self.rate[1]}"
+
+    @property
+    def analog(self) -> bool:
+        """Whether the detail layer is sent as analog symbols."""
+        return self.bits_per_symbol == 0
+
+    @property
+    def code_rate(self) -> float:
+        """Information bits a coded bit, or analog symbols a data symbol."""
+        return self.rate[0] / self.rate[1]
+
+    @property
+    def efficiency(self) -> float:
+        """Information bits a data symbol; 0 for analog symbols."""
+        return self.bits_per_symbol * self.code_rate
+
+
+MCS_TABLE = tuple(
+    Mcs(index, bits, rate)
+    for index, (bits, rate) in enumerate(
+        (
+            (2, (1, 5)),
+            (2, (1, 3)),
+            (2, (1, 2)),
+            (2, (2, 3)),
+            (2, (3, 4)),
+            (4, (1, 2)),
+            (4, (2, 3)),
+            (4, (3, 4)),
+            (6, (2, 3)),
+            (6, (3, 4)),
+            (6, (5, 6)),
+        )
+    )
+)
+
+
+ANALOG_TABLE = tuple(Mcs(16 + i, 0, (1, repetition)) for i, repetition in enumerate((4, 2, 1)))
+"""The rates of the analog mode, the most robust first, as in :data:`MCS_TABLE`."""
+
+
+def find_mcs(mcs: int | str) -> Mcs:
+    """An entry of :data:`MCS_TABLE` or :data:`ANALOG_TABLE` by index or name.
+
+    Raises:
+        ModemError: If there is no such entry.
+    """
+    table = (*MCS_TABLE, *ANALOG_TABLE)
+    for entry in table:
+        if mcs in (entry.index, entry.name):
+            return entry
+    raise ModemError(f"no MCS {mcs!r}; choose one of {', '.join(f'{m.index} {m.name}' for m in table)}")

@@ -1,0 +1,360 @@
+"""The receiver: a stream of samples to bursts.
+
+    samples -> search -> pending: header being read -> pending: header known -> burst -> search behind it
+
+State is kept between calls; how the stream is cut does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crlsc_phy.errors import FrameError, ModemError
+from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.phy.blocks import Decoder
+from crlsc_phy.phy.demodulator import Demodulator, Reception, equalise
+from crlsc_phy.phy.layers import Contents, LayerReader, Opened, Receive
+from crlsc_phy.phy.layout import Layout, header_block
+from crlsc_phy.phy.mcs import Mcs
+from crlsc_phy.phy.ofdm import Ofdm
+from crlsc_phy.phy.preamble import Preamble, Sync
+from crlsc_phy.phy.taps import Taps
+
+__all__ = ["Burst", "Counters", "Receiver"]
+
+# The search looks at so many samples at a time, so that what follows a burst is not searched twice over.
+_SLAB = 8192
+# Fewer new samples than this are kept until more come: a search has a fixed cost.
+_STEP = 512
+# Louder than any converter delivers; beyond it the metric would leave float32.
+_LARGEST = 1e6
+# Samples of the metric on either side of its peak that a tap keeps.
+_METRIC_REACH = 512
+
+
+@dataclass
+class Counters:
+    """What a receiver has seen since it was made.
+
+    Attributes:
+        samples: Samples taken in.
+        bad_samples: Of those, not finite or absurdly large, set to zero.
+        detected: Preambles found.
+        header_failures: Of those, with a header that could not be read.
+        oversize: Headers that claim a burst longer than the limit.
+        truncated: Bursts that the end of the stream cut short.
+        bursts: Bursts handed out.
+        semantic_failures: Of those, with the semantic layer lost.
+        segments: Segments of the detail layer in them.
+        segment_failures: Of those, lost.
+    """
+
+    samples: int = 0
+    bad_samples: int = 0
+    detected: int = 0
+    header_failures: int = 0
+    oversize: int = 0
+    truncated: int = 0
+    bursts: int = 0
+    semantic_failures: int = 0
+    segments: int = 0
+    segment_failures: int = 0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """A received burst.
+
+    LLRs are log p(1)/p(0), as in Sionna.
+
+    Attributes:
+        frame: The frame; its ``semantic`` or ``detail`` is None where that layer is lost.
+        start: Index of the burst's first sample since the receiver was made.
+        snr_db: Estimated Es/N0 on an occupied carrier, mean over carriers.
+        cfo_hz: Estimated carrier frequency offset.
+        evm_db: Error of the equalised header symbols over their power.
+        mcs: MCS of the detail layer.
+        semantic_ok: Whether the semantic layer's CRC holds.
+        segments: Segments of the detail layer.
+        segment_failures: Segments whose CRC fails.
+        llr: Of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
+        semantic_llr: Of the air code's bits, most significant first, after decoding, float32 [8 * semantic_bytes].
+        symbols: The analog detail, unbiased: what was sent at unit mean power, plus noise; complex64 [n].
+        symbol_noise: Variance of that noise, float32 [n].
+        channel_uses: Complex samples times the occupied part of the band, guard left out.
+    """
+
+    frame: SemanticFrame
+    start: int
+    snr_db: float
+    cfo_hz: float
+    evm_db: float
+    mcs: Mcs
+    semantic_ok: bool
+    segments: int
+    segment_failures: int
+    llr: NDArray[np.float32]
+    semantic_llr: NDArray[np.float32]
+    symbols: NDArray[np.complex64]
+    symbol_noise: NDArray[np.float32]
+    channel_uses: float
+
+
+@dataclass
+class _Pending:
+    """A burst that has begun: its start in absolute samples, CFO in cycles/sample, and its header once read."""
+
+    start: int
+    cfo: float
+    opened: Opened | None = None
+
+
+class Receiver:
+    """Finds and reads the bursts of one numerology.
+
+    Args:
+        ofdm: Its carriers.
+        preamble: Its preamble.
+        demodulator: Of both.
+        max_burst_samples: Longest burst received.
+        decoder: Of the LDPC code.
+        taps: Where to dump internal signals, or None.
+
+    Attributes:
+        counters: What it has seen.
+    """
+
+    def __init__(
+        self,
+        ofdm: Ofdm,
+        preamble: Preamble,
+        demodulator: Demodulator,
+        max_burst_samples: int,
+        decoder: Decoder = "min-sum",
+        taps: Taps | None = None,
+    ) -> None:
+        self._ofdm, self._preamble, self._demodulator = ofdm, preamble, demodulator
+        self._numerology = ofdm.numerology
+        self._max_burst_samples = max_burst_samples
+        self._reader = LayerReader(ofdm, decoder)
+        self._taps = taps
+        self.counters = Counters()
+        # Samples before the search position that timing may still fall back on.
+        self._history = 64 + 2 * self._numerology.cp_length
+        self._end = self._need = 0
+        self._reset(0)
+
+    def receive(self, iq: ArrayLike) -> list[Burst]:
+        """Take in samples and hand out the bursts that they complete; see :meth:`BurstModem.receive`."""
+        self._append(iq)
+        return self._run()
+
+    def flush(self) -> list[Burst]:
+        """End the stream; see :meth:`BurstModem.flush`."""
+        bursts: list[Burst] = []
+        ended = self.counters.samples
+        # Zeros behind the stream let the search reach its last sample, and an unfinished burst come to its end.
+        target: int = ended + 2 * self._preamble.lookahead + _STEP
+        while self._end < target:
+            self._chunks.append(np.zeros(target - self._end, np.complex64))
+            self._end = target
+            bursts += self._run()
+            if self._pending:
+                target = self._need
+        lengths = (self._samples(Layout.of(self._numerology, b.frame.header, b.mcs).symbols) for b in bursts)
+        self.counters.truncated += sum(b.start + length > ended for b, length in zip(bursts, lengths, strict=True))
+        self._reset(ended)
+        return bursts
+
+    def _reset(self, position: int) -> None:
+        """Forget all samples; the next one is number ``position``."""
+        self._buffer = np.empty(0, np.complex64)
+        self._chunks: list[NDArray[np.complex64]] = []
+        self._origin = position
+        self._end = position
+        self._cursor = position
+        self._need = position + self._preamble.sync_length + _STEP
+        self._pending: _Pending | None = None
+
+    def _append(self, iq: ArrayLike) -> None:
+        try:
+            samples = np.asarray(iq, np.complex64)
+        except (TypeError, ValueError) as error:
+            raise ModemError(f"samples are no complex numbers: {error}") from None
+        if samples.ndim != 1:
+            raise ModemError(f"samples have shape {samples.shape}; give a one-dimensional array")
+        samples = np.ascontiguousarray(samples)
+        parts = samples.view(np.float32)
+        # A NaN anywhere fails the comparison too.
+        if len(parts) and not max(-parts.min(), parts.max()) <= _LARGEST:
+            bad = ~(np.abs(samples) <= _LARGEST)
+            samples = np.where(bad, np.complex64(0), samples)
+            self.counters.bad_samples += int(np.count_nonzero(bad))
+        self.counters.samples += len(samples)
+        self._end += len(samples)
+        self._chunks.append(samples.copy() if samples is iq else samples)
+
+    def _run(self) -> list[Burst]:
+        bursts: list[Burst] = []
+        if self._end < self._need:
+            return bursts
+        self._buffer = np.concatenate((self._buffer, *self._chunks))
+        self._chunks = []
+        while self._end >= self._need:
+            if self._pending is None:
+                self._search()
+            elif self._pending.opened is None:
+                self._open(self._pending)
+            else:
+                bursts.append(self._finish(self._pending, self._pending.opened))
+        keep = self._pending.start if self._pending else self._cursor
+        drop = max(0, keep - self._history - self._origin)
+        # A copy, so that what is dropped is freed.
+        self._buffer = self._buffer[drop:].copy()
+        self._origin += drop
+        return bursts
+
+    def _resume(self, position: int) -> None:
+        """Search on from an absolute position."""
+        self._pending = None
+        self._cursor = position
+        self._need = position + self._preamble.sync_length + _STEP
+
+    def _search(self) -> None:
+        sync_length = self._preamble.sync_length
+        slab = self._buffer[self._cursor - self._origin :][: _SLAB + sync_length - 1]
+        total, above = self._preamble.metric(slab)
+        peak = int(np.argmax(above))
+        if not above[peak]:
+            self._resume(self._cursor + len(above))
+            return
+        # The metric rises as a burst comes in: climb until nothing within a preamble's length is higher.
+        height = np.where(above, np.abs(total), np.float32(0))
+        while peak + sync_length <= len(height):
+            step = int(np.argmax(height[peak : peak + sync_length]))
+            if step == 0:
+                break
+            peak += step
+        self._cursor += peak
+        if peak + sync_length > len(height):
+            self._need = self._cursor + 2 * sync_length
+            return
+        self._need = self._cursor + self._preamble.lookahead
+        if self._end < self._need:
+            return
+        sync = self._preamble.refine(self._buffer, self._cursor - self._origin, complex(total[peak]))
+        if sync is None:
+            self._resume(self._cursor + sync_length // 2)
+            return
+        self._begin(sync)
+        if self._taps:
+            low = max(peak - _METRIC_REACH, 0)
+            self._taps.begin(self._origin + sync.start)
+            self._taps.write("metric", total[low : peak + _METRIC_REACH])
+            first = self._cursor - peak + low
+            self._taps.note(metric_start=first, quality=sync.quality, numerology=asdict(self._numerology))
+
+    def _samples(self, symbols: int) -> int:
+        """Samples of a burst with so many OFDM symbols behind the preamble, guard left out."""
+        return len(self._preamble.waveform) + symbols * self._numerology.symbol_length
+
+    def _begin(self, sync: Sync) -> None:
+        self.counters.detected += 1
+        self._pending = _Pending(self._origin + sync.start, sync.cfo)
+        symbols = header_block(self._numerology).symbols
+        self._need = self._pending.start + self._demodulator.samples_needed(symbols)
+
+    def _demodulate(self, pending: _Pending, symbols: int) -> Receive:
+        samples = self._buffer[pending.start - self._origin :]
+
+        def receive(known: NDArray[np.complex64]) -> Reception:
+            reception = self._demodulator.receive(samples, pending.cfo, symbols, known)
+            if self._taps:
+                self._tap(reception)
+            return reception
+
+        return receive
+
+    def _open(self, pending: _Pending) -> None:
+        """Read the header."""
+        behind_sync = pending.start + self._preamble.sync_length
+        try:
+            opened = self._reader.open(self._demodulate(pending, header_block(self._numerology).symbols))
+        except FrameError as error:
+            self.counters.header_failures += 1
+            self._leave(behind_sync, header_ok=False, problem=str(error))
+            return
+        needed = self._demodulator.samples_needed(opened.layout.symbols)
+        if needed > self._demodulator.samples_needed(0) + self._max_burst_samples:
+            self.counters.oversize += 1
+            self._leave(behind_sync, header_ok=True, problem="header claims a burst beyond the limit")
+            return
+        pending.opened = opened
+        self._need = pending.start + needed
+
+    def _leave(self, position: int, **outcome: Any) -> None:
+        """Be done with a burst, and search on from an absolute position."""
+        if self._taps:
+            self._taps.note(**outcome)
+            self._taps.end()
+        self._resume(position)
+
+    def _finish(self, pending: _Pending, opened: Opened) -> Burst:
+        """Read the layers of a burst whose header is known."""
+        contents = self._reader.read(opened, self._demodulate(pending, opened.layout.symbols))
+        burst = self._burst(pending, opened, contents)
+        self.counters.bursts += 1
+        self.counters.semantic_failures += not burst.semantic_ok
+        self.counters.segments += burst.segments
+        self.counters.segment_failures += burst.segment_failures
+        if self._taps:
+            self._taps.write("llr", burst.llr)
+            self._taps.write("semantic_llr", burst.semantic_llr)
+            self._taps.write("analog", burst.symbols)
+        # Behind the last layer that arrived, not behind the burst that the header claims: it may lie, and where the
+        # lie would be another burst may stand.
+        end = pending.start + self._samples(contents.symbols_used)
+        facts = ("start", "snr_db", "cfo_hz", "evm_db", "semantic_ok", "segments", "segment_failures")
+        self._leave(
+            end - self._numerology.cp_length // 2,
+            header_ok=True,
+            mcs=burst.mcs.name,
+            **{name: getattr(burst, name) for name in facts},
+        )
+        return burst
+
+    def _burst(self, pending: _Pending, opened: Opened, contents: Contents) -> Burst:
+        occupancy = self._numerology.occupied / self._numerology.fft_size
+        return Burst(
+            frame=contents.frame,
+            start=pending.start,
+            snr_db=10 * float(np.log10(max(contents.reception.snr, 1e-6))),
+            cfo_hz=contents.reception.cfo * self._numerology.sample_rate,
+            evm_db=contents.evm_db,
+            mcs=opened.mcs,
+            semantic_ok=contents.frame.semantic is not None,
+            segments=contents.segments,
+            segment_failures=contents.segment_failures,
+            llr=contents.llr,
+            semantic_llr=contents.semantic_llr,
+            symbols=contents.symbols,
+            symbol_noise=contents.symbol_noise,
+            channel_uses=self._samples(opened.layout.symbols) * occupancy,
+        )
+
+    def _tap(self, reception: Reception) -> None:
+        """Dump what the demodulator found; a later try at the same burst replaces it."""
+        if self._taps:
+            symbols, noise = equalise(self._ofdm, reception)
+            for name, values in (
+                ("channel", reception.channel),
+                ("phase", reception.phase),
+                ("slope", reception.slope),
+                ("symbols", symbols),
+                ("noise", noise),
+            ):
+                self._taps.write(name, values)
