@@ -1,0 +1,219 @@
+"""Peaks of a burst: how likely they are with and without clipping, and what clipping costs at the receiver.
+
+python benchmarks/papr.py [--bursts 50] [--seed 1] [--out benchmarks/results/papr.json]
+
+The picture, ``papr.png``, goes beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lab import complex_noise, make_frame, noise_variance, show, turn, wilson
+from report import machine, write_json
+from rich.progress import track
+
+from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.link.plots import drawing
+from crlsc_phy.phy import Burst, BurstModem, Numerology, qam
+from crlsc_phy.phy.ofdm import Ofdm
+from crlsc_phy.phy.papr import OVERSAMPLING, ccdf, clip_and_filter, oversample, papr_db
+from crlsc_phy.phy.preamble import Preamble
+
+CLIPS_DB = (4.0, 5.0, 6.0, 7.0, 8.0)
+LEVELS_DB = np.arange(0, 18.01, 0.2)
+SNRS_DB = (10, 15, 20, 25, 30)
+# Each MCS with an Es/N0 [dB] that is sure to be below its threshold.
+MCS = (("qpsk-1/2", 0.0), ("16qam-1/2", 5.5), ("64qam-3/4", 15.0))
+STEP_DB = 0.25
+# Of the segments lost at the threshold, and how far above that of the unclipped burst to look for it.
+LOSS, REACH_DB = 0.01, 8.0
+DETAIL_BYTES = 1500
+
+Samples = np.ndarray[Any, np.dtype[np.complex64]]
+
+
+def name_of(clip_db: float | None) -> str:
+    return "no clipping" if clip_db is None else f"clipped at {clip_db:g} dB"
+
+
+def signals(rng: np.random.Generator, bursts: int) -> Iterator[tuple[str, Samples]]:
+    """Name and oversampled bursts, one behind the other without their guard."""
+
+    def sent(modem: BurstModem, frames: list[SemanticFrame]) -> Samples:
+        # The guard lets the last sample ring out; it is no part of the burst.
+        ends = (OVERSAMPLING * modem.burst_samples(frame.header) for frame in frames)
+        return np.concatenate(
+            [oversample(modem.modulate(frame))[:end] for frame, end in zip(frames, ends, strict=True)]
+        )
+
+    frames = [make_frame(rng) for _ in range(bursts)]
+    for clip_db in (None, *CLIPS_DB):
+        yield name_of(clip_db), sent(BurstModem(papr_db=clip_db), frames)
+    header = FrameHeader(bytes(4), 64, 64, 16, 288)
+    yield "constant payload, scrambled", sent(BurstModem(), [SemanticFrame(header, bytes(16), bytes(288))])
+    # What the modem would send without its scrambler: coded zeros are zeros, so all data symbols are the same.
+    ofdm = Ofdm(Numerology())
+    modem = BurstModem()
+    symbols = (modem.burst_samples(header) - len(Preamble(ofdm).waveform)) // ofdm.numerology.symbol_length
+    count = symbols * ofdm.numerology.data_carriers
+    data = qam.map_bits(np.zeros(2 * count, np.uint8), 2).reshape(symbols, -1)
+    waveform = ofdm.waveform(ofdm.grid(data), ofdm.numerology.cp_length).ravel()
+    burst = oversample(np.concatenate((Preamble(ofdm).waveform, waveform)))
+    yield "constant payload, not scrambled", burst
+
+
+def error_sent(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Error of the clipped symbols over their power."""
+    ofdm = Ofdm(Numerology())
+    rows = []
+    for modulation, bits in (("qpsk", 2), ("16qam", 4), ("64qam", 6)):
+        drawn = rng.integers(0, 2, 2000 * ofdm.numerology.data_carriers * bits, dtype=np.uint8)
+        grid = ofdm.grid(qam.map_bits(drawn, bits).reshape(2000, -1))
+        for clip_db in CLIPS_DB:
+            clipped = clip_and_filter(grid, ofdm.carriers, ofdm.numerology.fft_size, clip_db)
+            evm = np.mean(np.abs(clipped - grid) ** 2) / np.mean(np.abs(grid) ** 2)
+            rows.append({"modulation": modulation, "clip_db": clip_db, "evm_db": 10 * float(np.log10(evm))})
+    return rows
+
+
+def through(modem: BurstModem, frame: SemanticFrame, snr_db: float, rng: np.random.Generator) -> Burst | None:
+    """The burst as it comes through noise, with timing and CFO at random; None if it is lost."""
+    iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 200))
+    iq = turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
+    received = modem.receive(iq + complex_noise(rng, len(iq), noise_variance(modem.numerology, snr_db)))
+    return next((b for b in received + modem.flush() if b.frame.header == frame.header), None)
+
+
+def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
+    """EVM as the receiver reports it, mean of the powers."""
+    rows = []
+    jobs = [(clip_db, snr_db) for clip_db in (None, *CLIPS_DB) for snr_db in SNRS_DB]
+    for clip_db, snr_db in track(jobs, description="EVM at the receiver"):
+        modem = BurstModem(papr_db=clip_db)
+        received = [through(modem, make_frame(rng), snr_db, rng) for _ in range(bursts)]
+        errors = [10 ** (burst.evm_db / 10) for burst in received if burst]
+        rows.append(
+            {
+                "clip_db": clip_db,
+                "es_n0_db": snr_db,
+                "bursts": len(errors),
+                "evm_db": 10 * float(np.log10(np.mean(errors))),
+            }
+        )
+    return rows
+
+
+def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
+    """Lost segments 2 dB above the threshold of each MCS, and the threshold with each clipping."""
+
+    def lost(mcs: str, clip_db: float | None, snr_db: float) -> tuple[int, int]:
+        modem = BurstModem(mcs=mcs, papr_db=clip_db)
+        failed = segments = 0
+        for _ in range(bursts):
+            burst = through(modem, make_frame(rng, DETAIL_BYTES), snr_db, rng)
+            count = burst.segments if burst else -(-DETAIL_BYTES // 192)
+            segments += count
+            failed += burst.segment_failures if burst else count
+        return failed, segments
+
+    def threshold(mcs: str, clip_db: float | None, lowest: float, highest: float) -> float | None:
+        for snr_db in np.arange(lowest, highest + 0.1, STEP_DB):
+            failed, segments = lost(mcs, clip_db, float(snr_db))
+            if failed < LOSS * segments:
+                return float(snr_db)
+        return None
+
+    rows = []
+    clean: dict[str, float] = {}
+    jobs = [(mcs, start, clip_db) for mcs, start in MCS for clip_db in (None, *reversed(CLIPS_DB))]
+    for mcs, start, clip_db in track(jobs, description="losses"):
+        found = threshold(mcs, clip_db, clean.get(mcs, start), clean.get(mcs, start) + REACH_DB)
+        if clip_db is None:
+            assert found is not None
+            clean[mcs] = found
+        failed, segments = lost(mcs, clip_db, clean[mcs] + 2)
+        rows.append(
+            {
+                "mcs": mcs,
+                "clip_db": clip_db,
+                "es_n0_db": clean[mcs] + 2,
+                "segments": segments,
+                "segment_loss": failed / segments,
+                "segment_loss_95": wilson(failed, segments),
+                "threshold_db": found,
+                "cost_db": None if found is None else found - clean[mcs],
+            }
+        )
+    return rows
+
+
+def draw(target: Path, curves: dict[str, list[float]], received: list[dict[str, Any]]) -> None:
+    """Both results in one picture."""
+    shades = ("#5b3a9e", "#2f6db5", "#2b9ab0", "#55b879", "#b5cc4c")
+    colours = {name_of(None): "#1f2430", **dict(zip(map(name_of, CLIPS_DB), shades, strict=True))}
+    colours |= {"constant payload, scrambled": "#d97a1e", "constant payload, not scrambled": "#b3261e"}
+    with drawing(target, 1500, 680) as figure:
+        left, right = figure.subplots(1, 2)
+        for name, curve in curves.items():
+            known = np.asarray(curve) > 0
+            dashes = "--" if name.startswith("constant") else "-"
+            left.semilogy(
+                LEVELS_DB[known], np.asarray(curve)[known], dashes, color=colours[name], label=name, linewidth=1.8
+            )
+        left.set(xlim=(0, LEVELS_DB[-1]), ylim=(1e-5, 1))
+        left.set_xlabel("power over the mean [dB]")
+        left.set_ylabel("probability that a sample exceeds it")
+        left.set_title("Peaks of a burst, 4 times oversampled")
+        left.legend(loc="upper right")
+        for clip_db in (None, *CLIPS_DB):
+            points = [(row["es_n0_db"], row["evm_db"]) for row in received if row["clip_db"] == clip_db]
+            name = name_of(clip_db)
+            right.plot(*zip(*points, strict=True), "o-", color=colours[name], label=name, markersize=5)
+        right.set_xticks(SNRS_DB)
+        right.set_xlabel("Es/N0 on an occupied carrier [dB]")
+        right.set_ylabel("EVM of the equalised header [dB]")
+        right.set_title("EVM at the receiver")
+        right.legend(loc="lower left")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bursts", type=int, default=50, help="bursts for each figure (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/papr.json"))
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(options.seed)
+    result: dict[str, Any] = {"machine": machine(), "seed": options.seed, "bursts": options.bursts, "numerology": "64"}
+    curves: dict[str, list[float]] = {}
+    peaks: list[dict[str, Any]] = []
+    for name, samples in signals(rng, options.bursts):
+        curve = ccdf(samples, LEVELS_DB)
+        curves[name] = [float(f"{value:.4g}") for value in curve]
+        power = np.abs(samples) ** 2
+        rare = {f"1_in_{one_in}_db": np.quantile(power, 1 - 1 / one_in) / power.mean() for one_in in (100, 1000, 10000)}
+        at = {label: 10 * float(np.log10(value)) for label, value in rare.items()}
+        peaks.append({"signal": name, "papr_db": papr_db(samples), **at})
+    result["ccdf"] = {"levels_db": LEVELS_DB.round(2).tolist(), "probability": curves}
+    result["peaks"] = peaks
+    result["evm_sent"] = error_sent(rng)
+    result["evm_received"] = error_received(rng, options.bursts)
+    result["losses"] = losses(rng, options.bursts)
+    for title, rows in (
+        ("Peaks over the mean power, 4 times oversampled", peaks),
+        ("Error of the symbols sent", result["evm_sent"]),
+        ("EVM at the receiver", result["evm_received"]),
+        ("Segments lost 2 dB above the threshold without clipping", result["losses"]),
+    ):
+        show(title, [{name: "-" if value is None else value for name, value in row.items()} for row in rows])
+    write_json(options.out, result)
+    draw(options.out.with_suffix(".png"), curves, result["evm_received"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""How well header and meaning arrive, and how well the SNR is estimated.
+
+    python benchmarks/signalling.py [--bursts 2000] [--seed 1] [--out benchmarks/results/signalling.json]
+
+Three parts: AWGN with unknown timing, phase and CFO; Sionna's TDL-A (100 ns, 3 m/s at 3.5 GHz, 1 MS/s) with the same
+unknowns, beside the same receiver given timing, CFO, channel and noise, on the same realisations; and the estimate of
+the SNR over AWGN from -5 to 30 dB. A burst counts as delivered when header and air code are right. Each burst draws
+from a seed of its own, and the same bursts are sent at every SNR.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lab import complex_noise, in_processes, make_frame, noise_variance, show, turn, wilson
+from report import machine, write_json
+
+from crlsc_phy.errors import FrameError
+from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.phy import Burst, BurstModem, Numerology
+from crlsc_phy.phy.demodulator import Reception
+from crlsc_phy.phy.layers import LayerReader, Receive
+from crlsc_phy.phy.ofdm import Ofdm
+from crlsc_phy.phy.preamble import Preamble
+
+AWGN_DB = (-8, -7.5, -7, -6.5, -6, -5.5, -5, -4.5, -4, -3)
+FADING_DB = (2, 4, 6, 8, 9, 10, 11, 12, 14, 16)
+ESTIMATE_DB = tuple(range(-5, 31, 5))
+CFO = 0.02
+CARRIER_HZ, SPEED, DELAY_SPREAD_S = 3.5e9, 3.0, 100e-9
+MAX_DELAY_S = 1.5e-6
+JOB = 100
+
+
+def delivered(frame: SemanticFrame, bursts: list[Burst]) -> bool:
+    return any((b.frame.header, b.frame.semantic) == (frame.header, frame.semantic) for b in bursts)
+
+
+def awgn_job(job: tuple[int, int, int, float]) -> dict[str, Any]:
+    """Bursts at one SNR over AWGN: how many were delivered whole and in part, and the SNR estimates."""
+    seed, number, bursts, snr_db = job
+    modem = BurstModem()
+    meaning = whole = 0
+    estimates: list[float] = []
+    for index in range(bursts):
+        rng = np.random.default_rng([seed, number, index])
+        frame = make_frame(rng)
+        iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300))
+        iq = turn(iq, rng.uniform(-CFO, CFO), rng.uniform(0, 2 * np.pi))
+        received = modem.receive(iq + complex_noise(rng, len(iq), noise_variance(modem.numerology, snr_db)))
+        received += modem.flush()
+        meaning += delivered(frame, received)
+        whole += any(b.frame == frame for b in received)
+        estimates += [b.snr_db for b in received if b.frame.header == frame.header]
+    return {"snr_db": snr_db, "bursts": bursts, "meaning": meaning, "whole": whole, "estimates": estimates}
+
+
+class KnownChannel:
+    """The true channel of a burst, in place of all estimates.
+
+    Args:
+        ofdm, preamble: Of the modem.
+        taps: Of every sample, complex64 [samples, taps]; tap l reaches back l samples.
+        start: First sample of the burst by the path of no delay.
+        delay: The tap of that path.
+        cfo: In cycles/sample.
+        noise: Variance on a carrier.
+    """
+
+    def __init__(
+        self, ofdm: Ofdm, preamble: Preamble, taps: np.ndarray, start: int, delay: int, cfo: float, noise: float
+    ) -> None:
+        self._ofdm, self._taps, self._start, self._cfo, self._noise = ofdm, taps, start, cfo, noise
+        self._first = start + len(preamble.waveform) + ofdm.numerology.cp_length - ofdm.backoff
+        delays = np.arange(taps.shape[1]) - delay + ofdm.backoff
+        self._basis = np.exp(-2j * np.pi * np.outer(delays, ofdm.carriers) / ofdm.numerology.fft_size)
+
+    def reception(self, samples: np.ndarray, symbols: int) -> Reception:
+        numerology = self._ofdm.numerology
+        starts = self._first + numerology.symbol_length * np.arange(symbols)
+        values = self._ofdm.analyse(samples, starts, self._cfo)
+        # The phase of the CFO counts from sample 0 of the stream, as in analyse.
+        means = np.stack([self._taps[at : at + numerology.fft_size].mean(axis=0) for at in starts])
+        nothing = np.zeros(symbols)
+        channel = (means @ self._basis).astype(np.complex64)
+        error = np.zeros(symbols, np.float32)
+        return Reception(values, channel, self._noise, error, nothing, nothing, nothing, self._cfo)
+
+
+def fading_job(job: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Bursts over TDL-A at all SNRs: how many we delivered, and how many the receiver that knows the channel did."""
+    import torch
+    from sionna.phy import config
+    from sionna.phy.channel import TimeChannel
+    from sionna.phy.channel.tr38901 import TDL
+
+    torch.set_num_threads(1)
+    seed, number, bursts = job
+    config.seed = seed * 100_003 + number
+    modem = BurstModem()
+    numerology = modem.numerology
+    ofdm = Ofdm(numerology)
+    preamble = Preamble(ofdm)
+    reader = LayerReader(ofdm)
+    tdl = TDL("A", DELAY_SPREAD_S, CARRIER_HZ, min_speed=SPEED)
+    rows = [{"snr_db": snr_db, "bursts": bursts, "ours": 0, "known": 0} for snr_db in FADING_DB]
+    for index in range(bursts):
+        rng = np.random.default_rng([seed, number, index])
+        frame = make_frame(rng)
+        lead = int(rng.integers(300, 1500))
+        iq = np.pad(modem.modulate(frame), (lead, 300))
+        channel = TimeChannel(tdl, numerology.sample_rate, len(iq), MAX_DELAY_S, return_channel=True)
+        faded, response = channel(torch.tensor(iq)[None, None, None])
+        taps = response.numpy().reshape(-1, response.shape[-1])
+        cfo = float(rng.uniform(-CFO, CFO))
+        clean = turn(faded.numpy().ravel(), cfo)
+        white = complex_noise(rng, len(clean), 1.0)
+        delay = -channel.l_min
+        for row in rows:
+            variance = noise_variance(numerology, row["snr_db"])
+            received = clean + np.float32(np.sqrt(variance)) * white
+            row["ours"] += delivered(frame, modem.receive(received) + modem.flush())
+            known = KnownChannel(ofdm, preamble, taps, lead + delay, delay, cfo, variance)
+            row["known"] += _read_known(reader, known, received, frame)
+    return rows
+
+
+def _read_known(reader: LayerReader, known: KnownChannel, samples: np.ndarray, frame: SemanticFrame) -> bool:
+    def receive(symbols: int) -> Receive:
+        return lambda _: known.reception(samples, symbols)
+
+    from crlsc_phy.phy.layout import header_block
+
+    try:
+        opened = reader.open(receive(header_block(Numerology()).symbols))
+    except FrameError:
+        return False
+    contents = reader.read(opened, receive(opened.layout.symbols))
+    return (contents.frame.header, contents.frame.semantic) == (frame.header, frame.semantic)
+
+
+def gap_db(rows: list[dict[str, Any]], rate: float) -> float | None:
+    """By how much more SNR we reach a delivery rate than the receiver that knows the channel, by interpolation."""
+    snr = np.array([row["snr_db"] for row in rows], float)
+    at = []
+    for side in ("ours", "known"):
+        lost = np.log10(np.maximum([1 - row[side] / row["bursts"] for row in rows], 1e-6))
+        if not lost[0] >= np.log10(1 - rate) >= lost[-1]:
+            return None
+        at.append(float(np.interp(-np.log10(1 - rate), -lost, snr)))
+    return at[0] - at[1]
+
+
+def plot(path: Path, result: dict[str, Any]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    for axis, rows, sides, title in (
+        (left, result["awgn"], (("meaning", "header and air code"),), "AWGN, unknown timing, phase and CFO"),
+        (
+            middle,
+            result["tdl_a"],
+            (("ours", "ours"), ("known", "channel, timing and CFO known")),
+            "TDL-A, 100 ns, 3 m/s, 1 MS/s",
+        ),
+    ):
+        snr = [row["snr_db"] for row in rows]
+        for name, label in sides:
+            lost = np.array([1 - row[name] / row["bursts"] for row in rows])
+            interval = np.array([wilson(row["bursts"] - row[name], row["bursts"]) for row in rows]).T
+            bars = np.abs(np.maximum(interval, 1e-5) - np.maximum(lost, 1e-5))
+            axis.errorbar(snr, np.maximum(lost, 1e-5), bars, marker="o", markersize=4, capsize=3, label=label)
+        axis.set(xlabel="Es/N0 on an occupied carrier [dB]", ylabel="bursts not delivered", title=title)
+        axis.set_yscale("log")
+        axis.set_ylim(1e-4, 1.2)
+        axis.grid(True, which="both", alpha=0.3)
+        axis.legend()
+    left.axhline(0.01, color="grey", linestyle=":")
+    middle.axhline(0.02, color="grey", linestyle=":")
+    rows = result["snr_estimate"]
+    right.errorbar(
+        [row["snr_db"] for row in rows],
+        [row["bias_db"] for row in rows],
+        [row["sigma_db"] for row in rows],
+        marker="o",
+        capsize=3,
+    )
+    right.set(xlabel="Es/N0 [dB]", ylabel="estimate - truth [dB]", title="SNR estimate: mean and one sigma")
+    right.set_ylim(-1.5, 1.5)
+    right.grid(True, alpha=0.3)
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bursts", type=int, default=2000, help="bursts for each SNR (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/signalling.json"))
+    options = parser.parse_args()
+
+    jobs = range(-(-options.bursts // JOB))
+    result: dict[str, Any] = {"machine": machine(), "seed": options.seed, "numerology": "64"}
+    parts = in_processes(
+        awgn_job, [(options.seed, job, JOB, snr) for snr in sorted({*AWGN_DB, *ESTIMATE_DB}) for job in jobs], "AWGN"
+    )
+    awgn, estimates = [], []
+    for snr in sorted({part["snr_db"] for part in parts}):
+        here = [part for part in parts if part["snr_db"] == snr]
+        bursts, meaning, whole = (sum(part[name] for part in here) for name in ("bursts", "meaning", "whole"))
+        if snr in AWGN_DB:
+            lost = bursts - meaning
+            awgn.append({"snr_db": snr, "bursts": bursts, "meaning": meaning, "whole": whole, "loss": lost / bursts})
+            awgn[-1]["loss_95"] = wilson(lost, bursts)
+        if snr in ESTIMATE_DB:
+            found = np.array([value for part in here for value in part["estimates"]]) - snr
+            within = float(np.mean(np.abs(found) <= 1))
+            estimates.append(
+                {"snr_db": snr, "bursts": len(found), "bias_db": float(found.mean()), "sigma_db": float(found.std())}
+                | {"within_1_db": within}
+            )
+    fading = in_processes(fading_job, [(options.seed, job, JOB) for job in jobs], "TDL-A")
+    tdl_a = [
+        {"snr_db": rows[0]["snr_db"]} | {name: sum(row[name] for row in rows) for name in ("bursts", "ours", "known")}
+        for rows in zip(*fading, strict=True)
+    ]
+    for row in tdl_a:
+        for name in ("ours", "known"):
+            row[f"{name}_loss"] = 1 - row[name] / row["bursts"]
+            row[f"{name}_loss_95"] = wilson(row["bursts"] - row[name], row["bursts"])
+    gaps = [{"delivered": rate, "gap_db": gap_db(tdl_a, rate)} for rate in (0.9, 0.95, 0.98, 0.99)]
+    result |= {"awgn": awgn, "tdl_a": tdl_a, "tdl_a_gap": gaps, "snr_estimate": estimates}
+    show("AWGN", awgn)
+    show("TDL-A", tdl_a)
+    show("Gap to the receiver that knows the channel", [row for row in gaps if row["gap_db"] is not None])
+    show("SNR estimate", estimates)
+    write_json(options.out, result)
+    plot(options.out.with_suffix(".png"), result)
+
+
+if __name__ == "__main__":
+    main()

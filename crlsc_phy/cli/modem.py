@@ -1,0 +1,426 @@
+"""``crlsc-modem``: images to a file of complex samples, a recording to images, and a look into the receiver."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from crlsc_phy.errors import CrlscError, FrameError, ImageError, ModemError
+from crlsc_phy.images import find_images, load_image, save_png
+from crlsc_phy.phy import MCS_TABLE, PRESETS, Burst, BurstModem, Numerology
+from crlsc_phy.phy.taps import Taps
+
+if TYPE_CHECKING:
+    from crlsc_phy.codec import SemanticCodec
+
+__all__ = ["main"]
+
+CHUNK = 1 << 20
+_SAMPLE = np.dtype("<c8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        work: Callable[[argparse.Namespace], int] = options.work
+        return work(options)
+    except CrlscError as error:
+        print(f"crlsc-modem: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crlsc-modem: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crlsc-modem", description="Send and receive images as files of samples.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    send = verbs.add_parser("send", help="images to a file of samples")
+    receive = verbs.add_parser("receive", help="a file of samples to images")
+    plot = verbs.add_parser("plot", help="draw what the receiver saw of one burst")
+    samples = "raw complex64, little-endian, I and Q in turn; with the suffix .npy a numpy array of the same"
+
+    send.description = "Encode images, modulate each into a burst, and write the samples."
+    send.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
+    send.add_argument("--out", type=Path, required=True, metavar="FILE", help=samples)
+    send.add_argument("--mcs", default="qpsk-1/2", help=f"0 to {len(MCS_TABLE) - 1}, or its name (%(default)s)")
+    send.add_argument("--gap", type=_count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)")
+    send.add_argument(
+        "--papr-db", type=_finite, metavar="DB", help="clip peaks there, over the mean power (not at all)"
+    )
+    send.add_argument("--snr", type=_finite, metavar="DB", help="add noise: Es/N0 on an occupied carrier (no noise)")
+    send.add_argument("--seed", type=_count, default=1, help="of the noise (%(default)s)")
+    send.set_defaults(work=_send)
+
+    receive.description = "Find the bursts in a recording, list them, and decode their images."
+    receive.add_argument("file", type=Path, metavar="FILE", help=samples)
+    target = receive.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, metavar="FOLDER", help="where the images go, as PNG")
+    target.add_argument("--no-images", action="store_true", help="only list the bursts")
+    receive.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for plot")
+    receive.set_defaults(work=_receive)
+
+    for verb in (send, receive):
+        verb.add_argument(
+            "--bundle", type=Path, default=Path("models/default"), metavar="FOLDER", help="the model (%(default)s)"
+        )
+        verb.add_argument("--numerology", default="64", help=f"{', '.join(PRESETS)} carriers (%(default)s)")
+        verb.add_argument("--sample-rate", type=_finite, metavar="HZ", help="in place of the numerology's own")
+
+    plot.description = (
+        "Draw metric, channel, constellation, tracking, LLRs and EVM of a burst whose taps were recorded."
+    )
+    plot.add_argument("folder", type=Path, metavar="FOLDER", help="of the taps")
+    plot.add_argument("--burst", type=_count, metavar="N", help="count from 0 (the last one)")
+    plot.add_argument("--out", type=Path, metavar="FILE", help="the PNG (FOLDER/burst-N.png)")
+    plot.set_defaults(work=_plot)
+    for verb, what in ((send, "what was sent"), (receive, "a line for each burst, and the counters"), (plot, "result")):
+        verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+    return parser
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(f"{text} is negative")
+    return value
+
+
+def _send(options: argparse.Namespace) -> int:
+    numerology = Numerology.preset(options.numerology, options.sample_rate)
+    mcs = int(options.mcs) if options.mcs.isdecimal() else options.mcs
+    modem = BurstModem(numerology, mcs, papr_db=options.papr_db)
+    paths = [path for given in options.images for path in (find_images(given) if given.is_dir() else [given])]
+    codec = _load_codec(options.bundle)
+    rng = np.random.default_rng(options.seed)
+    # Bursts have unit mean power, spread over the occupied carriers only.
+    snr = math.inf if options.snr is None else 10 ** (options.snr / 10)
+    variance = numerology.fft_size / (numerology.occupied * snr)
+    sent = []
+    with _SampleFile(options.out) as file:
+        for sequence, path in enumerate(paths):
+            image = load_image(path)
+            try:
+                frame = codec.encode(image, sequence)
+                burst = modem.modulate(frame)
+            except (ImageError, ModemError) as error:
+                raise type(error)(f"{path}: {error}") from None
+            gap = np.zeros(options.gap if sequence else 0, np.complex64)
+            start = file.count + len(gap)
+            file.write(_noisy(np.concatenate((gap, burst)), variance, rng))
+            sent.append({"image": str(path), "sequence": frame.header.sequence, "start": start, "samples": len(burst)})
+    seconds = file.count / numerology.sample_rate
+    if options.json:
+        print(json.dumps({"file": str(options.out), "samples": file.count, "seconds": seconds, "bursts": sent}))
+    else:
+        bursts = _number(len(sent), "burst")
+        print(
+            f"{options.out}: {bursts}, {file.count:,} samples, {seconds:.3f} s at {numerology.sample_rate / 1e6:g} MS/s"
+        )
+    return 0
+
+
+def _receive(options: argparse.Namespace) -> int:
+    numerology = Numerology.preset(options.numerology, options.sample_rate)
+    samples = _open_samples(options.file)
+    codec = None if options.no_images else _load_codec(options.bundle)
+    if options.out:
+        _make_folder(options.out)
+    taps = Taps(options.taps) if options.taps else None
+    modem = BurstModem(numerology, taps=taps)
+    rows: list[dict[str, Any]] = []
+    interrupted = False
+    try:
+        for burst in _bursts(modem, samples, not options.json):
+            row = _row(burst)
+            if codec:
+                row |= _decode(codec, burst, options.out, len(rows))
+            rows.append(row)
+            if options.json:
+                print(json.dumps(row), flush=True)
+    except KeyboardInterrupt:
+        # What came until then may be what was waited for.
+        interrupted = True
+    if options.json:
+        print(json.dumps({"counters": asdict(modem.counters)}))
+    else:
+        _report(rows, modem, options)
+    if taps:
+        _tell_taps(taps)
+    problems = list(dict.fromkeys(row["problem"] for row in rows if row.get("problem")))
+    if problems and not any(row["image"] for row in rows):
+        raise FrameError(problems[0])
+    for problem in problems:
+        print(f"crlsc-modem: {problem}", file=sys.stderr)
+    if interrupted:
+        raise KeyboardInterrupt
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from crlsc_phy.link.plots import plot_taps
+    from crlsc_phy.phy.taps import read_burst
+
+    burst = read_burst(options.folder, options.burst).number
+    target = options.out or options.folder / f"burst-{burst:06d}.png"
+    plot_taps(options.folder, burst, target)
+    print(json.dumps({"burst": burst, "file": str(target)}) if options.json else f"{target}: burst {burst}")
+    return 0
+
+
+def _load_codec(bundle: Path) -> SemanticCodec:
+    # The networks' libraries take a second to load; a list of bursts does without them.
+    from crlsc_phy.codec import SemanticCodec
+
+    return SemanticCodec.load(bundle)
+
+
+def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Generator) -> NDArray[np.complex64]:
+    """Samples with circular Gaussian noise of a variance."""
+    if variance == 0:
+        return samples
+    noise = rng.standard_normal((len(samples), 2), np.float32) * np.float32(math.sqrt(variance / 2))
+    return np.asarray(samples + noise.view(np.complex64)[:, 0], np.complex64)
+
+
+class _SampleFile:
+    """A file of samples that grows aside and is in place when all is well; a context.
+
+    Attributes:
+        count: Samples written.
+
+    Raises:
+        ModemError: If the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise ModemError(f"{path}: is a folder; give a file with --out")
+        self.count = 0
+        self._path = path
+        self._aside = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO
+
+    def __enter__(self) -> _SampleFile:
+        try:
+            self._file = self._aside.open("wb")
+        except OSError as error:
+            raise self._failed(error) from None
+        self._head()
+        return self
+
+    def write(self, samples: NDArray[np.complex64]) -> None:
+        """Append samples, complex64 [n]."""
+        try:
+            self._file.write(samples.astype(_SAMPLE).tobytes())
+        except OSError as error:
+            raise self._failed(error) from None
+        self.count += len(samples)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._file.seek(0)
+                self._head()
+            self._file.close()
+            if kind is None:
+                self._aside.replace(self._path)
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            self._aside.unlink(missing_ok=True)
+
+    def _head(self) -> None:
+        """Write the header of a .npy, whose size does not depend on the count."""
+        if self._path.suffix == ".npy":
+            layout: Any = np.lib.format
+            header = {"descr": _SAMPLE.str, "fortran_order": False, "shape": (self.count,)}
+            layout.write_array_header_1_0(self._file, header)
+
+    def _failed(self, error: OSError) -> ModemError:
+        return ModemError(f"{self._path}: cannot be written ({error.strerror}); choose another file with --out")
+
+
+def _open_samples(path: Path) -> NDArray[Any]:
+    """The samples of a file, mapped into memory.
+
+    Raises:
+        ModemError: If there is no such file, or it holds no complex samples.
+    """
+    try:
+        if path.suffix == ".npy":
+            loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if loaded.ndim != 1 or not np.issubdtype(loaded.dtype, np.complexfloating):
+                raise ModemError(f"{path}: holds {loaded.dtype} {list(loaded.shape)}; samples are complex64 [n]")
+            return loaded
+        size = path.stat().st_size
+        if size % _SAMPLE.itemsize:
+            raise ModemError(
+                f"{path}: {size} bytes are no whole number of complex64 samples, 8 bytes each; is it another format?"
+            )
+        return np.memmap(path, _SAMPLE, "r") if size else np.empty(0, _SAMPLE)
+    except FileNotFoundError:
+        raise ModemError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModemError(f"{path}: cannot be read ({error.strerror or error})") from None
+    # The header of a .npy is parsed as Python text, which raises what that raises.
+    except (ValueError, EOFError, SyntaxError, TypeError):
+        raise ModemError(f"{path}: is damaged, or no .npy file of complex samples") from None
+
+
+def _bursts(modem: BurstModem, samples: NDArray[Any], bar_wanted: bool) -> Iterator[Burst]:
+    """All bursts of a recording, with a progress bar if it is wanted and someone is watching."""
+    console = Console(stderr=True)
+    progress = Progress(
+        console=console,
+        transient=True,
+        disable=not (bar_wanted and console.is_terminal),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with progress:
+        bar = progress.add_task("receiving", total=len(samples))
+        for chunk in _chunks(samples):
+            yield from modem.receive(chunk)
+            progress.advance(bar, len(chunk))
+        yield from modem.flush()
+
+
+def _chunks(samples: NDArray[Any]) -> Iterator[NDArray[np.complex64]]:
+    for start in range(0, len(samples), CHUNK):
+        part: NDArray[Any] = samples[start : start + CHUNK]
+        if isinstance(samples, np.memmap):
+            # A map of the whole file would keep all that was read in memory until the end.
+            offset = samples.offset + start * samples.itemsize
+            part = np.memmap(str(samples.filename), samples.dtype, "r", offset, part.shape)
+        yield np.array(part, np.complex64)
+
+
+def _row(burst: Burst) -> dict[str, Any]:
+    header = burst.frame.header
+    return {
+        "start": burst.start,
+        "sequence": header.sequence,
+        "snr_db": round(burst.snr_db, 2),
+        "cfo_hz": round(burst.cfo_hz, 2),
+        "evm_db": round(burst.evm_db, 2),
+        "mcs": burst.mcs.name,
+        "layers": {
+            "semantic": burst.semantic_ok if header.semantic_bytes else None,
+            "mode": header.mode.name.lower(),
+            "segments": burst.segments,
+            "segment_failures": burst.segment_failures,
+        },
+        "label": None,
+    }
+
+
+def _decode(codec: SemanticCodec, burst: Burst, folder: Path, index: int) -> dict[str, Any]:
+    """Decode the burst and save its image; what is to be added to its row."""
+    if not burst.frame.semantic and not burst.frame.detail:
+        return {"image": None, "problem": None}
+    try:
+        result = codec.decode(burst.frame, burst.snr_db)
+    except FrameError as error:
+        return {"image": None, "problem": str(error)}
+    # The sequence alone would let a sender that starts anew overwrite its earlier images.
+    path = folder / f"{index:05d}-sequence-{burst.frame.header.sequence:05d}.png"
+    try:
+        save_png(path, result.image)
+    except OSError as error:
+        raise ModemError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    return {"label": result.label or None, "image": str(path), "problem": None}
+
+
+def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Namespace) -> None:
+    console = Console(highlight=False)
+    if rows:
+        table = Table(box=None, header_style="dim", pad_edge=False)
+        for name in ("start", "seq.", "Es/N0 dB", "CFO Hz", "EVM dB"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name in ("MCS", "layers"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("label")
+        for row in rows:
+            figures = (f"{row[name]:.1f}" for name in ("snr_db", "cfo_hz", "evm_db"))
+            label = Text(row["label"] or "-")
+            table.add_row(str(row["start"]), str(row["sequence"]), *figures, row["mcs"], _layers(row["layers"]), label)
+        console.print(table)
+    counters = modem.counters
+    parts = [_number(counters.samples, "sample"), _number(counters.detected, "preamble")]
+    parts.append(_number(counters.bursts, "burst"))
+    for count, what in (
+        (counters.header_failures, "with a lost header"),
+        (counters.oversize, "with a header beyond the longest burst"),
+        (counters.truncated, "cut short by the end"),
+        (counters.semantic_failures, "without the air code"),
+        (counters.segment_failures, f"of {counters.segments:,} segments lost"),
+        (counters.bad_samples, "samples not finite"),
+    ):
+        if count:
+            parts.append(f"{count:,} {what}")
+    if not rows:
+        _say(console, f"{options.file}: no burst found")
+    _say(console, ", ".join(parts))
+    images = sum(bool(row.get("image")) for row in rows)
+    if images:
+        _say(console, f"{options.out}: {_number(images, 'image')}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _layers(layers: dict[str, Any]) -> str:
+    """What arrived, for example ``air code, 7/8``."""
+    parts = [] if layers["semantic"] is None else ["air code" if layers["semantic"] else "no air code"]
+    if layers["segments"]:
+        parts.append(f"{layers['segments'] - layers['segment_failures']}/{layers['segments']}")
+    elif layers["mode"] == "analog":
+        parts.append("analog")
+    return ", ".join(parts) or "none"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModemError(f"{folder}: cannot be made ({error.strerror}); choose another with --out") from None
+
+
+def _tell_taps(taps: Taps) -> None:
+    kept = f"{taps.folder}: taps of {_number(taps.recorded, 'burst')}"
+    if taps.skipped:
+        kept += f"; {taps.skipped:,} later ones were left out"
+    print(kept, file=sys.stderr)
+    if taps.errors:
+        print(f"crlsc-modem: {taps.errors:,} files of taps could not be written: {taps.first_error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

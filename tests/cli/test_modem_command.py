@@ -1,0 +1,257 @@
+"""Images to samples to images by the command alone, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crlsc_phy.cli import modem as command
+from crlsc_phy.cli.modem import main
+from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.images import load_image, resize, save_png
+from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.phy import BurstModem, Numerology
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_folder):
+    return ["--bundle", str(bundle_folder)]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, photo, image_folder):
+    """Two small pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    save_png(folder / "cat.png", resize(photo, 64, 96))
+    save_png(folder / "duck.png", resize(load_image(image_folder / "duck.jpg"), 40, 33))
+    return folder
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def lines_of(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def foreign_burst(sequence=0):
+    """A burst of somebody with another bundle."""
+    frame = SemanticFrame(FrameHeader(b"none", 64, 64, 16, 0, sequence=sequence), bytes(16), b"")
+    return BurstModem().modulate(frame)
+
+
+def test_send_receive_plot(tmp_path, pictures, bundle, codec, capsys):
+    pytest.importorskip("matplotlib")
+    file, out, taps = tmp_path / "air.cf32", tmp_path / "received", tmp_path / "taps"
+    assert run("send", pictures, "--out", file, "--snr", 30, "--gap", 777, "--json", *bundle) == 0
+    (sent,) = lines_of(capsys)
+    assert sent["samples"] == file.stat().st_size // 8
+    assert sent["seconds"] == pytest.approx(sent["samples"] / 1e6)
+    first, second = sent["bursts"]
+    assert (first["start"], second["start"]) == (0, first["samples"] + 777)
+
+    assert run("receive", file, "--out", out, "--taps", taps, "--json", *bundle) == 0
+    *rows, last = lines_of(capsys)
+    assert [row["sequence"] for row in rows] == [0, 1]
+    for row, burst, path in zip(rows, sent["bursts"], sorted(pictures.iterdir()), strict=True):
+        assert abs(row["start"] - burst["start"]) <= 1
+        assert row["snr_db"] == pytest.approx(30, abs=1)
+        assert (row["mcs"], row["problem"]) == ("qpsk-1/2", None)
+        assert row["layers"]["semantic"] is True
+        assert row["layers"]["segment_failures"] == 0
+        # Nothing was lost, so the received image is the codec's own, bit for bit.
+        expected = codec.decode(codec.encode(load_image(path)))
+        assert psnr_db(load_image(row["image"]), expected.image) == np.inf
+        assert row["label"] == expected.label
+    assert last["counters"]["bursts"] == 2
+    assert len(list(out.iterdir())) == 2
+    assert not list(tmp_path.rglob("*.part"))
+
+    assert run("plot", taps) == 0
+    assert capsys.readouterr().out == f"{taps / 'burst-000001.png'}: burst 1\n"
+    assert run("plot", taps, "--burst", 0, "--out", tmp_path / "first.png", "--json") == 0
+    assert lines_of(capsys) == [{"burst": 0, "file": str(tmp_path / "first.png")}]
+    for plot in (taps / "burst-000001.png", tmp_path / "first.png"):
+        with Image.open(plot) as image:
+            assert image.size == (1600, 1000)
+
+
+def test_the_table_says_what_came(tmp_path, pictures, bundle, capsys):
+    file = tmp_path / "air.npy"
+    settings = ("--numerology", 256, "--sample-rate", 1e6)
+    sender = ("--mcs", 5, "--papr-db", 6, "--snr", 14)
+    assert run("send", pictures / "cat.png", "--out", file, *settings, *sender, *bundle) == 0
+    assert re.fullmatch(r".*air\.npy: 1 burst, [\d,]+ samples, 0\.0\d\d s at 1 MS/s\n", capsys.readouterr().out)
+    samples = np.load(file)
+    assert samples.dtype == np.complex64
+    assert run("receive", file, "--out", tmp_path / "out", *settings, *bundle) == 0
+    heading, row, counters, images = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["start", "seq.", "Es/N0", "dB", "CFO", "Hz", "EVM", "dB", "MCS", "layers", "label"]
+    assert re.search(r"16qam-1/2 +air code, \d/\d +\w", row)
+    assert counters == f"{len(samples):,} samples, 1 preamble, 1 burst"
+    assert images.endswith("out: 1 image")
+
+
+def test_the_list_alone_needs_no_bundle(tmp_path, pictures, bundle, capsys, monkeypatch):
+    file = tmp_path / "air.cf32"
+    assert run("send", pictures, "--out", file, *bundle) == 0
+    # The middle of the first detail layer is gone.
+    samples = np.fromfile(file, np.complex64)
+    samples[6000:9000] = 0
+    samples.tofile(file)
+    capsys.readouterr()
+    listed = []
+    for chunk in (command.CHUNK, 1000):
+        monkeypatch.setattr(command, "CHUNK", chunk)
+        assert run("receive", file, "--no-images", "--bundle", tmp_path / "nowhere", "--json") == 0
+        listed.append(lines_of(capsys))
+    # How the file is cut into pieces does not matter.
+    assert listed[0] == listed[1]
+    first, second, last = listed[0]
+    assert first["layers"]["segment_failures"] > 0 == second["layers"]["segment_failures"]
+    assert first["label"] is None
+    assert "image" not in first
+    assert last["counters"]["segment_failures"] == first["layers"]["segment_failures"]
+    assert run("receive", file, "--no-images") == 0
+    assert "segments lost" in capsys.readouterr().out
+
+
+def test_noise_is_that_of_the_seed(tmp_path, pictures, bundle):
+    contents = []
+    for seed in (1, 1, 2):
+        file = tmp_path / "air.cf32"
+        assert run("send", pictures / "duck.png", "--out", file, "--snr", 10, "--seed", seed, *bundle) == 0
+        contents.append(np.fromfile(file, np.complex64))
+    assert np.array_equal(contents[0], contents[1])
+    noise = contents[0] - contents[2]
+    # The difference of two noises; the power of a sample is that of the carriers in use, spread over all.
+    numerology = Numerology()
+    assert np.mean(np.abs(noise) ** 2) == pytest.approx(2 * 0.1 * numerology.fft_size / numerology.occupied, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["empty.cf32", "zeros.cf32", "zeros.npy", "empty.npy"])
+def test_nothing_there_is_no_mistake(tmp_path, name, capsys):
+    samples = np.zeros(0 if name.startswith("empty") else 5000, np.complex64)
+    np.save(tmp_path / name, samples) if name.endswith(".npy") else samples.tofile(tmp_path / name)
+    assert run("receive", tmp_path / name, "--no-images") == 0
+    assert f"{name}: no burst found\n{len(samples):,} samples" in capsys.readouterr().out
+    assert run("receive", tmp_path / name, "--no-images", "--json") == 0
+    assert list(lines_of(capsys)[0]) == ["counters"]
+
+
+def test_a_foreign_bundle_is_told(tmp_path, pictures, bundle, capsys):
+    foreign_burst().tofile(tmp_path / "foreign.cf32")
+    assert run("receive", tmp_path / "foreign.cf32", "--out", tmp_path / "out", *bundle) == 2
+    assert "frame was made with knowledge base" in capsys.readouterr().err
+    # Between others it is no reason to fail.
+    assert run("send", pictures / "duck.png", "--out", tmp_path / "own.cf32", *bundle) == 0
+    own = np.fromfile(tmp_path / "own.cf32", np.complex64)
+    np.concatenate((foreign_burst(), own)).tofile(tmp_path / "both.cf32")
+    assert run("receive", tmp_path / "both.cf32", "--out", tmp_path / "out", *bundle) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("knowledge base") == 1
+    assert "out: 1 image" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("send {pictures}/none.png --out {tmp}/a.cf32", r"none\.png: no such file"),
+        ("send {tmp}/text.txt --out {tmp}/a.cf32", r"text\.txt: not a readable image"),
+        ("send {pictures}/cat.png {tmp}/tiny.png --out {tmp}/a.cf32", r"tiny\.png: image is 8x8 pixels"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --mcs 99", "no MCS 99"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --mcs bpsk", "no MCS 'bpsk'"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --numerology 65", "no numerology preset '65'"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --sample-rate 0", "sample_rate is 0"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --papr-db 1", "papr_db is 1"),
+        ("send {pictures}/cat.png --out {tmp}/none/a.cf32", r"a\.cf32: cannot be written \(No such file"),
+        ("send {pictures}/cat.png --out {tmp}", "is a folder; give a file"),
+        ("receive {tmp}/none.cf32 --no-images", r"none\.cf32: no such file"),
+        ("receive {tmp}/none.npy --no-images", r"none\.npy: no such file"),
+        ("receive {tmp} --no-images", "cannot be read"),
+        ("receive {tmp}/odd.cf32 --no-images", r"odd\.cf32: 1001 bytes are no whole number"),
+        ("receive {tmp}/real.npy --no-images", r"real\.npy: holds float64 \[5\]"),
+        ("receive {tmp}/flat.npy --no-images", r"flat\.npy: holds complex64 \[5, 2\]"),
+        ("receive {tmp}/text.npy --no-images", r"text\.npy: is damaged, or no \.npy file"),
+        ("receive {tmp}/good.cf32 --no-images --numerology 65", "no numerology preset '65'"),
+        ("receive {tmp}/good.cf32 --out {tmp}/text.txt", r"text\.txt: cannot be made"),
+        ("receive {tmp}/good.cf32 --no-images --taps {tmp}/text.txt", r"text\.txt: taps cannot be written"),
+        ("plot {tmp}/none", "none: no such folder"),
+        ("plot {tmp}", "holds no taps"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, pictures, bundle, capsys, arguments, message):
+    (tmp_path / "text.txt").write_text("no image")
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "odd.cf32").write_bytes(bytes(1001))
+    (tmp_path / "good.cf32").write_bytes(bytes(8000))
+    np.save(tmp_path / "real.npy", np.ones(5))
+    np.save(tmp_path / "flat.npy", np.ones((5, 2), np.complex64))
+    save_png(tmp_path / "tiny.png", np.zeros((8, 8, 3), np.uint8))
+    given = arguments.format(pictures=pictures, tmp=tmp_path).split()
+    assert run(*given, *([] if given[0] == "plot" else bundle)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("crlsc-modem: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    # What was begun is not left lying about.
+    assert not (tmp_path / "a.cf32").exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_missing_bundle_is_one_line(tmp_path, pictures, capsys):
+    given = ("send", pictures / "cat.png", "--out", tmp_path / "a.cf32", "--bundle", tmp_path)
+    assert run(*given) == 2
+    assert capsys.readouterr().err == f"crlsc-modem: bundle {tmp_path}: holds no manifest.json\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["receive", "a.cf32"],
+        ["receive", "a.cf32", "--no-images", "--out", "b"],
+        ["send", "--out", "a.cf32"],
+        ["send", "a.png"],
+        ["send", "a.png", "--out", "a.cf32", "--snr", "nan"],
+        ["send", "a.png", "--out", "a.cf32", "--gap", "-1"],
+        ["plot", "taps", "--burst", "x"],
+    ],
+)
+def test_a_wrong_call_shows_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: crlsc-modem" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [[], ["send"], ["receive"], ["plot"]])
+def test_help(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*verb, "--help"])
+    assert caught.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_an_interrupted_reception_reports_what_came(tmp_path, pictures, bundle, capsys, monkeypatch):
+    file = tmp_path / "air.cf32"
+    assert run("send", pictures, "--out", file, *bundle) == 0
+    capsys.readouterr()
+    receive = BurstModem.receive
+
+    def interrupted(modem, samples):
+        if modem.counters.bursts:
+            raise KeyboardInterrupt
+        return receive(modem, samples)
+
+    monkeypatch.setattr(BurstModem, "receive", interrupted)
+    monkeypatch.setattr(command, "CHUNK", 5000)
+    assert run("receive", file, "--no-images") == 130
+    captured = capsys.readouterr()
+    assert re.search(r"preambles?, 1 burst\n", captured.out)
+    assert captured.err == "crlsc-modem: interrupted\n"
