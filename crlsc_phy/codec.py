@@ -3,21 +3,24 @@
 image -> local encoder -> vector -> air code ------------------> semantic layer -> nearest entries, label
   |                                                                   | vector
   +----> analysis -> latent -> residual tokens -> detail layer -> latent -> synthesis -> image
+                           `-> analog symbols  -'
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.errors import FrameError, ImageError
-from crlsc_phy.frame import FrameHeader, Mode, SemanticFrame
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
 from crlsc_phy.images import UInt8Image, check_image, pad_to_stride, resize
 from crlsc_phy.knowledge import Hit
+from crlsc_phy.semantic.analog import LatentTransform
 from crlsc_phy.semantic.runtime import Runtime, load_runtime
 
 __all__ = ["DecodeResult", "SemanticCodec"]
@@ -26,6 +29,8 @@ STRIDE = 8
 SMALLEST, LARGEST = 32, 1024
 VOTERS = 20
 VOTE_TEMPERATURE = 0.05
+ASSUMED_SNR_DB = 20.0
+"""What analog detail is taken to have arrived with if nobody says."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class SemanticCodec:
         self.bundle, self.runtime = bundle, runtime
         self.kb_id = bundle.shared_id[:4]
         self.levels = bundle.quantiser.levels
+        self.analog = LatentTransform(bundle.quantiser.codebooks)
         self._pixels = int(bundle.config["encoder"]["pixels"])
 
     @classmethod
@@ -81,26 +87,41 @@ class SemanticCodec:
         vector: npt.NDArray[np.float32] = self.runtime.semantic(_planes(resize(image, self._pixels, self._pixels)))[0]
         return vector
 
-    def encode(self, image: UInt8Image, sequence: int = 0, levels: int | None = None) -> SemanticFrame:
+    def encode(
+        self,
+        image: UInt8Image,
+        sequence: int = 0,
+        levels: int | None = None,
+        mode: Literal["digital", "analog"] = "digital",
+    ) -> SemanticFrame:
         """Encode an image.
 
         Args:
             image: uint8 [H, W, 3], sides of 32 to 1024 pixels.
             sequence: Counter for the header, taken modulo 2**16.
-            levels: Codebook levels to send, 0 (the semantic layer alone) to ``self.levels`` (the default).
+            levels: Rate of the detail layer, 0 for the semantic layer alone; the highest by default. Digital: codebook
+                levels, up to ``self.levels``. Analog: complex symbols for 8 x 8 pixels, up to ``self.analog.most``.
+            mode: Whether the detail layer is tokens or analog symbols.
 
         Raises:
-            ImageError: If the image has another type, shape or size.
+            ImageError: If the image has another type, shape or size, or there is no such rate or mode.
         """
         image = check_image(image, SMALLEST, LARGEST)
-        levels = self.levels if levels is None else levels
-        if not 0 <= levels <= self.levels:
-            raise ImageError(f"levels is {levels}; this bundle has 0 to {self.levels}")
+        if mode not in ("digital", "analog"):
+            raise ImageError(f"no mode {mode!r}; choose digital or analog")
+        most = self.levels if mode == "digital" else self.analog.most
+        levels = most if levels is None else levels
+        if not 0 <= levels <= most:
+            raise ImageError(f"levels is {levels}; this bundle has 0 to {most} in mode {mode}")
         semantic = self.bundle.knowledge.air_code.encode(self.embed(image)[None])[0].tobytes()
         detail = b""
         if levels:
             latent = self.runtime.analyse(_planes(pad_to_stride(image, STRIDE)))[0]
-            detail = self.bundle.quantiser.pack(self.bundle.quantiser.encode(latent, levels))
+            if mode == "analog":
+                symbols, levels = self.analog.forward(latent, levels)
+                detail = symbols.astype(SYMBOL).tobytes()
+            else:
+                detail = self.bundle.quantiser.pack(self.bundle.quantiser.encode(latent, levels))
         header = FrameHeader(
             kb_id=self.kb_id,
             height=image.shape[0],
@@ -109,7 +130,7 @@ class SemanticCodec:
             detail_bytes=len(detail),
             levels=levels,
             sequence=sequence % 65536,
-            mode=Mode.DIGITAL if levels else Mode.SEMANTIC,
+            mode=Mode[mode.upper()] if detail else Mode.SEMANTIC,
         )
         return SemanticFrame(header, semantic, detail)
 
@@ -121,12 +142,12 @@ class SemanticCodec:
 
         Args:
             frame: From :meth:`encode` or a modem.
-            snr_db: Estimated Es/N0. Digital detail does not depend on it; analog detail will.
+            snr_db: Estimated Es/N0 of the analog symbols (``Burst.detail_snr_db``), 20 dB if None. Digital detail does
+                not depend on it.
 
         Raises:
             FrameError: If the frame was made with another knowledge base, or its sizes contradict each other.
         """
-        del snr_db
         header = frame.header
         self._check(header)
         neighbours: tuple[Hit, ...] = ()
@@ -137,9 +158,7 @@ class SemanticCodec:
             hits = self.bundle.knowledge.search(vector, VOTERS)[0]
             label, confidence = _vote(hits)
             neighbours = tuple(hits)
-        shape = (header.levels, -(-header.height // STRIDE), -(-header.width // STRIDE))
-        tokens, arrived = self.bundle.quantiser.unpack(frame.detail, frame.erasures, shape)
-        latent = self.bundle.quantiser.decode(tokens, arrived)
+        latent, whole = self._latent(frame, ASSUMED_SNR_DB if snr_db is None else snr_db)
         planes = self.runtime.synthesise(np.ascontiguousarray(latent[None]), vector)[0]
         image = (planes.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
         return DecodeResult(
@@ -147,8 +166,18 @@ class SemanticCodec:
             label=label,
             neighbours=neighbours,
             confidence=confidence,
-            layers_ok={"semantic": frame.semantic is not None, "detail": bool(arrived.all())},
+            layers_ok={"semantic": frame.semantic is not None, "detail": whole},
         )
+
+    def _latent(self, frame: SemanticFrame, snr_db: float) -> tuple[npt.NDArray[np.float32], bool]:
+        """The latent, float32 [D, h, w], and whether all of the detail layer arrived."""
+        header, quantiser = frame.header, self.bundle.quantiser
+        shape = (-(-header.height // STRIDE), -(-header.width // STRIDE))
+        if header.mode is Mode.ANALOG and frame.detail:
+            return self.analog.inverse(frame.symbols, header.levels, shape, snr_db), True
+        levels = header.levels if header.mode is Mode.DIGITAL else 0
+        tokens, arrived = quantiser.unpack(frame.detail, frame.erasures, (levels, *shape))
+        return quantiser.decode(tokens, arrived), bool(arrived.all()) and frame.detail is not None
 
     def _check(self, header: FrameHeader) -> None:
         if header.kb_id != self.kb_id:
@@ -160,7 +189,7 @@ class SemanticCodec:
             raise FrameError(
                 f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.knowledge.air_code.size}"
             )
-        if header.levels > self.levels:
+        if header.mode is Mode.DIGITAL and header.levels > self.levels:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")
         if max(header.height, header.width) > LARGEST:
             raise FrameError(f"frame is of {header.width}x{header.height} pixels; this codec takes up to {LARGEST}")

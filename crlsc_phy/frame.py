@@ -53,7 +53,7 @@ class FrameHeader:
         height, width: Size of the image in pixels, 1 to 4096.
         semantic_bytes: Length of the air code, 0 to 255.
         detail_bytes: Length of the detail layer, below 2**24; for analog symbols 8 each.
-        levels: Residual codebook levels in the detail layer, 0 to 255.
+        levels: Residual codebook levels in a digital detail layer; the scale of an analog one; 0 to 255.
         sequence: Counter of the sender, modulo 2**16.
         mode: What the detail layer holds.
     """

@@ -103,6 +103,15 @@ class Burst:
     symbol_noise: NDArray[np.float32]
     channel_uses: float
 
+    @property
+    def detail_snr_db(self) -> float:
+        """Es/N0 of the analog symbols, repetitions combined, as far as it bears on their error; else :attr:`snr_db`."""
+        if not len(self.symbol_noise):
+            return self.snr_db
+        # Of the channel without fading on which linear estimates have the same mean error.
+        error = float(np.mean(self.symbol_noise / (1 + self.symbol_noise)))
+        return 10 * float(np.log10(max(1 / error - 1, 1e-6)))
+
 
 @dataclass
 class _Pending:
