@@ -170,6 +170,13 @@ class SemanticFrame:
             raise FrameError("frame has no analog detail layer")
         return np.frombuffer(self.detail, SYMBOL).astype(np.complex64)
 
+    @property
+    def coded_bytes(self) -> int:
+        """Bytes of the frame that cross the air as bits, CRCs included: analog symbols are none."""
+        header = self.header
+        digital = header.detail_bytes + _CRC32.size if header.mode is not Mode.ANALOG else 0
+        return header.SIZE + header.semantic_bytes + _CRC16.size + digital
+
     def to_bytes(self) -> bytes:
         """The whole frame, a CRC behind each layer.
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pmt
 
-from crlsc_phy.errors import CrlscError
+from crlsc_phy.errors import CrlscError, ModemError
+from crlsc_phy.phy.adaptation import THRESHOLDS_DB, LinkAdapter, LinkReport, analog_thresholds_db
+from crlsc_phy.phy.mcs import ANALOG_TABLE, MCS_TABLE
 from crlsc_phy.phy.modem import BurstModem
 from crlsc_phy.phy.numerology import Numerology
 from gr_blocks import pdu
 from gr_blocks.block import Block
 
 __all__ = ["burst_modulator"]
+
+ANALOG_SNR_DB = 15.0
+"""Es/N0 after repetition that ``auto`` aims at in analog mode: beyond it the default bundle's pictures gain little."""
+SILENCE = 16
+"""Bursts without a report after which ``auto`` steps down; more than may be under way."""
 
 _NOTHING = np.zeros(0, np.complex64)
 
@@ -24,40 +31,54 @@ class burst_modulator(Block):  # noqa: N801
     """Send each semantic frame as a burst of complex samples.
 
     Behind each burst come ``guard`` zeros, and on the first of them a stream tag with the burst event. Other events
-    that arrive with the frames leave the same way, in order.
+    that arrive with the frames leave the same way, in order. With ``mcs`` "auto" the reports of a receiver choose the
+    MCS; where they stay away, it goes down step by step.
 
     Args:
         numerology: Name of a preset, such as ``64``.
         sample_rate: Samples/s; 0 for that of the preset.
-        mcs: Name such as ``qpsk-1/2``, or index, of the modulation and coding scheme of the detail layer.
+        mode: Detail layer sent, ``digital`` or ``analog``; that of the encoder.
+        mcs: Name such as ``qpsk-1/2`` or ``analog-1/2``, or index, of how the detail layer is sent; empty for
+            ``qpsk-1/2`` or ``analog-1/1``, ``auto`` to follow the reports.
+        papr_db: Clip the bursts to this peak over mean power; 0 for no clipping.
         guard: Zero samples between bursts. They push a burst through filters and the receiver's look-ahead.
         idle: Fill the time between bursts with zeros, for a radio that must not run dry. Without it the block waits.
         queue_size: Most frames that may wait; the oldest are dropped.
 
     Raises:
-        ModemError: If there is no such preset or MCS.
+        ModemError: If there is no such preset or MCS, or it does not go with the mode, or ``papr_db`` is too low.
     """
 
-    COUNTERS = ("bursts", "samples", "errors", "dropped")
+    COUNTERS = ("bursts", "samples", "mcs_changes", "errors", "dropped")
 
     def __init__(
         self,
         numerology: str = "64",
         sample_rate: float = 0.0,
-        mcs: str = "qpsk-1/2",
+        mode: Literal["digital", "analog"] = "digital",
+        mcs: str = "",
+        papr_db: float = 0.0,
         guard: int = 1024,
         idle: bool = False,
         queue_size: int = 64,
     ) -> None:
         super().__init__(
             "CRLSC Burst Modulator",
-            {"frames": "on_frame"},
+            {"frames": "on_frame", "reports": "on_report"},
             ("feedback",),
             out_sig=[np.complex64],
             queue_size=queue_size,
         )
         waveform = Numerology.preset(str(numerology), sample_rate or None)
-        self._modem = BurstModem(waveform, mcs=int(mcs) if str(mcs).isdecimal() else mcs)
+        table = ANALOG_TABLE if mode == "analog" else MCS_TABLE
+        self._adapter: LinkAdapter | None = None
+        chosen: int | str | None = int(mcs) if str(mcs).isdecimal() else mcs or None
+        if mcs == "auto":
+            self._adapter = LinkAdapter(analog_thresholds_db(ANALOG_SNR_DB) if mode == "analog" else THRESHOLDS_DB)
+            chosen = table[self._adapter.choice].index
+        self._table = table
+        self._modem = BurstModem(waveform, chosen, mode, papr_db=papr_db or None)
+        self._unreported = 0
         self._guard, self._idle = max(1, guard), idle
         self._queue: deque[Any] = deque()
         self._samples: npt.NDArray[np.complex64] = _NOTHING
@@ -65,6 +86,7 @@ class burst_modulator(Block):  # noqa: N801
         self._event: tuple[int, Any] | None = None
         self.bursts = 0
         self.samples = 0
+        self.mcs_changes = 0
 
     def on_frame(self, message: Any) -> None:
         """Queue a frame or an event."""
@@ -73,6 +95,16 @@ class burst_modulator(Block):  # noqa: N801
         if len(waiting) > self.queue_size:
             self.dropped += 1
             self._queue[waiting[0]] = self._skip(self._queue[waiting[0]], "dropped: queue is full")
+
+    def on_report(self, message: Any) -> None:
+        """Take in what a receiver says of a burst."""
+        try:
+            report = LinkReport.from_dict(pdu.read_event(message))
+            self._unreported = 0
+            if self._adapter:
+                self._choose(self._adapter.update(report))
+        except ModemError as error:
+            self.fail(error)
 
     def work(self, _inputs: list[Any], outputs: list[npt.NDArray[np.complex64]]) -> int:
         """Write as much as there is room for of the burst in hand."""
@@ -102,16 +134,27 @@ class burst_modulator(Block):  # noqa: N801
         if pdu.read_event(message) is None:
             try:
                 frame, _ = pdu.frame_from_pdu(message)
-                air_bytes = len(frame.to_bytes())
                 burst = self._modem.modulate(frame)
-                message = pdu.burst_event(frame.header.sequence, len(burst), air_bytes)
+                message = pdu.burst_event(frame.header.sequence, len(burst), frame.coded_bytes)
                 self.bursts += 1
+                self._miss()
             except CrlscError as error:
                 self.fail(error)
                 message = self._skip(message, str(error))
         self._samples = np.concatenate((burst, np.zeros(self._guard, np.complex64)))
         self._sent, self._event = 0, (len(burst), message)
         return True
+
+    def _miss(self) -> None:
+        """Count a burst that nobody has reported yet; after many in a row it is safer to step down."""
+        self._unreported += 1
+        if self._adapter and self._unreported >= SILENCE:
+            self._unreported = 0
+            self._choose(self._adapter.miss())
+
+    def _choose(self, choice: int) -> None:
+        self.mcs_changes += self._table[choice] != self._modem.mcs
+        self._modem.mcs = self._table[choice]
 
     def _skip(self, message: Any, reason: str) -> Any:
         return pdu.skip_event(pdu.sequence_of(message) or 0, f"{self.name()}: {reason}")

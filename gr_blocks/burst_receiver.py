@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pmt
 
+from crlsc_phy.phy.adaptation import LinkReport
 from crlsc_phy.phy.modem import Burst, BurstModem
 from crlsc_phy.phy.numerology import Numerology
+from crlsc_phy.phy.taps import Taps
 from gr_blocks import pdu
 from gr_blocks.block import Block
 
@@ -27,13 +29,20 @@ class burst_receiver(Block):  # noqa: N801
     Args:
         numerology: Name of a preset, such as ``64``; that of the sender.
         sample_rate: Samples/s; 0 for that of the preset.
+        taps: Folder to record the receiver's internal signals in, for ``crlsc-modem plot``; empty for none.
+        taps_most: Most bursts to record.
+
+    Raises:
+        ModemError: If there is no such preset, or the folder cannot be written.
     """
 
     COUNTERS = ("frames", "damaged", "errors")
 
-    def __init__(self, numerology: str = "64", sample_rate: float = 0.0) -> None:
-        super().__init__("CRLSC Burst Receiver", outputs=("frames",), in_sig=[np.complex64])
-        self._modem = BurstModem(Numerology.preset(str(numerology), sample_rate or None))
+    def __init__(self, numerology: str = "64", sample_rate: float = 0.0, taps: str = "", taps_most: int = 100) -> None:
+        super().__init__("CRLSC Burst Receiver", outputs=("frames", "reports"), in_sig=[np.complex64])
+        waveform = Numerology.preset(str(numerology), sample_rate or None)
+        self._taps = Taps(taps, taps_most) if taps else None
+        self._modem = BurstModem(waveform, taps=self._taps)
         self.frames = 0
         self.damaged = 0
 
@@ -58,10 +67,17 @@ class burst_receiver(Block):  # noqa: N801
         """The counters of the block and of its modem."""
         return super().stats() | dataclasses.asdict(self._modem.counters)
 
+    def stop(self) -> bool:
+        """Say what could not be recorded."""
+        if self._taps and self._taps.errors:
+            self.fail(f"taps: {self._taps.errors} files could not be written, the first: {self._taps.first_error}")
+        return True
+
     def _send(self, bursts: Iterable[Burst]) -> None:
         for burst in bursts:
-            estimates = {name: float(getattr(burst, name)) for name in ("snr_db", "cfo_hz", "evm_db")}
+            estimates = {name: float(getattr(burst, name)) for name in ("snr_db", "detail_snr_db", "cfo_hz", "evm_db")}
             message = pdu.frame_to_pdu(burst.frame, **estimates)
             self.frames += 1
             self.damaged += not burst.frame.complete
             self.publish("frames", message)
+            self.publish("reports", pdu.report_event(LinkReport.of(burst)))

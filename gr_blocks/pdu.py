@@ -10,6 +10,7 @@ frame with valid CRCs, and the metadata says which layers and byte ranges are no
 Events travel in band behind the images and frames that they speak of, and as tags through sample streams:
 
     burst   the burst of image ``sequence`` has left the modulator (samples, air_bytes)
+    report  what the receiver says of the burst of image ``sequence`` (snr_db, mcs, segments, segment_failures)
     skip    image ``sequence`` will not come out of the block that says so (reason)
     end     no image follows
 """
@@ -27,6 +28,7 @@ import pmt
 from crlsc_phy.errors import CrlscError, FrameError, ImageError
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import UInt8Image, check_image
+from crlsc_phy.phy.adaptation import LinkReport
 
 __all__ = [
     "EVENT_TAG",
@@ -40,6 +42,7 @@ __all__ = [
     "image_to_pdu",
     "make_event",
     "read_event",
+    "report_event",
     "sequence_of",
     "skip_event",
 ]
@@ -121,6 +124,11 @@ def make_event(kind: str, **meta: Any) -> Any:
 def burst_event(sequence: int, samples: int, air_bytes: int) -> Any:
     """``samples`` complex samples that carry ``air_bytes`` bytes of frame have left the modulator."""
     return make_event("burst", sequence=sequence, samples=samples, air_bytes=air_bytes)
+
+
+def report_event(report: LinkReport) -> Any:
+    """What a receiver tells a sender about a burst."""
+    return make_event("report", **report.to_dict())
 
 
 def skip_event(sequence: int, reason: str) -> Any:

@@ -39,7 +39,7 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         """The image PDU of a frame PDU."""
         codec = self.codec("frame is decoded")
         frame, meta = pdu.frame_from_pdu(message)
-        result = codec.decode(frame, snr_db=meta.get("snr_db"))
+        result = codec.decode(frame, snr_db=meta.get("detail_snr_db"))
         self.images += 1
         del meta["sequence"], meta["erasures"]
         neighbours = [

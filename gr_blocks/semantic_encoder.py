@@ -16,19 +16,27 @@ class semantic_encoder(CodecBlock):  # noqa: N801
     Args:
         bundle: Folder of the bundle; it is loaded when the flowgraph starts.
         runtime: What runs the networks.
+        mode: ``digital`` for detail of tokens, ``analog`` for one of complex symbols.
         queue_size: Most images that may wait; the oldest are dropped.
     """
 
     COUNTERS = ("frames", "errors", "dropped")
 
-    def __init__(self, bundle: str = "", runtime: Literal["onnx", "torch"] = "onnx", queue_size: int = 64) -> None:
+    def __init__(
+        self,
+        bundle: str = "",
+        runtime: Literal["onnx", "torch"] = "onnx",
+        mode: Literal["digital", "analog"] = "digital",
+        queue_size: int = 64,
+    ) -> None:
         super().__init__("CRLSC Semantic Encoder", "images", "frames", queue_size, bundle, runtime)
+        self._mode = mode
         self.frames = 0
 
     def convert(self, message: Any) -> Any:
         """The frame PDU of an image PDU."""
         codec = self.codec("image is encoded")
         image, meta = pdu.image_from_pdu(message)
-        frame = codec.encode(image, sequence=meta["sequence"] & 0xFFFF)
+        frame = codec.encode(image, sequence=meta["sequence"] & 0xFFFF, mode=self._mode)
         self.frames += 1
         return pdu.frame_to_pdu(frame)

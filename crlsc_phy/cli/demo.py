@@ -67,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=Path, default=ROOT / "flowgraphs" / "images", help="a folder, or one file")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the noise (%(default)s)")
-    parser.add_argument("--mcs", default="qpsk-1/2", help="modulation and code rate of the detail layer (%(default)s)")
+    parser.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
+    parser.add_argument(
+        "--mcs", default="", help="how it is sent, by name; auto to follow the channel (qpsk-1/2 or analog-1/1)"
+    )
+    parser.add_argument("--papr", type=_finite, default=0, metavar="DB", help="clip peaks there (not at all)")
+    parser.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for crlsc-modem")
     parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "default", help="the trained model")
     parser.add_argument("--runtime", choices=("onnx", "torch"), default="onnx", help="(%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a table")
@@ -106,12 +111,15 @@ def _demonstrate(options: argparse.Namespace, console: Console) -> int:
         "cfo_hz": options.cfo_hz,
         "sro_ppm": options.sro_ppm,
         "seed": options.seed,
+        "mode": options.mode,
         "mcs": options.mcs,
+        "papr_db": options.papr,
         "images": str(options.images.resolve()),
         "bundle": str(options.bundle.resolve()),
         "runtime": options.runtime,
     }
-    outcome = _run(loopback_sim(out=str(options.out.resolve()), **settings), count, console)
+    taps = str(options.taps.resolve()) if options.taps else ""
+    outcome = _run(loopback_sim(out=str(options.out.resolve()), taps=taps, **settings), count, console)
     if not outcome.records:
         raise CrlscError(f"no image was sent: {'; '.join(outcome.left_out) or 'none found'}")
     metrics = summarise(outcome.records) | {

@@ -58,7 +58,9 @@ class LatentTransform:
         Returns:
             complex64 [rate * h * w] of unit mean power, component by component; and the scale, 0 to 255.
         """
-        values = (latent.reshape(self._dim, -1).T - self._mean) @ self._vectors[:, : 2 * rate] / self._spread[: 2 * rate]
+        values = (
+            (latent.reshape(self._dim, -1).T - self._mean) @ self._vectors[:, : 2 * rate] / self._spread[: 2 * rate]
+        )
         power = 2 * float(np.mean(values**2))
         scale = round(np.clip(_STEPS_PER_OCTAVE * math.log2(max(math.sqrt(power), 1e-9)) + _MIDDLE, 0, 255))
         symbols = (values[:, 0::2] + 1j * values[:, 1::2]).T.ravel() / max(math.sqrt(power), 1e-9)
@@ -83,7 +85,7 @@ class LatentTransform:
         rate, rest = divmod(len(symbols), positions)
         if rest or not 1 <= rate <= self.most:
             raise FrameError(
-                f"analog detail has {len(symbols)} symbols; {shape[0]} x {shape[1]} positions take 1 to {self.most} each"
+                f"analog detail has {len(symbols)} symbols; {positions} positions take 1 to {self.most} each"
             )
         noise = 10 ** (-snr_db / 10)
         gain = 2 ** ((scale - _MIDDLE) / _STEPS_PER_OCTAVE)

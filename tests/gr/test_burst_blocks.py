@@ -51,7 +51,13 @@ def test_modulator_sends_each_burst_with_its_guard_and_event(top):
         {"event": "burst", "sequence": 2, "samples": lengths[1], "air_bytes": len(frames[1].to_bytes())},
         {"event": "end"},
     ]
-    assert modulator.stats() == {"bursts": 2, "samples": len(sink.data()), "errors": 0, "dropped": 0}
+    assert modulator.stats() == {
+        "bursts": 2,
+        "samples": len(sink.data()),
+        "mcs_changes": 0,
+        "errors": 0,
+        "dropped": 0,
+    }
 
 
 def test_modulator_bounds_its_queue_and_tells_which_frames_it_dropped(top):
