@@ -143,10 +143,14 @@ class Demodulator:
         noise: float,
     ) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Symbols with the drift of timing taken out; phase, slope and the variance of the phase."""
-        values = self._values(samples, cfo, np.zeros(len(expected)))
+        symbols = len(expected)
+        moved = np.zeros(symbols)
+        if symbols > _STEADY_SYMBOLS:
+            moved = self._steady_drift(samples, cfo, symbols) * np.arange(symbols)
+        values = self._values(samples, cfo, moved)
         phase, slope, variance = self._track(values, channel * expected, noise)
         drift = -slope * self._ofdm.numerology.fft_size / (2 * np.pi)
-        if np.max(np.abs(drift)) > _DRIFT_LIMIT:
+        if np.max(np.abs(drift - moved)) > _DRIFT_LIMIT:
             values = self._values(samples, cfo, drift)
             phase, slope, variance = self._track(values, channel * expected, noise)
         values *= np.exp(-1j * (phase[:, None] + slope[:, None] * self._ofdm.carriers)).astype(np.complex64)
@@ -162,7 +166,8 @@ class Demodulator:
         """
         ofdm, numerology = self._ofdm, self._ofdm.numerology
         starts = self._first + numerology.symbol_length * np.arange(len(drift))
-        shift = np.clip(np.rint(drift), -numerology.cp_length, numerology.cp_length + 2 * _CLOCK_ERROR * starts)
+        most = numerology.cp_length + 2 * _CLOCK_ERROR * starts
+        shift = np.clip(np.rint(drift), -most, most)
         values = ofdm.analyse(samples, starts + shift.astype(np.int64), cfo)
         if shift.any():
             values *= np.exp(-2j * np.pi / numerology.fft_size * np.outer(shift, ofdm.carriers)).astype(np.complex64)
