@@ -37,6 +37,7 @@ class burst_modulator(Block):  # noqa: N801
     Args:
         numerology: Name of a preset, such as ``64``.
         sample_rate: Samples/s; 0 for that of the preset.
+        network: Receivers ignore the bursts of other networks; 0 to 65535.
         mode: Detail layer sent, ``digital`` or ``analog``; that of the encoder.
         mcs: Name such as ``qpsk-1/2`` or ``analog-1/2``, or index, of how the detail layer is sent; empty for
             ``qpsk-1/2`` or ``analog-1/1``, ``auto`` to follow the reports.
@@ -55,6 +56,7 @@ class burst_modulator(Block):  # noqa: N801
         self,
         numerology: str = "64",
         sample_rate: float = 0.0,
+        network: int = 0,
         mode: Literal["digital", "analog"] = "digital",
         mcs: str = "",
         papr_db: float = 0.0,
@@ -69,7 +71,7 @@ class burst_modulator(Block):  # noqa: N801
             out_sig=[np.complex64],
             queue_size=queue_size,
         )
-        waveform = Numerology.preset(str(numerology), sample_rate or None)
+        waveform = Numerology.preset(str(numerology), sample_rate or None, network)
         table = ANALOG_TABLE if mode == "analog" else MCS_TABLE
         self._adapter: LinkAdapter | None = None
         chosen: int | str | None = int(mcs) if str(mcs).isdecimal() else mcs or None

@@ -29,6 +29,7 @@ class burst_receiver(Block):  # noqa: N801
     Args:
         numerology: Name of a preset, such as ``64``; that of the sender.
         sample_rate: Samples/s; 0 for that of the preset.
+        network: Receivers ignore the bursts of other networks; 0 to 65535.
         taps: Folder to record the receiver's internal signals in, for ``crlsc-modem plot``; empty for none.
         taps_most: Most bursts to record.
 
@@ -38,9 +39,16 @@ class burst_receiver(Block):  # noqa: N801
 
     COUNTERS = ("frames", "damaged", "errors")
 
-    def __init__(self, numerology: str = "64", sample_rate: float = 0.0, taps: str = "", taps_most: int = 100) -> None:
+    def __init__(
+        self,
+        numerology: str = "64",
+        sample_rate: float = 0.0,
+        network: int = 0,
+        taps: str = "",
+        taps_most: int = 100,
+    ) -> None:
         super().__init__("CRLSC Burst Receiver", outputs=("frames", "reports"), in_sig=[np.complex64])
-        waveform = Numerology.preset(str(numerology), sample_rate or None)
+        waveform = Numerology.preset(str(numerology), sample_rate or None, network)
         self._taps = Taps(taps, taps_most) if taps else None
         self._modem = BurstModem(waveform, taps=self._taps)
         self.frames = 0

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         verb.add_argument("--numerology", default="64", help=f"{', '.join(PRESETS)} carriers (%(default)s)")
         verb.add_argument("--sample-rate", type=_finite, metavar="HZ", help="in place of the numerology's own")
+        verb.add_argument(
+            "--network", type=_count, default=0, metavar="N", help="0 to 65535, of both ends (%(default)s)"
+        )
 
     plot.description = (
         "Draw metric, channel, constellation, tracking, LLRs and EVM of a burst whose taps were recorded."
@@ -108,7 +111,7 @@ def _count(text: str) -> int:
 
 
 def _send(options: argparse.Namespace) -> int:
-    numerology = Numerology.preset(options.numerology, options.sample_rate)
+    numerology = Numerology.preset(options.numerology, options.sample_rate, options.network)
     mcs = int(options.mcs) if options.mcs.isdecimal() else options.mcs
     modem = BurstModem(numerology, mcs, papr_db=options.papr_db)
     paths = [path for given in options.images for path in (find_images(given) if given.is_dir() else [given])]
@@ -142,7 +145,7 @@ def _send(options: argparse.Namespace) -> int:
 
 
 def _receive(options: argparse.Namespace) -> int:
-    numerology = Numerology.preset(options.numerology, options.sample_rate)
+    numerology = Numerology.preset(options.numerology, options.sample_rate, options.network)
     samples = _open_samples(options.file)
     codec = None if options.no_images else _load_codec(options.bundle)
     if options.out:

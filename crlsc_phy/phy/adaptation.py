@@ -21,7 +21,7 @@ from crlsc_phy.phy.modem import Burst
 
 __all__ = ["THRESHOLDS_DB", "LinkAdapter", "LinkReport", "analog_thresholds_db"]
 
-THRESHOLDS_DB = (-3.1, -0.8, 1.4, 3.4, 4.5, 6.6, 9.2, 10.6, 14.3, 15.8, 17.5)
+THRESHOLDS_DB = (-3.2, -0.8, 1.4, 3.3, 4.5, 6.5, 9.2, 10.5, 14.3, 15.8, 17.4)
 """Es/N0 at which 1 % of the segments of each MCS are lost: AWGN, segments of 192 B, unknown timing, phase and CFO.
 
 Measured by ``python benchmarks/mcs.py``, rounded to 0.1 dB.
@@ -41,7 +41,7 @@ _RESTLESS = 32
 # What a burst that loses all its segments adds to the offset: less than the hysteresis, so that one is forgiven.
 _RISE_DB = 0.4
 # Little below 0: the thresholds are those of AWGN, and no channel is better.
-_LEAST_OFFSET_DB = -0.35
+_LEAST_OFFSET_DB = -0.25
 _MOST_OFFSET_DB = 10.0
 # Weight of the newest report in the record of an option, once there are so many.
 _RECORD = 1 / 20
@@ -158,11 +158,11 @@ class LinkAdapter:
 
     Two things keep it from switching to and fro while the channel stands still. The SNR is averaged over many reports,
     and averaged afresh when a quick average leaves the slow one by 1.5 dB; after that the quick one counts, for as
-    long as the SNR moves on and 32 reports more. And an option that failed is left alone, at first for 8 to 32
-    reports, four times longer if it fails again soon, 512 at most: where the channel is worse than the thresholds
-    say, the next option always looks good and always fails. To wait longer after each failed trial is from M. Lacage,
-    M. H. Manshaei, T. Turletti, "IEEE 802.11 rate adaptation: a practical approach", MSWiM 2004. When the SNR moves
-    it is forgotten.
+    long as the SNR moves on and 32 reports more. And an option that failed is left alone: for 8 reports if it had
+    lasted 64, else for 32, and four times longer each time that the next trial fails, 512 at most. For where the
+    channel is worse than the thresholds say, the next option always looks good and always fails. To wait longer after
+    each failed trial is from M. Lacage, M. H. Manshaei, T. Turletti, "IEEE 802.11 rate adaptation: a practical
+    approach", MSWiM 2004. When the SNR moves, that is forgotten.
 
     Args:
         thresholds_db: SNR that each option needs, rising.

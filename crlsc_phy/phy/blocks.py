@@ -17,6 +17,7 @@ from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import qam
 from crlsc_phy.phy.fec import Decoder, crc24, ldpc_code
 from crlsc_phy.phy.mcs import Mcs
+from crlsc_phy.phy.numerology import Numerology
 from crlsc_phy.phy.sequences import gold, spread
 
 __all__ = ["AnalogBlock", "CodedBlock", "Decoder", "Segments", "analog_block", "detail_block", "signalling_block"]
@@ -40,6 +41,7 @@ class CodedBlock:
         bits_per_symbol: Of the QAM.
         symbols: OFDM symbols.
         data_carriers: Data symbols an OFDM symbol.
+        network: Of the numerology; it seeds the scrambler.
     """
 
     words: int
@@ -48,15 +50,19 @@ class CodedBlock:
     bits_per_symbol: int
     symbols: int
     data_carriers: int
+    network: int
 
     @classmethod
     def build(
-        cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, data_carriers: int
+        cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, numerology: Numerology
     ) -> CodedBlock:
         """The shortest block for ``words`` of ``k`` bits at a code rate, each coded bit sent ``repetition`` times."""
+        data_carriers = numerology.data_carriers
         coded_symbols = -(-k * rate[1] // (rate[0] * bits_per_symbol))
         symbols = -(-words * coded_symbols * repetition // data_carriers)
-        return cls(words, k, coded_symbols * bits_per_symbol, bits_per_symbol, symbols, data_carriers)
+        return cls(
+            words, k, coded_symbols * bits_per_symbol, bits_per_symbol, symbols, data_carriers, numerology.network
+        )
 
     def coded_bits(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Coded bits, uint8 [words, n], of information bits, uint8 [words, k]: what the LLRs are about."""
@@ -120,7 +126,7 @@ class CodedBlock:
 
     def _scrambler(self, capacity: int) -> NDArray[np.uint8]:
         bits = capacity * self.bits_per_symbol
-        return gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED)[:bits]
+        return _scrambler(bits, self.network)
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,13 @@ class AnalogBlock:
         count: Analog symbols.
         symbols: OFDM symbols.
         data_carriers: Data symbols an OFDM symbol.
+        network: Of the numerology; it seeds the scrambler.
     """
 
     count: int
     symbols: int
     data_carriers: int
+    network: int
 
     def modulate(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Data symbols of unit mean power, complex64 [symbols, data_carriers], of analog ones, complex64 [count].
@@ -174,18 +182,19 @@ class AnalogBlock:
     def _scrambler(self) -> NDArray[np.complex64]:
         """Quarter turns, so that equal symbols do not add up to peaks, complex64 [symbols * data_carriers]."""
         bits = 2 * self.symbols * self.data_carriers
-        signs = 1 - 2 * gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED)[:bits].astype(np.float32)
+        signs = 1 - 2 * _scrambler(bits, self.network).astype(np.float32)
         return signs.view(np.complex64) * np.float32(np.sqrt(0.5))
 
 
-def analog_block(count: int, mcs: Mcs, data_carriers: int) -> AnalogBlock:
+def analog_block(count: int, mcs: Mcs, numerology: Numerology) -> AnalogBlock:
     """The shortest block for ``count`` analog symbols at the rate of ``mcs``."""
-    return AnalogBlock(count, -(-count * mcs.rate[1] // data_carriers), data_carriers)
+    carriers = numerology.data_carriers
+    return AnalogBlock(count, -(-count * mcs.rate[1] // carriers), carriers, numerology.network)
 
 
-def signalling_block(size: int, repetition: int, data_carriers: int) -> CodedBlock:
+def signalling_block(size: int, numerology: Numerology) -> CodedBlock:
     """The block for ``size`` bytes in the most robust format: QPSK, rate 1/5, repeated."""
-    return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, repetition, data_carriers)
+    return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, numerology.signalling_repetition, numerology)
 
 
 @dataclass(frozen=True)
@@ -242,10 +251,15 @@ class Segments:
         return b"".join(parts)[: self.size], tuple(holes), failed
 
 
-def detail_block(segments: Segments, mcs: Mcs, data_carriers: int) -> CodedBlock:
+def detail_block(segments: Segments, mcs: Mcs, numerology: Numerology) -> CodedBlock:
     """The block for a segmented detail layer."""
     k = 8 * (segments.length + _CRC_BYTES)
-    return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, data_carriers)
+    return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, numerology)
+
+
+def _scrambler(bits: int, network: int) -> NDArray[np.uint8]:
+    # Drawn in powers of two, so that blocks of all lengths share a few cached sequences.
+    return gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED + network)[:bits]
 
 
 def _check(segment: bytes) -> bytes:

@@ -49,18 +49,17 @@ class Layout:
     @classmethod
     def of(cls, numerology: Numerology, header: FrameHeader, mcs: Mcs) -> Layout:
         """The layout of the burst that carries a frame with ``header``."""
-        carriers = numerology.data_carriers
         first, semantic = header_block(numerology), None
         if header.semantic_bytes:
             size = header.semantic_bytes + _SEMANTIC_CRC_BYTES
-            semantic = signalling_block(size, numerology.signalling_repetition, carriers)
+            semantic = signalling_block(size, numerology)
         if not header.detail_bytes:
             return cls(first, semantic)
         if mcs.analog:
             count = header.detail_bytes // SYMBOL.itemsize
-            return cls(first, semantic, analog=analog_block(count, mcs, carriers))
+            return cls(first, semantic, analog=analog_block(count, mcs, numerology))
         segments = Segments.of(header.detail_bytes)
-        return cls(first, semantic, detail_block(segments, mcs, carriers), segments)
+        return cls(first, semantic, detail_block(segments, mcs, numerology), segments)
 
     @property
     def symbols(self) -> int:
@@ -70,7 +69,7 @@ class Layout:
 
 def header_block(numerology: Numerology) -> CodedBlock:
     """Block A, the same in all bursts of a numerology."""
-    return signalling_block(_HEADER_BYTES, numerology.signalling_repetition, numerology.data_carriers)
+    return signalling_block(_HEADER_BYTES, numerology)
 
 
 def pack_header(header: FrameHeader, mcs: Mcs) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ class Numerology:
         pilots: Pilots in every symbol, evenly spaced over the occupied carriers; they move on from symbol to symbol
             until every carrier has held one. A divisor of ``occupied``, at least 2.
         guard: Zero samples behind every burst, at least; long bursts take up to 1e-4 of their length more.
+        network: Scrambles what is sent, 0 to 65535: receivers ignore the bursts of other networks.
         signalling_repetition: How often each coded bit of the signalling blocks is sent: 3 reaches -6 dB.
 
     Raises:
@@ -41,6 +42,7 @@ class Numerology:
     occupied: int = 52
     pilots: int = 4
     guard: int = 32
+    network: int = 0
     signalling_repetition: int = 3
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Numerology:
                 "a divisor of occupied, 2 to a quarter of it",
             ),
             ("guard", 0 <= self.guard <= 65536, "within 0 to 65536"),
+            ("network", 0 <= self.network <= 65535, "within 0 to 65535"),
             ("signalling_repetition", 1 <= self.signalling_repetition <= 16, "within 1 to 16"),
         )
         for name, good, wanted in rules:
@@ -86,19 +89,20 @@ class Numerology:
         return self.sample_rate / self.fft_size
 
     @classmethod
-    def preset(cls, name: str, sample_rate: float | None = None) -> Numerology:
+    def preset(cls, name: str, sample_rate: float | None = None, network: int = 0) -> Numerology:
         """A numerology by name: ``"64"`` (1 MS/s), ``"128"`` (5 MS/s) or ``"256"`` (20 MS/s).
 
         Args:
             name: Key of :data:`PRESETS`.
             sample_rate: Samples/s to use in place of the preset's.
+            network: As above.
 
         Raises:
-            ModemError: If there is no such preset.
+            ModemError: If there is no such preset, or a value is out of range.
         """
         if name not in PRESETS:
             raise ModemError(f"no numerology preset {name!r}; choose one of {', '.join(PRESETS)}")
-        chosen = PRESETS[name]
+        chosen = replace(PRESETS[name], network=network)
         return chosen if sample_rate is None else replace(chosen, sample_rate=sample_rate)
 
 

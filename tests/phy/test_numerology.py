@@ -21,6 +21,7 @@ from crlsc_phy.phy.mcs import find_mcs
         ("pilots", 5),
         ("pilots", 26),
         ("guard", -1),
+        ("network", 65536),
         ("signalling_repetition", 0),
     ],
 )

@@ -180,3 +180,14 @@ def test_flush_of_nothing_gives_nothing():
 def test_samples_of_another_shape_are_refused(iq):
     with pytest.raises(ModemError, match="samples"):
         BurstModem().receive(iq)
+
+
+@pytest.mark.parametrize("other", [Numerology(network=7), Numerology.preset("128"), Numerology.preset("256")])
+def test_bursts_of_other_senders_are_ignored(other, make_frame, channel):
+    theirs, ours = make_frame(seed=1), make_frame(seed=2)
+    iq = np.concatenate(
+        (BurstModem(other).modulate(theirs), BurstModem().modulate(ours), BurstModem(other).modulate(theirs))
+    )
+    modem = BurstModem()
+    assert [b.frame for b in modem.receive(channel(snr_db=15, tail=1000)(iq)) + modem.flush()] == [ours]
+    assert modem.counters.bursts == 1

@@ -1,0 +1,231 @@
+"""Where each MCS breaks down: the modem over AWGN against Sionna's decoder with perfect knowledge of the channel.
+
+The same segments, codes and QAM symbols are sent three ways. "modem": bursts with unknown timing, phase and CFO, from
+BurstModem.modulate to BurstModem.receive. "sionna": perfect synchronisation, exact LLRs, and Sionna's LDPC5GDecoder
+with 20 iterations of belief propagation. "decoder": the same LLRs into our own decoder; its distance from Sionna is
+what min-sum costs, the rest of the modem's is what finding and tracking a burst costs.
+
+SNR is walked in steps of 0.25 dB until the block error rate (BLER) of a segment crosses 1 %. Between the last two
+points log10(BLER) is taken to be linear.
+
+python benchmarks/mcs.py [--quick] [--seed 1] [--out benchmarks/results/mcs.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+from numpy.typing import NDArray
+from report import machine, write_json
+
+from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.link.plots import drawing
+from crlsc_phy.phy import MCS_TABLE, Burst, BurstModem, Mcs, Numerology
+from crlsc_phy.phy.adaptation import THRESHOLDS_DB
+from crlsc_phy.phy.blocks import MAX_SEGMENT_BYTES, CodedBlock, Decoder, Segments
+from crlsc_phy.phy.layout import Layout
+
+SEGMENTS = 8
+DETAIL_BYTES = SEGMENTS * MAX_SEGMENT_BYTES
+MAX_CFO = 0.02
+TARGET = 0.01
+STEP_DB = 0.25
+# The curve is drawn from here down; above it a picture shows nothing.
+TOP = 0.3
+# Segments decoded at once where there are no bursts.
+WORDS = 50
+# The modem's own, and what Sionna is given.
+ITERATIONS, SIONNA_ITERATIONS = 25, 20
+WAYS = ("sionna", "modem", "decoder")
+# The longest jobs first, so that both processes end together.
+JOBS = [(way, mcs.index) for way in WAYS for mcs in MCS_TABLE]
+
+
+@dataclass
+class Count:
+    """What was sent at one SNR: segments, those that failed, bursts, and those of which no header was read."""
+
+    blocks: int = 0
+    errors: int = 0
+    bursts: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One curve. ``blocks`` are sent at an SNR, fewer if ``errors`` come first."""
+
+    way: str
+    mcs: Mcs
+    seed: int
+    blocks: int
+    errors: int
+
+
+def over_the_air(
+    sender: BurstModem, receiver: BurstModem, frame: SemanticFrame, snr_db: float, rng: np.random.Generator
+) -> Burst | None:
+    """One burst over AWGN with unknown timing, phase and CFO; None if its header was not read."""
+    iq = np.pad(sender.modulate(frame), (int(rng.integers(300, 1500)), 200))
+    iq = lab.turn(iq, rng.uniform(-MAX_CFO, MAX_CFO), rng.uniform(0, 2 * np.pi))
+    iq += lab.complex_noise(rng, len(iq), lab.noise_variance(sender.numerology, snr_db))
+    received = receiver.receive(iq) + receiver.flush()
+    return next((burst for burst in received if burst.frame.header == frame.header), None)
+
+
+def through_modem(mcs: Mcs) -> Callable[[np.random.Generator, float, Count], None]:
+    """Sends one burst."""
+    modem = BurstModem(mcs=mcs.index)
+
+    def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
+        burst = over_the_air(modem, modem, lab.make_frame(rng, DETAIL_BYTES), snr_db, rng)
+        count.bursts += 1
+        count.blocks += SEGMENTS
+        count.lost += burst is None
+        count.errors += burst.segment_failures if burst else SEGMENTS
+
+    return send
+
+
+def detail_of(mcs: Mcs, size: int) -> tuple[CodedBlock, Segments]:
+    """The block of a detail layer of ``size`` bytes, and how that is cut."""
+    layout = Layout.of(Numerology(), FrameHeader(bytes(4), 64, 64, 16, size), mcs)
+    assert layout.detail and layout.segments
+    return layout.detail, layout.segments
+
+
+def through_awgn(mcs: Mcs, decoder: Decoder, iterations: int) -> Callable[[np.random.Generator, float, Count], None]:
+    """Sends the detail block of a burst alone, and demaps it with the true variance of the noise."""
+    block, segments = detail_of(mcs, WORDS * MAX_SEGMENT_BYTES)
+
+    def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
+        bits = segments.split(rng.bytes(segments.size))
+        symbols = block.modulate(bits)
+        variance = 10 ** (-snr_db / 10)
+        received: lab.Samples = symbols + lab.complex_noise(rng, symbols.size, variance).reshape(symbols.shape)
+        llr = block.soft_bits(received, np.full(symbols.shape, variance, np.float32))
+        _, posterior = block.decode(llr, iterations, decoder)
+        count.blocks += WORDS
+        count.errors += int(np.any((posterior > 0) != bits, axis=1).sum())
+
+    return send
+
+
+def curve(job: Job) -> list[dict[str, Any]]:
+    """BLER against SNR, from the top of the curve to the first point at 1 % or less."""
+    if job.way == "modem":
+        send = through_modem(job.mcs)
+    elif job.way == "decoder":
+        send = through_awgn(job.mcs, "min-sum", ITERATIONS)
+    else:
+        send = through_awgn(job.mcs, "sionna", SIONNA_ITERATIONS)
+
+    def measure(step: int) -> dict[str, Any]:
+        # A seed of its own for each point: it does not depend on where the walk began.
+        rng = np.random.default_rng([job.seed, job.mcs.index, WAYS.index(job.way), step + 1000])
+        count = Count()
+        while count.blocks < job.blocks and count.errors < job.errors:
+            send(rng, step * STEP_DB, count)
+        point: dict[str, Any] = {
+            "es_n0_db": step * STEP_DB,
+            "blocks": count.blocks,
+            "errors": count.errors,
+            "bler": count.errors / count.blocks,
+            "bler_95": lab.wilson(count.errors, count.blocks),
+        }
+        return point | ({"bursts": count.bursts, "headers_lost": count.lost} if count.bursts else {})
+
+    start = round(THRESHOLDS_DB[job.mcs.index] / STEP_DB)
+    points = [measure(start)]
+    while points[-1]["bler"] > TARGET:
+        points.append(measure(start := start + 1))
+    low = round(points[0]["es_n0_db"] / STEP_DB)
+    while points[0]["bler"] < TOP:
+        points.insert(0, measure(low := low - 1))
+    return points
+
+
+def crossing(points: list[dict[str, Any]], rng: np.random.Generator, draws: int = 4000) -> NDArray[np.float64]:
+    """SNR [dB] at which the BLER is 1 %: the estimate, then draws from its posterior (Jeffreys' prior), [1 + draws]."""
+    upper = next(i for i, point in enumerate(points) if point["bler"] <= TARGET)
+    logs = []
+    for point in points[upper - 1 : upper + 1]:
+        blocks, errors = point["blocks"], point["errors"]
+        # No error seen: half a one, so that there is a logarithm.
+        rate = max(errors, 0.5) / blocks
+        logs.append(np.log10(np.r_[rate, rng.beta(errors + 0.5, blocks - errors + 0.5, draws)]))
+    share = (logs[0] - math.log10(TARGET)) / np.maximum(logs[0] - logs[1], 0.1)
+    return np.asarray(points[upper - 1]["es_n0_db"] + STEP_DB * share)
+
+
+def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(draws[1:], (0.025, 0.975))
+    return round(float(low), 3), round(float(high), 3)
+
+
+def summary(mcs: Mcs, curves: dict[str, list[dict[str, Any]]], seed: int) -> dict[str, Any]:
+    """Thresholds of one MCS with 95 % intervals, the gap, and all counts."""
+    rng = np.random.default_rng([seed, mcs.index])
+    at = {way: crossing(curves[way], rng) for way in WAYS}
+    block, _ = detail_of(mcs, DETAIL_BYTES)
+    row: dict[str, Any] = {"mcs": mcs.name, "k": block.k, "n": block.n}
+    for way in WAYS:
+        row |= {f"{way}_db": round(float(at[way][0]), 3), f"{way}_db_95": interval(at[way])}
+    gap = at["modem"] - at["sionna"]
+    row |= {"gap_db": round(float(gap[0]), 3), "gap_db_95": interval(gap)}
+    return row | {"curves": curves}
+
+
+def draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """BLER against SNR: the modem solid, Sionna dashed, a colour an MCS."""
+    from matplotlib import colormaps
+
+    with drawing(path, 1200, 650) as figure:
+        axes = figure.subplots()
+        for index, row in enumerate(rows):
+            colour = colormaps["turbo"](0.05 + 0.9 * index / (len(rows) - 1))
+            label = f"{row['mcs']}: {row['modem_db']:.1f} dB, gap {row['gap_db']:.2f} dB"
+            for way, style, name in (("modem", "o-", label), ("sionna", "x--", None)):
+                points = [point for point in row["curves"][way] if point["errors"]]
+                snrs_db = [point["es_n0_db"] for point in points]
+                axes.semilogy(snrs_db, [point["bler"] for point in points], style, color=colour, ms=4.5, label=name)
+        axes.axhline(TARGET, color="black", lw=0.8, ls=":")
+        axes.set(xlabel="Es/N0 [dB]", ylabel="BLER of a segment of 192 B", ylim=(1e-3, 1))
+        axes.set_title("Solid: the modem, unknown timing, CFO and phase. Dashed: Sionna BP-20, channel known.")
+        axes.legend(title="SNR for a BLER of 1 %", fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    print(f"wrote {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the segments, to see that it runs")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mcs.json"))
+    options = parser.parse_args()
+
+    scale = 0.1 if options.quick else 1.0
+    jobs = []
+    for way, index in JOBS:
+        mcs = MCS_TABLE[index]
+        # Sionna's time is that of its edges, near enough that of the coded bits.
+        blocks = min(940 * mcs.efficiency, 2400) if way == "sionna" else 3200
+        jobs.append(Job(way, mcs, options.seed, int(blocks * scale), int((40 if way == "sionna" else 150) * scale)))
+    answers = dict(zip(JOBS, lab.in_processes(curve, jobs, "MCS", options.processes), strict=True))
+    rows = [summary(mcs, {way: answers[way, mcs.index] for way in WAYS}, options.seed) for mcs in MCS_TABLE]
+    lab.show("Es/N0 for a BLER of 1 %, in dB", [{k: v for k, v in row.items() if k != "curves"} for row in rows])
+    content: dict[str, Any] = {"machine": machine(), "seed": options.seed, "quick": options.quick, "numerology": "64"}
+    content |= {"segment_bytes": MAX_SEGMENT_BYTES, "segments": SEGMENTS, "max_cfo": MAX_CFO, "rows": rows}
+    write_json(options.out, content)
+    draw(options.out.with_suffix(".png"), rows)
+
+
+if __name__ == "__main__":
+    main()
