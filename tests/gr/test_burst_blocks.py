@@ -1,14 +1,17 @@
 import dataclasses
+import time
 
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, gr
+from gnuradio import blocks, channels, gr
 from gr_helpers import Collector, finish, post
 
+from crlsc_phy.cli.modem import main
 from crlsc_phy.errors import ModemError
-from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
 from crlsc_phy.phy.modem import BurstModem
+from crlsc_phy.phy.taps import read_taps
 from gr_blocks import pdu
 from gr_blocks.burst_modulator import burst_modulator
 from gr_blocks.burst_receiver import burst_receiver
@@ -93,7 +96,92 @@ def test_idle_modulator_keeps_the_radio_fed(top):
     assert len(sink.data()) == 50_000
 
 
-@pytest.mark.parametrize("options", [{"numerology": "63"}, {"mcs": "qpsk-9/8"}, {"mcs": "99"}, {"sample_rate": -1.0}])
+def link(top, frames, reports=True, noise=0.15, **options):
+    """Modulator and receiver back to back, reports on their way back; the blocks and the frames received."""
+    modulator, receiver, collector = burst_modulator(guard=GUARD, **options), burst_receiver(), Collector()
+    channel = channels.channel_model(noise_voltage=noise, frequency_offset=0.003, noise_seed=1)
+    top.connect(modulator, channel, receiver)
+    top.msg_connect((receiver, "frames"), (collector, "in"))
+    if reports:
+        top.msg_connect((receiver, "reports"), (modulator, "reports"))
+    top.start()
+    for count, each in enumerate(frames, 1):
+        post(modulator, "frames", pdu.frame_to_pdu(each))
+        # Each burst comes with its event behind it.
+        collector.wait_for(2 * count)
+    post(modulator, "system", pmt.cons(pmt.intern("done"), pmt.from_long(1)))
+    finish(top, 20)
+    received = [m for m in collector.collected if pdu.read_event(m) is None]
+    return modulator, receiver, [pdu.frame_from_pdu(message)[0] for message in received]
+
+
+def test_auto_mcs_rises_with_the_reports(top):
+    frames = [frame(index, 600) for index in range(24)]
+    modulator, receiver, received = link(top, frames, mcs="auto")
+    assert received == frames
+    # 16 dB: from the most robust MCS to 16-QAM or above.
+    assert modulator.mcs_changes >= 1
+    assert modulator._modem.mcs.bits_per_symbol >= 4
+    assert receiver.stats()["segment_failures"] == 0
+
+
+def test_auto_mcs_falls_where_nobody_reports(top):
+    modulator, _, received = link(top, [frame(index) for index in range(20)], reports=False, mcs="auto")
+    assert len(received) == 20
+    assert modulator._modem.mcs.index == 0
+
+
+def test_reports_that_are_none_are_counted(top):
+    modulator = burst_modulator(mcs="auto", idle=True)
+    top.connect(modulator, blocks.null_sink(gr.sizeof_gr_complex))
+    top.start()
+    for message in (pmt.intern("x"), pdu.make_event("report", sequence=1), pdu.end_event()):
+        post(modulator, "reports", message)
+    deadline = time.monotonic() + 10
+    while modulator.errors < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert modulator.errors == 3
+    assert "link report" in modulator.messages[-1]
+
+
+def test_analog_frames_cross_with_noise_on_them(top):
+    rng = np.random.default_rng(0)
+    symbols = rng.standard_normal((800, 2), np.float32).view(np.complex64).ravel()
+    header = FrameHeader(b"kb-1", 64, 64, 16, symbols.nbytes, 0, 1, Mode.ANALOG)
+    sent = SemanticFrame(header, rng.bytes(16), symbols.astype(SYMBOL).tobytes())
+    _, _, (received,) = link(top, [sent], mode="analog", mcs="analog-1/2")
+    assert received.semantic == sent.semantic
+    error = np.mean(np.abs(received.symbols - symbols / np.sqrt(np.mean(np.abs(symbols) ** 2))) ** 2)
+    assert 1e-4 < error < 0.05
+
+
+def test_receiver_records_taps_that_can_be_plotted(top, tmp_path):
+    samples = over_the_air([frame(1), frame(2)])
+    source = blocks.vector_source_c(samples.tolist(), False, 1, [tag(len(samples) - 1, pdu.end_event())])
+    receiver, collector = burst_receiver(taps=str(tmp_path / "taps"), taps_most=1), Collector()
+    top.connect(source, receiver)
+    top.msg_connect((receiver, "frames"), (collector, "in"))
+    top.start()
+    collector.wait_for(3)
+    finish(top)
+    (burst,) = read_taps(tmp_path / "taps")
+    assert {"metric", "channel", "symbols", "llr"} <= set(burst.names)
+    assert main(["plot", str(tmp_path / "taps"), "--out", str(tmp_path / "taps.png")]) == 0
+    assert (tmp_path / "taps.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"numerology": "63"},
+        {"mcs": "qpsk-9/8"},
+        {"mcs": "99"},
+        {"sample_rate": -1.0},
+        {"mode": "analog", "mcs": "qpsk-1/2"},
+        {"papr_db": 1.0},
+        {"network": -1},
+    ],
+)
 def test_modulator_refuses_wrong_options(options):
     with pytest.raises(ModemError):
         burst_modulator(**options)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.phy import BurstModem
 from crlsc_phy.phy.fec import crc24, ldpc_code
 
 torch = pytest.importorskip("torch")
@@ -99,3 +100,13 @@ def test_crc_is_crc24b():
     bits = np.unpackbits(np.frombuffer(data, np.uint8)).astype(np.float32)
     coded = CRCEncoder("CRC24B")(torch.tensor(bits)[None]).numpy()[0]
     assert crc24(data) == np.packbits(coded[-24:].astype(np.uint8)).tobytes()
+
+
+def test_sionnas_decoder_can_take_our_place(make_frame, channel):
+    words, llr = noisy_words(160, 800, -3, 20)
+    posterior = ldpc_code(160, 800, 2).decode_reference(llr, 20)
+    assert np.mean(np.any((posterior > 0) != words, axis=1)) < 0.3
+    frame = make_frame(detail=500)
+    modem = BurstModem(ldpc="sionna")
+    (burst,) = modem.receive(channel(snr_db=4, cfo=0.01, lead=100)(modem.modulate(frame)))
+    assert burst.frame == frame
