@@ -265,7 +265,12 @@ class Receiver:
             self._taps.begin(self._origin + sync.start)
             self._taps.write("metric", total[low : peak + _METRIC_REACH])
             first = self._cursor - peak + low
-            self._taps.note(metric_start=first, quality=sync.quality, numerology=asdict(self._numerology))
+            self._taps.note(
+                metric_start=first,
+                metric_threshold=self._preamble.threshold,
+                quality=sync.quality,
+                numerology=asdict(self._numerology),
+            )
 
     def _samples(self, symbols: int) -> int:
         """Samples of a burst with so many OFDM symbols behind the preamble, guard left out."""

@@ -141,6 +141,41 @@ def test_header_that_lies_within_the_limit_costs_at_most_one_burst(make_frame):
     assert good.frame == frame
 
 
+def test_what_stands_where_a_header_lied_is_received(make_frame):
+    modem = BurstModem()
+    frame = make_frame()
+    lie = FrameHeader(bytes(4), 64, 64, 16, 3000)
+    iq = np.r_[lying_burst(modem, lie), np.zeros(500), modem.modulate(frame), np.zeros(60_000)]
+    assert [b.frame for b in modem.receive(iq)] == [SemanticFrame(lie, None, None), frame]
+
+
+@pytest.mark.parametrize("tone", [1 / 16, -5 / 16, 0.0421, 0.0])
+def test_a_tone_far_above_the_bursts_takes_only_those_it_covers(tone, make_frame, channel):
+    modem = BurstModem()
+    frames = [make_frame(seed=i, sequence=i) for i in range(3)]
+    parts = [np.r_[modem.modulate(f), np.zeros(500)] for f in frames]
+    iq = channel(snr_db=15, tail=500)(np.concatenate(parts))
+    covered = slice(len(parts[0]), len(parts[0]) + len(parts[1]))
+    iq[covered] += 10 * np.exp(2j * np.pi * tone * np.arange(len(parts[1])))
+    received = [b.frame for b in modem.receive(iq) + modem.flush()]
+    assert received == [frames[0], frames[2]]
+    assert modem.counters.bursts == 2
+
+
+@pytest.mark.parametrize("bits", [None, 3, 8])
+def test_clipping_and_coarse_converters(bits, make_frame, channel):
+    modem = BurstModem()
+    frames = [make_frame(seed=i, sequence=i) for i in range(3)]
+    iq = channel(snr_db=12, cfo=0.01, lead=300, tail=300)(np.concatenate([modem.modulate(f) for f in frames]))
+    # Both parts clipped at half of their rms; or a converter whose full scale is twice the rms.
+    full = 0.5 * np.sqrt(0.5) if bits is None else 2 * np.sqrt(0.5)
+    parts = iq.view(np.float32).clip(-full, full)
+    if bits:
+        step = 2 * full / 2**bits
+        parts = (np.floor(parts / step) + 0.5) * step
+    assert [b.frame for b in modem.receive(parts.astype(np.float32).view(np.complex64)) + modem.flush()] == frames
+
+
 def test_damaged_header_is_counted_and_next_burst_received(make_frame):
     modem = BurstModem()
     frame = make_frame()
