@@ -127,5 +127,7 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(value if isinstance(value := row[name], str) else f"{value:.4g}" for name in names))
+        table.add_row(
+            *(f"{value:.4g}" if isinstance(value := row[name], (int, float)) else str(value) for name in names)
+        )
     Console().print(table)
