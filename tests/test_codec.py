@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import BundleError, FrameError, ImageError
-from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.frame import SYMBOL, Mode, SemanticFrame
 from crlsc_phy.images import load_image, resize
 from crlsc_phy.link.metrics import psnr_db
 
@@ -86,6 +86,45 @@ def test_a_hole_in_the_detail_costs_little(codec, photo):
     result = codec.decode(replace(frame, erasures=((size // 2, size // 2 + size // 20),)))
     assert not result.layers_ok["detail"]
     assert psnr_db(photo, result.image) > psnr_db(photo, codec.decode(frame).image) - 4
+
+
+def over_noise(frame, snr_db, seed=0):
+    """The frame as a receiver without fading hands it out: estimates of least error given unit power."""
+    rng = np.random.default_rng(seed)
+    noise = 10 ** (-snr_db / 10)
+    symbols = frame.symbols + np.sqrt(noise / 2) * rng.standard_normal((len(frame.symbols), 2)).view(complex)[:, 0]
+    return replace(frame, detail=(symbols / (1 + noise)).astype(SYMBOL).tobytes())
+
+
+def test_analog_detail_degrades_gently(codec, photo):
+    frame = codec.encode(photo, mode="analog")
+    assert frame.header.mode is Mode.ANALOG
+    assert np.mean(np.abs(frame.symbols) ** 2) == pytest.approx(1, rel=1e-3)
+    quality = [psnr_db(photo, codec.decode(over_noise(frame, snr), snr).image) for snr in (-5, 0, 5, 10, 20, 30)]
+    assert quality == sorted(quality)
+    # No cliff: 5 dB of channel never cost more than 5 dB of picture.
+    assert max(np.diff(quality[:4])) < 5
+    # Without noise the picture is at least that of the quantised latent.
+    assert quality[-1] > psnr_db(photo, codec.decode(codec.encode(photo)).image) - 0.1
+
+
+def test_analog_rates_trade_symbols_for_quality(codec, photo):
+    frames = [codec.encode(photo, mode="analog", levels=rate) for rate in (2, 8, codec.analog.most)]
+    counts = [len(frame.symbols) for frame in frames]
+    assert counts[1] == 4 * counts[0]
+    quality = [psnr_db(photo, codec.decode(over_noise(frame, 15), 15).image) for frame in frames]
+    assert quality[0] < quality[1] < quality[2]
+    assert codec.encode(photo, mode="analog", levels=0).header.mode is Mode.SEMANTIC
+
+
+def test_analog_frames_that_do_not_fit_are_refused(codec, photo):
+    frame = codec.encode(photo, mode="analog")
+    with pytest.raises(FrameError, match="positions take 1 to 16"):
+        codec.decode(replace(frame, header=replace(frame.header, height=64)))
+    with pytest.raises(ImageError, match="0 to 16 in mode analog"):
+        codec.encode(photo, mode="analog", levels=17)
+    with pytest.raises(ImageError, match="choose digital or analog"):
+        codec.encode(photo, mode="hybrid")
 
 
 def test_a_frame_of_another_knowledge_base_is_refused(codec, photo):
