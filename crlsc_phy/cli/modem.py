@@ -20,7 +20,7 @@ from rich.text import Text
 
 from crlsc_phy.errors import CrlscError, FrameError, ImageError, ModemError
 from crlsc_phy.images import find_images, load_image, save_png
-from crlsc_phy.phy import MCS_TABLE, PRESETS, Burst, BurstModem, Numerology
+from crlsc_phy.phy import PRESETS, Burst, BurstModem, Numerology
 from crlsc_phy.phy.taps import Taps
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     send.description = "Encode images, modulate each into a burst, and write the samples."
     send.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
     send.add_argument("--out", type=Path, required=True, metavar="FILE", help=samples)
-    send.add_argument("--mcs", default="qpsk-1/2", help=f"0 to {len(MCS_TABLE) - 1}, or its name (%(default)s)")
+    send.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
+    send.add_argument("--mcs", help="how it is sent, by index or name (qpsk-1/2, or analog-1/1)")
     send.add_argument("--gap", type=_count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)")
     send.add_argument(
         "--papr-db", type=_finite, metavar="DB", help="clip peaks there, over the mean power (not at all)"
@@ -112,8 +113,8 @@ def _count(text: str) -> int:
 
 def _send(options: argparse.Namespace) -> int:
     numerology = Numerology.preset(options.numerology, options.sample_rate, options.network)
-    mcs = int(options.mcs) if options.mcs.isdecimal() else options.mcs
-    modem = BurstModem(numerology, mcs, papr_db=options.papr_db)
+    mcs = int(options.mcs) if (options.mcs or "").isdecimal() else options.mcs
+    modem = BurstModem(numerology, mcs, options.mode, papr_db=options.papr_db)
     paths = [path for given in options.images for path in (find_images(given) if given.is_dir() else [given])]
     codec = _load_codec(options.bundle)
     rng = np.random.default_rng(options.seed)
@@ -125,7 +126,7 @@ def _send(options: argparse.Namespace) -> int:
         for sequence, path in enumerate(paths):
             image = load_image(path)
             try:
-                frame = codec.encode(image, sequence)
+                frame = codec.encode(image, sequence, mode=options.mode)
                 burst = modem.modulate(frame)
             except (ImageError, ModemError) as error:
                 raise type(error)(f"{path}: {error}") from None
@@ -344,7 +345,7 @@ def _decode(codec: SemanticCodec, burst: Burst, folder: Path, index: int) -> dic
     if not burst.frame.semantic and not burst.frame.detail:
         return {"image": None, "problem": None}
     try:
-        result = codec.decode(burst.frame, burst.snr_db)
+        result = codec.decode(burst.frame, burst.detail_snr_db)
     except FrameError as error:
         return {"image": None, "problem": str(error)}
     # The sequence alone would let a sender that starts anew overwrite its earlier images.
