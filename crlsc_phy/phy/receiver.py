@@ -73,7 +73,7 @@ class Burst:
 
     Attributes:
         frame: The frame; its ``semantic`` or ``detail`` is None where that layer is lost.
-        start: Index of the burst's first sample since the receiver was made.
+        start: Index of the burst's first sample since the receiver was made; negative if the stream begins within it.
         snr_db: Estimated Es/N0 on an occupied carrier, mean over carriers.
         cfo_hz: Estimated carrier frequency offset.
         evm_db: Error of the equalised header symbols over their power.
@@ -181,12 +181,12 @@ class Receiver:
 
     def _reset(self, position: int) -> None:
         """Forget all samples; the next one is number ``position``."""
-        self._buffer = np.empty(0, np.complex64)
+        # Silence before it: a filter in front may have kept the first samples of a burst for itself.
+        self._origin = position - self._history
+        self._buffer = np.zeros(self._history, np.complex64)
         self._chunks: list[NDArray[np.complex64]] = []
-        self._origin = position
         self._end = position
-        self._cursor = position
-        self._need = position + self._preamble.sync_length + _STEP
+        self._resume(self._origin)
         self._pending: _Pending | None = None
 
     def _append(self, iq: ArrayLike) -> None:

@@ -203,6 +203,16 @@ def test_flush_gives_what_there_is_of_a_cut_burst(make_frame):
     assert again.start == len(iq) // 2 + 10
 
 
+@pytest.mark.parametrize("missing", [1, 3, 8, 24])
+def test_a_burst_whose_first_samples_are_missing(missing, make_frame, channel):
+    modem = BurstModem()
+    frame = make_frame()
+    iq = channel(snr_db=15, cfo=0.01, tail=100)(modem.modulate(frame))[missing:]
+    (burst,) = modem.receive(iq) + modem.flush()
+    assert burst.frame == frame
+    assert abs(burst.start + missing) <= 1
+
+
 def test_flush_of_nothing_gives_nothing():
     modem = BurstModem()
     assert modem.flush() == []

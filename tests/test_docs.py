@@ -1,0 +1,28 @@
+"""The examples in the guides run as they stand."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("guide", "expected"),
+    [
+        X("docs/blocks.md", r"'images': 1, 'lost': 0"),
+        ("docs/codec.md", r"^$"),
+    ],
+)
+def test_example_runs(guide, expected, tmp_path):
+    (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / guide).read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("models", "flowgraphs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(expected, done.stdout.strip()), done.stdout
