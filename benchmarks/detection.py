@@ -55,9 +55,11 @@ def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
         iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(numerology, snr_db))
         total, above = preamble.metric(iq)
         sync = None
+        above[len(iq) - preamble.lookahead :] = False
         if above.any():
             peak = int(np.argmax(np.where(above, np.abs(total), 0)))
-            sync = preamble.refine(iq, peak, complex(total[peak]))
+            value = complex(total[peak])
+            sync = preamble.refine(iq, peak, value) if preamble.coherent(iq, peak, value) else None
         if sync is None:
             missed += 1
         elif abs(sync.start - place) > numerology.cp_length // 4:

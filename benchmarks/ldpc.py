@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
-from lab import in_processes, show, timed, wilson
 from report import machine, write_json
 
 from crlsc_phy.phy.fec import ldpc_code
@@ -48,8 +48,8 @@ def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
         received = received + np.sqrt(variance / 2) * rng.standard_normal(received.shape)
         llr = (2 * np.sqrt(2) / variance * received).astype(np.float32)
         soft = torch.tensor(llr)
-        (posterior, _, _), ours_seconds = timed(code.decode, llr, ITERATIONS["ours"])
-        answer, sionna_seconds = timed(theirs, soft)
+        (posterior, _, _), ours_seconds = lab.timed(code.decode, llr, ITERATIONS["ours"])
+        answer, sionna_seconds = lab.timed(theirs, soft)
         if batch < 0:
             continue
         row["words"] += BATCH
@@ -59,7 +59,7 @@ def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
         row["sionna_seconds"] += sionna_seconds
     for side in ITERATIONS:
         row[f"{side}_bler"] = row[f"{side}_errors"] / row["words"]
-        row[f"{side}_bler_95"] = wilson(row[f"{side}_errors"], row["words"])
+        row[f"{side}_bler_95"] = lab.wilson(row[f"{side}_errors"], row["words"])
         row[f"{side}_mbit_per_cpu_s"] = row["words"] * k / row.pop(f"{side}_seconds") / 1e6
     return row
 
@@ -104,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
 
     tasks = [(options.seed, k, n, snr, options.words) for k, n, snrs in CODES for snr in snrs]
-    rows = in_processes(job, tasks, "LDPC")
+    rows = lab.in_processes(job, tasks, "LDPC")
     codes = []
     for k, n, _ in CODES:
         here = [row for row in rows if row["k"] == k]
@@ -116,8 +116,8 @@ def main() -> None:
             | {"ours_mbit_per_cpu_s": nearest["ours_mbit_per_cpu_s"]}
             | {"sionna_mbit_per_cpu_s": nearest["sionna_mbit_per_cpu_s"], "times_as_fast": ratio}
         )
-    show("Block error rates", rows)
-    show("At 1 % block errors", codes)
+    lab.show("Block error rates", rows)
+    lab.show("At 1 % block errors", codes)
     result = {"machine": machine(), "seed": options.seed, "iterations": ITERATIONS, "codes": codes, "rows": rows}
     write_json(options.out, result)
     plot(options.out.with_suffix(".png"), rows)

@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
-from lab import complex_noise, fade, make_analog_frame, make_frame, noise_variance, show, timed
 from report import machine, write_json
 
 from crlsc_phy.phy import BurstModem
@@ -25,18 +25,18 @@ NOISE_SAMPLES = 8_000_000
 
 def measure(rng: np.random.Generator, bursts: int, case: str) -> dict[str, Any]:
     modem = BurstModem(mode="analog" if case == "analog" else "digital")
-    make = (lambda: make_analog_frame(rng, 1024)) if case == "analog" else (lambda: make_frame(rng))
+    make = (lambda: lab.make_analog_frame(rng, 1024)) if case == "analog" else (lambda: lab.make_frame(rng))
     frames = [make() for _ in range(bursts)]
     iq = np.concatenate([modem.modulate(frame) for frame in frames])
     clean = iq
     if case == "digital, fading":
-        iq = fade(rng, iq, (0.6, 0.3, 0.1), DOPPLER)
-    iq = iq + complex_noise(rng, len(iq), noise_variance(modem.numerology, SNR_DB))
+        iq = lab.fade(rng, iq, (0.6, 0.3, 0.1), DOPPLER)
+    iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, SNR_DB))
     # What is compiled or cached once is not the rate.
     modem.receive(iq[:40_000])
     modem.flush()
-    _, modulate = timed(lambda: [modem.modulate(frame) for frame in frames])
-    received, receive = timed(lambda: modem.receive(iq) + modem.flush())
+    _, modulate = lab.timed(lambda: [modem.modulate(frame) for frame in frames])
+    received, receive = lab.timed(lambda: modem.receive(iq) + modem.flush())
     return {
         "case": case,
         "samples_a_burst": len(clean) // bursts,
@@ -58,11 +58,11 @@ def main() -> None:
 
     rng = np.random.default_rng(options.seed)
     rows = [measure(rng, options.bursts, case) for case in ("digital", "digital, fading", "analog")]
-    noise = complex_noise(rng, NOISE_SAMPLES, 1.0)
-    _, idle = timed(BurstModem().receive, noise)
+    noise = lab.complex_noise(rng, NOISE_SAMPLES, 1.0)
+    _, idle = lab.timed(BurstModem().receive, noise)
     listening = [{"idle_msamples_per_s": NOISE_SAMPLES / idle / 1e6}]
-    show("64 carriers, 15 dB, one core", rows)
-    show("Listening to noise, one core", listening)
+    lab.show("64 carriers, 15 dB, one core", rows)
+    lab.show("Listening to noise, one core", listening)
     settings = {"snr_db": SNR_DB, "doppler_cycles_per_sample": DOPPLER, "numerology": "64"}
     write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"rates": rows} | listening[0])
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
-from lab import complex_noise, make_frame, noise_variance, show, turn, wilson
 from report import machine, write_json
 from rich.progress import track
 
@@ -51,7 +51,7 @@ def signals(rng: np.random.Generator, bursts: int) -> Iterator[tuple[str, Sample
             [oversample(modem.modulate(frame))[:end] for frame, end in zip(frames, ends, strict=True)]
         )
 
-    frames = [make_frame(rng) for _ in range(bursts)]
+    frames = [lab.make_frame(rng) for _ in range(bursts)]
     for clip_db in (None, *CLIPS_DB):
         yield name_of(clip_db), sent(BurstModem(papr_db=clip_db), frames)
     header = FrameHeader(bytes(4), 64, 64, 16, 288)
@@ -84,8 +84,8 @@ def error_sent(rng: np.random.Generator) -> list[dict[str, Any]]:
 def through(modem: BurstModem, frame: SemanticFrame, snr_db: float, rng: np.random.Generator) -> Burst | None:
     """The burst as it comes through noise, with timing and CFO at random; None if it is lost."""
     iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 200))
-    iq = turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
-    received = modem.receive(iq + complex_noise(rng, len(iq), noise_variance(modem.numerology, snr_db)))
+    iq = lab.turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
+    received = modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db)))
     return next((b for b in received + modem.flush() if b.frame.header == frame.header), None)
 
 
@@ -95,7 +95,7 @@ def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]
     jobs = [(clip_db, snr_db) for clip_db in (None, *CLIPS_DB) for snr_db in SNRS_DB]
     for clip_db, snr_db in track(jobs, description="EVM at the receiver"):
         modem = BurstModem(papr_db=clip_db)
-        received = [through(modem, make_frame(rng), snr_db, rng) for _ in range(bursts)]
+        received = [through(modem, lab.make_frame(rng), snr_db, rng) for _ in range(bursts)]
         errors = [10 ** (burst.evm_db / 10) for burst in received if burst]
         rows.append(
             {
@@ -115,7 +115,7 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
         modem = BurstModem(mcs=mcs, papr_db=clip_db)
         failed = segments = 0
         for _ in range(bursts):
-            burst = through(modem, make_frame(rng, DETAIL_BYTES), snr_db, rng)
+            burst = through(modem, lab.make_frame(rng, DETAIL_BYTES), snr_db, rng)
             count = burst.segments if burst else -(-DETAIL_BYTES // 192)
             segments += count
             failed += burst.segment_failures if burst else count
@@ -144,7 +144,7 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
                 "es_n0_db": clean[mcs] + 2,
                 "segments": segments,
                 "segment_loss": failed / segments,
-                "segment_loss_95": wilson(failed, segments),
+                "segment_loss_95": lab.wilson(failed, segments),
                 "threshold_db": found,
                 "cost_db": None if found is None else found - clean[mcs],
             }
@@ -210,7 +210,7 @@ def main() -> None:
         ("EVM at the receiver", result["evm_received"]),
         ("Segments lost 2 dB above the threshold without clipping", result["losses"]),
     ):
-        show(title, [{name: "-" if value is None else value for name, value in row.items()} for row in rows])
+        lab.show(title, [{name: "-" if value is None else value for name, value in row.items()} for row in rows])
     write_json(options.out, result)
     draw(options.out.with_suffix(".png"), curves, result["evm_received"])
 

@@ -33,12 +33,12 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["GR_CONF_DEFAULT_BUFFER_SIZE"] = "262144"
 os.environ["GR_CONF_LOG_LOG_LEVEL"] = "off"
 
+import lab
 import matplotlib as mpl
 import numpy as np
 import pmt
 from gnuradio import blocks, digital, gr
 from gnuradio.digital import ofdm_txrx
-from lab import Samples, complex_noise, in_processes, make_frame, noise_variance, show, timed, wilson
 from numpy.typing import NDArray
 from report import machine, write_json
 from scipy.special import log_ndtr
@@ -154,14 +154,14 @@ class Ours:
     def __init__(self, mcs: str) -> None:
         self.modem = BurstModem(mcs=mcs)
 
-    def modulate(self, frames: list[SemanticFrame]) -> list[Samples]:
+    def modulate(self, frames: list[SemanticFrame]) -> list[lab.Samples]:
         """A burst for each frame, its guard left out."""
         return [self.modem.modulate(frame)[: self.modem.burst_samples(frame.header)] for frame in frames]
 
-    def receive(self, iq: Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
+    def receive(self, iq: lab.Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
         """What of ``frames`` comes out of a stream, and the CPU-seconds for it."""
         modem = BurstModem()
-        received, seconds = timed(lambda: modem.receive(iq) + modem.flush())
+        received, seconds = lab.timed(lambda: modem.receive(iq) + modem.flush())
         meanings = {(frame.header, frame.semantic): index for index, frame in enumerate(frames)}
         found = {meanings.get((b.frame.header, b.frame.semantic), -1): b.frame for b in received if b.semantic_ok}
         wrong = sum(b.semantic_ok and (b.frame.header, b.frame.semantic) not in meanings for b in received)
@@ -180,7 +180,7 @@ class Stock:
     def __init__(self, tuned: bool) -> None:
         self.tuned = tuned
 
-    def modulate(self, frames: list[SemanticFrame]) -> list[Samples]:
+    def modulate(self, frames: list[SemanticFrame]) -> list[lab.Samples]:
         """A packet for each frame; the frames must be of one size."""
         packets = [payload(frame) for frame in frames]
         top = gr.top_block()
@@ -197,14 +197,14 @@ class Stock:
             bursts[:, :leading] *= np.sqrt(mean_power(bursts[:, full]) / mean_power(bursts[:, :leading]))
         return list(bursts)
 
-    def receive(self, iq: Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
+    def receive(self, iq: lab.Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
         """What of ``frames`` comes out of a stream, and the CPU-seconds for it."""
         top = gr.top_block()
         with self._threshold():
             receiver = digital.ofdm_rx(packet_length_tag_key=TAG, bps_payload=2)
         sink = blocks.vector_sink_b()
         top.connect(blocks.vector_source_c(iq), receiver, sink)
-        _, seconds = timed(top.run)
+        _, seconds = lab.timed(top.run)
         data = bytes(sink.data())
         packets = [
             data[tag.offset : tag.offset + pmt.to_long(tag.value)]
@@ -253,7 +253,7 @@ def payload(frame: SemanticFrame) -> bytes:
     return (frame.semantic or b"") + (frame.detail or b"")
 
 
-def mean_power(samples: Samples) -> float:
+def mean_power(samples: lab.Samples) -> float:
     return float(np.mean(np.abs(samples) ** 2))
 
 
@@ -270,10 +270,10 @@ class Air:
     """
 
     gap: int
-    taps: Samples
+    taps: lab.Samples
     gains: NDArray[np.float64]
-    rotation: Samples
-    noise: Samples
+    rotation: lab.Samples
+    noise: lab.Samples
 
     @classmethod
     def draw(cls, rng: np.random.Generator, point: Point, longest: int) -> Air:
@@ -290,10 +290,10 @@ class Air:
         scale = np.mean(gains)
         length = gap + longest + TAPS - 1 + TAIL
         rotation = np.exp(1j * (2 * np.pi * cfo * np.arange(length) + phase)).astype(np.complex64)
-        noise = complex_noise(rng, length, noise_variance(numerology, point.snr_db))
+        noise = lab.complex_noise(rng, length, lab.noise_variance(numerology, point.snr_db))
         return cls(gap, (taps / np.sqrt(scale)).astype(np.complex64), gains / scale, rotation, noise)
 
-    def __call__(self, burst: Samples) -> Samples:
+    def __call__(self, burst: lab.Samples) -> lab.Samples:
         """What is received of a burst, with noise before and behind it."""
         signal = np.convolve(burst / np.float32(np.sqrt(mean_power(burst))), self.taps)
         received = self.noise[: self.gap + len(signal) + TAIL].copy()
@@ -309,7 +309,7 @@ class Air:
 @cache
 def warm_up() -> None:
     """Load compiled code: that is not the rate."""
-    frames = [make_frame(np.random.default_rng(0))]
+    frames = [lab.make_frame(np.random.default_rng(0))]
     for make in MODEMS.values():
         modem = make()
         modem.receive(np.pad(modem.modulate(frames)[0], 2000), frames)
@@ -321,18 +321,18 @@ def run(job: Job) -> tuple[dict[str, Tally], float]:
     point = job.point
     key = (job.seed, point.part, point.snr_db + 100)
     generators = [np.random.default_rng([*key, number]) for number in range(job.first, job.last)]
-    frames = [make_frame(rng, point.detail_bytes) for rng in generators]
+    frames = [lab.make_frame(rng, point.detail_bytes) for rng in generators]
     modems = {name: MODEMS[name]() for name in point.modems}
     sent = {name: modem.modulate(frames) for name, modem in modems.items()}
     longest = max(len(bursts[0]) for bursts in sent.values())
-    received: dict[str, list[Samples]] = {name: [] for name in modems}
+    received: dict[str, list[lab.Samples]] = {name: [] for name in modems}
     without_fec = 0.0
     for number, rng in enumerate(generators):
         air = Air.draw(rng, point, longest)
         without_fec += air.loss_without_fec(point.snr_db, len(payload(frames[number])) + CRC_BYTES)
         for name, bursts in sent.items():
             received[name].append(air(bursts[number]))
-    end = complex_noise(generators[-1], END, noise_variance(Numerology(), point.snr_db))
+    end = lab.complex_noise(generators[-1], END, lab.noise_variance(Numerology(), point.snr_db))
     tallies = {}
     for name, modem in modems.items():
         iq = np.concatenate((*received[name], end))
@@ -351,7 +351,7 @@ def measure(points: list[Point], bursts: int, seed: int, label: str, processes: 
     ]
     totals = {(point, name): Tally() for point in points for name in point.modems}
     without_fec = dict.fromkeys(points, 0.0)
-    for job, (tallies, losses) in zip(jobs, in_processes(run, jobs, label, processes), strict=True):
+    for job, (tallies, losses) in zip(jobs, lab.in_processes(run, jobs, label, processes), strict=True):
         without_fec[job.point] += losses
         for name, tally in tallies.items():
             totals[job.point, name] += tally
@@ -378,7 +378,7 @@ def losses_of(name: str, tally: Tally) -> dict[str, Any]:
     counts = {"lost": tally.lost} if name in STOCK else {"lost_meanings": tally.lost_meanings, "lost": tally.lost}
     answer: dict[str, Any] = {}
     for key, count in counts.items():
-        answer |= {key: count, f"{key}_95": [round(edge, 6) for edge in wilson(count, tally.bursts)]}
+        answer |= {key: count, f"{key}_95": [round(edge, 6) for edge in lab.wilson(count, tally.bursts)]}
     return answer | {"wrong": tally.wrong}
 
 
@@ -488,7 +488,7 @@ def show_losses(title: str, rows: list[dict[str, Any]]) -> None:
         if "lost_meanings" in row:
             line[f"{row['modem']}: meaning"] = row["lost_meanings"]
         line[row["modem"]] = row["lost"]
-    show(title, list(table.values()))
+    lab.show(title, list(table.values()))
 
 
 def main() -> None:
@@ -538,8 +538,10 @@ def main() -> None:
     show_losses(f"Lost of {options.bursts}, 96 B", curves)
     show_losses(f"Lost of {options.bursts}, 96 B, without CFO", without_cfo)
     show_losses(f"Lost of {many[0]['bursts']}, 304 B", many)
-    show("Es/N0 in dB from which on at most 1 % is lost", [{k: str(v) for k, v in r.items()} for r in needed(curves)])
-    show("On the air, and received", result["overhead"])
+    lab.show(
+        "Es/N0 in dB from which on at most 1 % is lost", [{k: str(v) for k, v in r.items()} for r in needed(curves)]
+    )
+    lab.show("On the air, and received", result["overhead"])
     for row in result["many_in_all"]:
         meanings = f"{row['lost_meanings']} without header or air code, " if "lost_meanings" in row else ""
         print(f"{row['modem']}, 12 dB and more: {meanings}{row['lost']} not whole, of {row['bursts']} bursts")

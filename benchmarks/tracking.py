@@ -17,19 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
-from lab import (
-    clock_error,
-    complex_noise,
-    fade,
-    in_processes,
-    make_analog_frame,
-    make_frame,
-    noise_variance,
-    show,
-    turn,
-    wilson,
-)
 from report import machine, write_json
 
 from crlsc_phy.frame import SemanticFrame
@@ -60,11 +49,13 @@ def send(
     numerology = modem.numerology
     iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300))
     if doppler_hz is not None:
-        iq = fade(rng, iq, powers, doppler_hz / numerology.sample_rate)
+        iq = lab.fade(rng, iq, powers, doppler_hz / numerology.sample_rate)
     if ppm:
-        iq = clock_error(iq, ppm)
-    iq = turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
-    received = modem.receive(iq + complex_noise(rng, len(iq), noise_variance(numerology, snr_db))) + modem.flush()
+        iq = lab.clock_error(iq, ppm)
+    iq = lab.turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
+    received = (
+        modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(numerology, snr_db))) + modem.flush()
+    )
     good = [b for b in received if (b.frame.header, b.frame.semantic) == (frame.header, frame.semantic)]
     return good[0] if good else None
 
@@ -76,7 +67,7 @@ def evm_job(job: tuple[int, str, float, int, int, float]) -> dict[str, Any]:
     errors, expected, lost = [], [], 0
     for index in range(bursts):
         rng = np.random.default_rng([seed, index])
-        frame = make_analog_frame(rng, symbols)
+        frame = lab.make_analog_frame(rng, symbols)
         burst = send(modem, rng, frame, snr_db, ppm=ppm * (-1) ** index)
         if burst is None:
             lost += 1
@@ -106,12 +97,12 @@ def doppler_job(job: tuple[int, str, float, float, int]) -> dict[str, Any]:
     ratios = []
     for index in range(bursts):
         rng = np.random.default_rng([seed, index])
-        burst = send(modem, rng, make_frame(rng, 1500), snr_db, powers=PATHS, doppler_hz=doppler_hz)
+        burst = send(modem, rng, lab.make_frame(rng, 1500), snr_db, powers=PATHS, doppler_hz=doppler_hz)
         count = -(-1500 // 192)
         segments += count
         failed += burst.segment_failures if burst else count
         lost += burst is None
-        frame = make_analog_frame(rng, 5000)
+        frame = lab.make_analog_frame(rng, 5000)
         burst = send(analog, rng, frame, snr_db, powers=PATHS, doppler_hz=doppler_hz)
         if burst:
             sent = frame.symbols / np.sqrt(np.mean(np.abs(frame.symbols) ** 2))
@@ -122,7 +113,7 @@ def doppler_job(job: tuple[int, str, float, float, int]) -> dict[str, Any]:
         "doppler_hz": doppler_hz,
         "segments": segments,
         "failed": failed,
-        "failed_95": wilson(failed, segments),
+        "failed_95": lab.wilson(failed, segments),
         "bursts_lost": lost,
         "error_over_expected_db": float(10 * np.log10(np.median(ratios))),
     }
@@ -135,7 +126,7 @@ def llr_job(job: tuple[int, str, float, str, int]) -> list[dict[str, Any]]:
     llr, wrong = [], []
     for index in range(bursts):
         rng = np.random.default_rng([seed, index])
-        frame = make_frame(rng, 1500)
+        frame = lab.make_frame(rng, 1500)
         options: dict[str, Any] = {"awgn": {}, "standing": {"powers": STANDING, "doppler_hz": 0.0}}.get(
             channel, {"powers": PATHS, "doppler_hz": 100.0}
         )
@@ -154,7 +145,7 @@ def llr_job(job: tuple[int, str, float, str, int]) -> list[dict[str, Any]]:
         predicted, observed = float(np.mean(1 / (1 + np.exp(size[inside])))), int(error[inside].sum())
         rows.append(
             {"mcs": mcs, "snr_db": snr_db, "channel": channel, "llr_from": low, "llr_to": high, "bits": count}
-            | {"predicted": predicted, "observed": observed / count, "observed_95": wilson(observed, count)}
+            | {"predicted": predicted, "observed": observed / count, "observed_95": lab.wilson(observed, count)}
             | {"ratio": observed / count / predicted}
         )
     return rows
@@ -202,21 +193,23 @@ def main() -> None:
     seed, bursts = options.seed, options.bursts
 
     carriers = Numerology().data_carriers
-    evm = in_processes(evm_job, [(seed, p, s, 10_000, bursts, 20.0) for p in PRESETS for s in EVM_DB], "EVM")
+    evm = lab.in_processes(evm_job, [(seed, p, s, 10_000, bursts, 20.0) for p in PRESETS for s in EVM_DB], "EVM")
     few = max(bursts // 10, 2)
-    long = in_processes(evm_job, [(seed, "64", s, LONG_SYMBOLS * carriers, few, 40.0) for s in LONG_DB], "long bursts")
-    doppler = in_processes(
+    long = lab.in_processes(
+        evm_job, [(seed, "64", s, LONG_SYMBOLS * carriers, few, 40.0) for s in LONG_DB], "long bursts"
+    )
+    doppler = lab.in_processes(
         doppler_job,
         [(seed, mcs, snr, hz, bursts) for mcs, snr in (("qpsk-1/2", 14.0), ("16qam-1/2", 22.0)) for hz in DOPPLER_HZ],
         "Doppler",
     )
     channels = ("awgn", "standing", "fading")
     jobs = [(seed, mcs, snr, channel, bursts) for mcs, snr in CALIBRATION for channel in channels]
-    llr = [row for rows in in_processes(llr_job, jobs, "LLRs") for row in rows]
+    llr = [row for rows in lab.in_processes(llr_job, jobs, "LLRs") for row in rows]
     result = {"machine": machine(), "seed": seed, "evm": evm, "long": long, "doppler": doppler, "llr": llr}
-    show("Analog EVM, 10,000 symbols, 20 ppm", evm)
-    show(f"Analog EVM, {LONG_SYMBOLS:,} OFDM symbols, 40 ppm", long)
-    show("Fading", doppler)
+    lab.show("Analog EVM, 10,000 symbols, 20 ppm", evm)
+    lab.show(f"Analog EVM, {LONG_SYMBOLS:,} OFDM symbols, 40 ppm", long)
+    lab.show("Fading", doppler)
     worst = [
         {"mcs": mcs, "channel": channel}
         | {
@@ -226,7 +219,7 @@ def main() -> None:
         }
         for mcs, channel in dict.fromkeys((row["mcs"], row["channel"]) for row in llr)
     ]
-    show("LLRs: bit errors observed over predicted", worst)
+    lab.show("LLRs: bit errors observed over predicted", worst)
     write_json(options.out, result)
     plot(options.out.with_suffix(".png"), result)
 

@@ -30,6 +30,8 @@ __all__ = ["Burst", "Counters", "Receiver"]
 _SLAB = 8192
 # Fewer new samples than this are kept until more come: a search has a fixed cost.
 _STEP = 512
+# Samples from a peak that does not hold together to the next place to look.
+_SKIP = 8
 # Louder than any converter delivers; beyond it the metric would leave float32.
 _LARGEST = 1e6
 # Samples of the metric on either side of its peak that a tap keeps.
@@ -237,36 +239,47 @@ class Receiver:
         sync_length = self._preamble.sync_length
         slab = self._buffer[self._cursor - self._origin :][: _SLAB + sync_length - 1]
         total, above = self._preamble.metric(slab)
-        peak = int(np.argmax(above))
-        if not above[peak]:
-            self._resume(self._cursor + len(above))
-            return
-        # The metric rises as a burst comes in: climb until nothing within a preamble's length is higher.
         height = np.where(above, np.abs(total), np.float32(0))
-        while peak + sync_length <= len(height):
-            step = int(np.argmax(height[peak : peak + sync_length]))
-            if step == 0:
-                break
-            peak += step
-        self._cursor += peak
-        if peak + sync_length > len(height):
-            self._need = self._cursor + 2 * sync_length
-            return
-        self._need = self._cursor + self._preamble.lookahead
-        if self._end < self._need:
-            return
-        sync = self._preamble.refine(self._buffer, self._cursor - self._origin, complex(total[peak]))
-        if sync is None:
-            self._resume(self._cursor + sync_length // 2)
-            return
-        self._begin(sync)
+        begin = self._cursor
+        for candidate in np.flatnonzero(above):
+            peak = int(candidate)
+            if begin + peak < self._cursor:
+                continue
+            # The metric rises as a burst comes in: climb until nothing within a preamble's length is higher.
+            while peak + sync_length <= len(height):
+                step = int(np.argmax(height[peak : peak + sync_length]))
+                if step == 0:
+                    break
+                peak += step
+            self._cursor = begin + peak
+            if peak + sync_length > len(height):
+                self._need = self._cursor + 2 * sync_length
+                return
+            self._need = self._cursor + self._preamble.lookahead
+            if self._end < self._need:
+                return
+            value = complex(total[peak])
+            place = self._cursor - self._origin
+            sync = None
+            # Behind what noise has raised a burst may stand at once; a tone would raise every sample.
+            self._cursor += _SKIP
+            if self._preamble.coherent(self._buffer, place, value):
+                sync = self._preamble.refine(self._buffer, place, value)
+                self._cursor = begin + peak + sync_length // 2
+            if sync:
+                self._begin(sync)
+                self._tap_sync(sync, total, begin, peak)
+                return
+        self._resume(max(begin + len(above), self._cursor))
+
+    def _tap_sync(self, sync: Sync, metric: NDArray[np.complex64], begin: int, peak: int) -> None:
+        """Open the record of a burst with the metric around its peak; ``begin`` is the metric's first sample."""
         if self._taps:
             low = max(peak - _METRIC_REACH, 0)
             self._taps.begin(self._origin + sync.start)
-            self._taps.write("metric", total[low : peak + _METRIC_REACH])
-            first = self._cursor - peak + low
+            self._taps.write("metric", metric[low : peak + _METRIC_REACH])
             self._taps.note(
-                metric_start=first,
+                metric_start=begin + low,
                 metric_threshold=self._preamble.threshold,
                 quality=sync.quality,
                 numerology=asdict(self._numerology),
