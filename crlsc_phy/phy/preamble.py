@@ -20,6 +20,7 @@ from scipy import fft
 
 from crlsc_phy.phy.numerology import SYNC_LINES, SYNC_PERIOD
 from crlsc_phy.phy.ofdm import Ofdm
+from crlsc_phy.phy.tracking import vertex
 
 __all__ = ["Preamble", "Sync"]
 
@@ -33,8 +34,8 @@ _TRAINING = np.array([1, -1], np.float32)
 # The metric is the part of the energy that is alike from period to period, 0.95 for a burst alone. Over noise it has a
 # standard deviation of sqrt(19) / 320, a third of this threshold.
 _LOOSE = 0.04
-# The coherent sum of the correlations near a peak must hold so many times what it would hold of noise: a quick look that
-# spares the careful one most of what passes the loose test.
+# The coherent sum of the correlations near a peak must hold so many times what it would hold of noise: a quick look
+# that spares the careful one most of what passes the loose test.
 _MIDDLE = 12.0
 # Of 1.7e8 samples of noise 7.2e-5 reach the careful look, and of these 40 % have a quality * length above 10, 4.6 %
 # above 14, 0.23 % above 18, 0.025 % above 20, none above 22; a burst at -5 dB has 100, one at -9 dB 45. Extrapolated,
@@ -150,7 +151,7 @@ class Preamble:
         quality = float(power[lag, peak_bin]) / (length * energy) if energy > 0 else 0.0
         if quality * length < _STRICT:
             return None
-        fine = (peak_bin - reach + _vertex(power[lag], int(peak_bin))) / (bins * SYNC_PERIOD)
+        fine = (peak_bin - reach + vertex(power[lag], int(peak_bin))) / (bins * SYNC_PERIOD)
         first = self._first_path(span, int(lag), fine)
         return Sync(origin + first, coarse + float(fine), quality)
 
@@ -166,15 +167,6 @@ class Preamble:
         noise = len(training) * float(np.vdot(part, part).real) / len(part)
         floor = max(10 ** (_PATH_FLOOR_DB / 10) * float(power[-1]), _PATH_NOISE * noise)
         return low + int(np.argmax(power >= min(floor, float(power[-1]))))
-
-
-def _vertex(values: NDArray[np.float32], index: int) -> float:
-    """Offset of a parabola's vertex from its highest sample, in samples."""
-    if not 0 < index < len(values) - 1:
-        return 0.0
-    left, middle, right = (float(v) for v in values[index - 1 : index + 2])
-    curvature = left - 2 * middle + right
-    return 0.5 * (left - right) / curvature if curvature < 0 else 0.0
 
 
 @njit(cache=True, nogil=True)
