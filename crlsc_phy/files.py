@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from crlsc_phy.errors import CrlscError
 
-__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "write_manifest", "write_text"]
+__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "sync_folder", "write_manifest", "write_text"]
 
 MANIFEST = "manifest.json"
 
@@ -28,11 +29,26 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` aside, then put it in place."""
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Write ``text`` aside, then put it in place; ``durable`` returns when it is on the disk."""
     aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     aside.replace(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_manifest(folder: Path, format: int, content: dict[str, Any]) -> str:

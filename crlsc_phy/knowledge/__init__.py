@@ -1,6 +1,7 @@
-"""Knowledge bases: the air code that is transmitted, and the store of named entries that it is matched against."""
+"""Knowledge bases: the air code that is transmitted, and the stores of named entries that it is matched against."""
 
 from crlsc_phy.knowledge.air_code import AirCode
-from crlsc_phy.knowledge.local import Entry, Hit, KnowledgeBase
+from crlsc_phy.knowledge.base import Entry, Hit, Hits, KnowledgeSource, Repair
+from crlsc_phy.knowledge.local import KnowledgeBase
 
-__all__ = ["AirCode", "Entry", "Hit", "KnowledgeBase"]
+__all__ = ["AirCode", "Entry", "Hit", "Hits", "KnowledgeBase", "KnowledgeSource", "Repair"]

@@ -1,149 +1,425 @@
-"""A knowledge base as a folder of plain files.
+"""A knowledge base in a folder of this machine: named air codes, searched, repaired with, added to and removed from.
 
-    manifest.json           what it is, and the SHA-256 of each file; the hash of the manifest is the base's id
-    air_code.safetensors    the quantiser that the codes were made with
-    codes.npy               uint8 [N, M], one air code an entry
-    entries.json            name, label, source and licence of each
-
-A base is written once, whole, and is never changed in place.
+Readers see one generation at a time and take no lock; :meth:`KnowledgeBase.refresh` moves on to the newest. There is
+one writer at a time. What a method that writes has returned from is on the disk.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import ManifestError, read_manifest, write_manifest
-from crlsc_phy.knowledge.air_code import AirCode
+from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
+from crlsc_phy.knowledge.base import Entry, Hits, Repair, Rule, check_entries, check_vectors
+from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
+from crlsc_phy.knowledge.generation import Generation
+from crlsc_phy.knowledge.index import IndexSpec
+from crlsc_phy.knowledge.metadata import write_entries
 
-__all__ = ["Entry", "Hit", "KnowledgeBase"]
+__all__ = ["KnowledgeBase", "Merged"]
 
-FORMAT = 1
-FILES = ("air_code.safetensors", "codes.npy", "entries.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of one vector.
-
-    Attributes:
-        name: Unique in the base, such as ``google/1f600``.
-        label: What it shows; entries may share it.
-        source: Where it comes from.
-        licence: SPDX identifier of what it was made from.
-    """
-
-    name: str
-    label: str
-    source: str
-    licence: str
+_ROOM = 1.25
+"""Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer of a search: an entry and its cosine with the query."""
+class Merged:
+    """What became of the entries that another base brought: how many were added, and how many were there already."""
 
-    name: str
-    label: str
-    score: float
+    added: int
+    duplicates: int
 
 
 class KnowledgeBase:
-    """Named air codes, searched by the vectors that they decode to.
+    """A knowledge base in a folder; make one with :meth:`create` or :meth:`open`.
 
     Args:
-        air_code: The quantiser that the codes were made with.
-        codes: uint8 [N, M].
-        entries: One a code.
-        id: SHA-256 of the manifest in hex.
+        folder: Where it is.
+        generation: Opened.
     """
 
-    def __init__(self, air_code: AirCode, codes: npt.NDArray[np.uint8], entries: Sequence[Entry], id: str) -> None:
-        self.air_code, self.codes, self.entries, self.id = air_code, codes, tuple(entries), id
-        vectors = air_code.decode(codes)
-        # Decoded vectors are not of unit norm; without this, long ones would win every search.
-        faiss.normalize_L2(vectors)
-        self._index = faiss.IndexFlatIP(air_code.dim)
-        self._index.add(vectors)
-
-    def __len__(self) -> int:
-        return len(self.entries)
+    def __init__(self, folder: StoreFolder, generation: Generation) -> None:
+        self._folder, self._generation = folder, generation
 
     @classmethod
     def open(cls, path: str | Path) -> KnowledgeBase:
         """Open the base in folder ``path``, checking the hash of every file.
 
+        Files beyond 8 MB are hashed once and then known by size and time of change; :meth:`verify` hashes them again.
+
         Raises:
-            KnowledgeBaseError: If a file is missing or damaged, or its format is newer.
+            KnowledgeBaseError: If a file is missing or damaged, or its format is another.
         """
-        folder = Path(path)
-        try:
-            manifest, identity = read_manifest(folder, FORMAT)
-        except ManifestError as error:
-            raise KnowledgeBaseError(f"knowledge base {error}") from None
-        absent = [name for name in FILES if name not in manifest["files"]]
-        if absent:
-            raise KnowledgeBaseError(f"knowledge base {folder}: manifest lacks {', '.join(absent)}")
-        air_code = AirCode.load(folder / "air_code.safetensors")
-        codes = np.load(folder / "codes.npy", allow_pickle=False)
-        entries = [Entry(**entry) for entry in json.loads((folder / "entries.json").read_text(encoding="utf-8"))]
-        if codes.dtype != np.uint8 or codes.shape != (len(entries), air_code.size):
-            raise KnowledgeBaseError(
-                f"{folder}: codes are {codes.dtype} {list(codes.shape)}; {len(entries)} entries need "
-                f"uint8 [{len(entries)}, {air_code.size}]"
-            )
-        return cls(air_code, codes, entries, identity)
+        folder = StoreFolder(path)
+        return cls(folder, Generation.open(folder))
 
     @classmethod
     def create(
-        cls, path: str | Path, air_code: AirCode, vectors: npt.NDArray[np.float32], entries: Sequence[Entry]
+        cls,
+        path: str | Path,
+        air_code: AirCode,
+        vectors: npt.ArrayLike,
+        entries: Iterable[Entry],
+        *,
+        name: str = "",
+        keep_vectors: bool = False,
+        index: str = "",
+        aligned_to: str = "",
+        tau: float = 0.0,
+        threshold: float = 0.0,
     ) -> KnowledgeBase:
-        """Encode ``vectors`` float32 [N, D] and write a base to the new folder ``path``.
+        """Make a base in the new folder ``path``.
+
+        Args:
+            path: Where.
+            air_code: Gives each entry its code.
+            vectors: float32 [N, D]; N may be 0.
+            entries: One a vector.
+            name: What hits call the base; the folder's name by default.
+            keep_vectors: Whether to keep the vectors too, rounded to int8; searches are then as good as these are.
+            index: Search index in the words of :class:`IndexSpec`; chosen by size by default.
+            aligned_to: For a private base, the id of the shared one that it goes with.
+            tau: Of soft repair, see :mod:`crlsc_phy.knowledge.repair`; from the centroids' distances by default.
+            threshold: Log-likelihood ratio from which repair believes an entry.
 
         Raises:
-            KnowledgeBaseError: If the folder exists, the sizes differ, or two entries share a name.
+            KnowledgeBaseError: If there is a base already, vectors and entries do not fit, two entries share a name, or
+                the folder cannot be written.
         """
-        folder = Path(path)
-        if folder.exists():
-            raise KnowledgeBaseError(f"{folder}: exists already; a knowledge base is never changed in place")
-        if len(vectors) != len(entries):
-            raise KnowledgeBaseError(f"{len(vectors)} vectors for {len(entries)} entries")
-        if len({entry.name for entry in entries}) != len(entries):
-            raise KnowledgeBaseError("two entries share a name")
-        codes = air_code.encode(vectors)
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        air_code.save(aside / "air_code.safetensors")
-        np.save(aside / "codes.npy", codes, allow_pickle=False)
-        (aside / "entries.json").write_text(
-            json.dumps([asdict(entry) for entry in entries], indent=0), encoding="utf-8"
+        folder = StoreFolder(path)
+        array = check_vectors(vectors, air_code.dim)
+        listed = check_entries(entries, len(array))
+        if index:
+            IndexSpec.parse(index)
+        largest = float(np.abs(array).max()) if array.size else 1.0
+        manifest = Manifest(
+            number=1,
+            name=name or folder.path.resolve().name,
+            air_code=air_code.id,
+            air_code_file=f"{folder_name(1)}/air_code.safetensors",
+            code_bytes=air_code.size,
+            dim=air_code.dim,
+            entries=len(array),
+            shards=(Shard(folder_name(1), len(array)),),
+            vector_scale=127 / (_ROOM * max(largest, 1e-9)) if keep_vectors else 0.0,
+            aligned_to=aligned_to,
+            index=index,
+            tau=tau,
+            threshold=threshold,
         )
-        write_manifest(aside, FORMAT, {"code_bytes": air_code.size, "entries": len(entries)})
-        aside.rename(folder)
-        return cls.open(folder)
 
-    def search(self, vectors: npt.NDArray[np.float32], k: int) -> list[list[Hit]]:
-        """The ``k`` nearest entries of each of ``vectors`` float32 [N, D] by cosine, best first.
+        def fill(aside: Path) -> Manifest:
+            air_code.save(aside / "air_code.safetensors")
+            _write_shard(aside, air_code.encode(array), listed, _rounded(array, manifest.vector_scale))
+            return manifest
+
+        if folder.exists():
+            raise KnowledgeBaseError(
+                f"{folder.path}: there is a knowledge base already; add to it, or choose another folder"
+            )
+        with folder.writing():
+            if folder.exists():
+                raise KnowledgeBaseError(f"{folder.path}: there is a knowledge base already")
+            folder.publish(1, fill)
+        return cls.open(path)
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the generation that is open."""
+        return self._generation.manifest
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the manifest in hex; another for every generation."""
+        return self._generation.id
+
+    @property
+    def name(self) -> str:
+        """What hits call the base."""
+        return self.manifest.name
+
+    @property
+    def air_code(self) -> AirCode:
+        """The quantiser of its codes."""
+        return self._generation.air_code
+
+    @property
+    def codes(self) -> Codes:
+        """uint8 [N, M], an air code an entry."""
+        return self._generation.codes
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """All that is known of each entry, in the order of :attr:`codes`."""
+        return self._generation.entries
+
+    def __len__(self) -> int:
+        return len(self._generation)
+
+    def entry(self, name: str) -> Entry:
+        """All that is known of an entry.
 
         Raises:
-            KnowledgeBaseError: If the vectors have another size.
+            KnowledgeBaseError: If there is none of that name.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.air_code.dim:
-            raise KnowledgeBaseError(f"vectors are {list(vectors.shape)}; this base takes [N, {self.air_code.dim}]")
-        queries = np.array(vectors, np.float32)
-        faiss.normalize_L2(queries)
-        scores, indices = self._index.search(queries, min(k, len(self)))
-        return [
-            [Hit(self.entries[i].name, self.entries[i].label, float(s)) for s, i in zip(row, index, strict=True)]
-            for row, index in zip(scores, indices, strict=True)
+        generation = self._generation
+        rows = generation.rows_of([name])
+        if name not in rows:
+            raise KnowledgeBaseError(f"{self.path}: has no entry {name!r}")
+        return generation.entry_at(rows[name])
+
+    def search(self, vectors: Vectors, k: int) -> list[Hits]:
+        """The nearest entries by cosine.
+
+        Args:
+            vectors: float32 [N, D].
+            k: How many for each.
+
+        Returns:
+            For each vector up to ``k`` answers, best first.
+
+        Raises:
+            KnowledgeBaseError: If the vectors have another size or are not finite.
+        """
+        return self._generation.search(vectors, k)
+
+    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
+        """Which entry was meant by a received code; see :meth:`repair_batch`.
+
+        Args:
+            received: A code uint8 [M], or LLRs log p(1)/p(0) float32 [8 M], most significant bits first.
+            rule: ``soft``, ``nearest`` or ``hamming``.
+        """
+        return self.repair_batch(np.atleast_1d(np.asarray(received))[None], rule)[0]
+
+    def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
+        """Which entries were meant by received codes.
+
+        Args:
+            received: Codes uint8 [N, M], or LLRs float32 [N, 8 M].
+            rule: ``soft`` for LLRs and ``nearest`` for codes by default.
+
+        Raises:
+            KnowledgeBaseError: If they are neither, or the base is empty.
+        """
+        return self._generation.repair(received, rule)
+
+    def refresh(self) -> bool:
+        """Move on to the newest generation; returns whether there was one.
+
+        Raises:
+            KnowledgeBaseError: If it is damaged; the one that is open stays in use.
+        """
+        if self._folder.current() == self.manifest.folder:
+            return False
+        self._generation = Generation.open(self._folder)
+        return True
+
+    def add(self, vectors: npt.ArrayLike, entries: Iterable[Entry]) -> None:
+        """Add entries.
+
+        Args:
+            vectors: float32 [N, D].
+            entries: One a vector.
+
+        Raises:
+            KnowledgeBaseError: If they do not fit, a name is there already, another process writes, or the disk is
+                full; the base is then unchanged.
+        """
+        array = check_vectors(vectors, self.air_code.dim)
+        self._append(self.air_code.encode(array), check_entries(entries, len(array)), array)
+
+    def _append(self, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None) -> None:
+        def change(current: Generation) -> Callable[[Path], Manifest]:
+            there = current.rows_of([entry.name for entry in entries])
+            if there:
+                raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already")
+            old = current.manifest
+            name = folder_name(old.number + 1)
+
+            def fill(aside: Path) -> Manifest:
+                kept = vectors if vectors is not None else self.air_code.decode(codes)
+                _write_shard(aside, codes, entries, _rounded(kept, old.vector_scale))
+                shards = (*old.shards, Shard(name, len(codes)))
+                return replace(old, number=old.number + 1, entries=old.entries + len(codes), shards=shards)
+
+            return fill
+
+        if len(codes):
+            self._write(change)
+
+    def remove(self, names: Iterable[str]) -> int:
+        """Remove entries; returns how many there were. They cost space until :meth:`compact`."""
+        listed = list(dict.fromkeys(names))
+        removed = 0
+
+        def change(current: Generation) -> Callable[[Path], Manifest] | None:
+            nonlocal removed
+            rows = list(current.rows_of(listed).values())
+            removed = len(rows)
+            if not rows:
+                return None
+            old = current.manifest
+            gone = np.union1d(np.setdiff1d(np.arange(current.rows), current.live), np.array(rows, np.int64))
+
+            def fill(aside: Path) -> Manifest:
+                np.save(aside / "removed.npy", gone.astype(np.int64), allow_pickle=False)
+                files = {name: fact for name, fact in old.files.items() if name != old.removed}
+                return replace(
+                    old,
+                    number=old.number + 1,
+                    entries=old.entries - removed,
+                    removed=f"{folder_name(old.number + 1)}/removed.npy",
+                    files=files,
+                )
+
+            return fill
+
+        self._write(change)
+        return removed
+
+    def named(self, label: str) -> list[str]:
+        """The names of the entries with a label."""
+        generation = self._generation
+        return [generation.entry_at(row).name for row in generation.rows_labelled(label)]
+
+    def compact(self) -> None:
+        """Write all shards as one, without what was removed, and delete what no other generation needs."""
+
+        def change(current: Generation) -> Callable[[Path], Manifest]:
+            old = current.manifest
+            name = folder_name(old.number + 1)
+
+            def fill(aside: Path) -> Manifest:
+                self.air_code.save(aside / "air_code.safetensors")
+                vectors = current.kept_vectors() if old.vector_scale else np.empty((0, 0), np.float32)
+                _write_shard(aside, current.codes, current.entries, _rounded(vectors, old.vector_scale))
+                return replace(
+                    old,
+                    number=old.number + 1,
+                    air_code_file=f"{name}/air_code.safetensors",
+                    shards=(Shard(name, len(current)),),
+                    removed="",
+                    files={},
+                )
+
+            return fill
+
+        self._write(change, prune=True)
+
+    def configure(self, *, index: str | None = None, tau: float | None = None, threshold: float | None = None) -> None:
+        """Change the search index, or what soft repair was calibrated to; what is None stays."""
+        if index:
+            IndexSpec.parse(index)
+
+        def change(current: Generation) -> Callable[[Path], Manifest]:
+            old = current.manifest
+            new = replace(
+                old,
+                number=old.number + 1,
+                index=old.index if index is None else index,
+                tau=old.tau if tau is None else tau,
+                threshold=old.threshold if threshold is None else threshold,
+            )
+            return lambda _: new
+
+        self._write(change)
+
+    def merge(self, other: KnowledgeBase, names: Iterable[str] | None = None) -> Merged:
+        """Add entries of another base with the same air code; each keeps where it came from.
+
+        An entry whose name and code are there already is a duplicate and is left out.
+
+        Args:
+            other: The other base.
+            names: Which of its entries; all by default.
+
+        Raises:
+            KnowledgeBaseError: If the air codes differ, there is no such entry, or a name is there with another code.
+        """
+        if other.air_code.id != self.air_code.id:
+            raise KnowledgeBaseError(
+                f"{other.path} has the air code {other.air_code.id[:8]}, {self.path} has {self.air_code.id[:8]}; "
+                "encode its images anew"
+            )
+        theirs = other._generation
+        if names is None:
+            rows = theirs.live
+        else:
+            listed = list(names)
+            found = theirs.rows_of(listed)
+            absent = [name for name in listed if name not in found]
+            if absent:
+                raise KnowledgeBaseError(f"{other.path}: has no entry {absent[0]!r}")
+            rows = np.array([found[name] for name in listed], np.int64)
+        entries = [theirs.entry_at(int(row)) for row in rows]
+        self.refresh()
+        mine = self._generation
+        there = mine.rows_of([entry.name for entry in entries])
+        codes = theirs.codes_at(rows)
+        fresh = []
+        for place, entry in enumerate(entries):
+            if entry.name not in there:
+                fresh.append(place)
+            elif not np.array_equal(mine.codes_at(np.array([there[entry.name]]))[0], codes[place]):
+                raise KnowledgeBaseError(f"{self.path}: has an entry {entry.name!r} with another code; rename one")
+        origin = f"{other.name}@{other.id[:12]}"
+        moved = [
+            entries[i] if entries[i].origin else replace(entries[i], origin=f"{origin}/{entries[i].name}")
+            for i in fresh
         ]
+        kept = theirs.vectors_at(rows[fresh]) if theirs.manifest.vector_scale else None
+        self._append(codes[fresh], moved, kept)
+        return Merged(len(fresh), len(entries) - len(fresh))
+
+    def snapshot(self, path: str | Path) -> KnowledgeBase:
+        """Copy the generation that is open to the new folder ``path``."""
+        target = Path(path)
+        manifest = self.manifest
+        if target.exists():
+            raise KnowledgeBaseError(f"{target}: exists already")
+        folder = StoreFolder(target)
+        with folder.writing():
+            for name in (*manifest.files, f"{manifest.folder}/manifest.json"):
+                (target / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(self.path / name, target / name)
+            folder.point_to(manifest.folder)
+        return KnowledgeBase.open(target)
+
+    def _write(self, change: Callable[[Generation], Callable[[Path], Manifest] | None], prune: bool = False) -> None:
+        """Write a generation that ``change`` makes of the newest, and move on to it."""
+        with self._folder.writing():
+            current = self._generation
+            if self._folder.current() != current.manifest.folder:
+                current = Generation.open(self._folder)
+            fill = change(current)
+            if fill is not None:
+                self._folder.publish(current.manifest.number + 1, fill)
+            if prune:
+                self._folder.prune()
+        self._generation = Generation.open(self._folder)
+
+
+def _rounded(vectors: Vectors, scale: float) -> npt.NDArray[np.int8] | None:
+    if not scale:
+        return None
+    rounded: npt.NDArray[np.int8] = np.clip(np.rint(vectors * np.float32(scale)), -127, 127).astype(np.int8)
+    return rounded
+
+
+def _write_shard(aside: Path, codes: Codes, entries: Iterable[Entry], vectors: npt.NDArray[np.int8] | None) -> None:
+    np.save(aside / "codes.npy", codes, allow_pickle=False)
+    write_entries(aside / "entries.sqlite", entries)
+    if vectors is not None:
+        np.save(aside / "vectors.npy", vectors, allow_pickle=False)

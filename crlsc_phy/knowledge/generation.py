@@ -1,0 +1,336 @@
+"""One generation of a knowledge base, opened: what it holds does not change, and any thread may ask it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.files import sha256_of, write_text
+from crlsc_phy.knowledge import index as indexes
+from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
+from crlsc_phy.knowledge.base import Entry, Hit, Hits, Repair, Rule, check_vectors
+from crlsc_phy.knowledge.folder import CACHE, Manifest, Shard, StoreFolder
+from crlsc_phy.knowledge.metadata import EntryTable
+from crlsc_phy.knowledge.repair import Repairer, code_or_llrs
+
+__all__ = ["Generation"]
+
+# Indexes of fewer entries are built faster than read.
+_SMALLEST_CACHED = 20_000
+
+
+class Generation:
+    """An opened generation.
+
+    Args:
+        folder: Of the base.
+        manifest, id: Of the generation; its files have been checked.
+
+    Attributes:
+        manifest, id: As given.
+        air_code: The quantiser of its codes.
+    """
+
+    def __init__(self, folder: StoreFolder, manifest: Manifest, id: str) -> None:
+        self._folder, self.manifest, self.id = folder, manifest, id
+        root = folder.path
+        self.air_code = AirCode.load(root / manifest.air_code_file)
+        if self.air_code.id != manifest.air_code:
+            raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} is not the air code that the manifest names")
+        self._codes = [
+            self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, self.air_code.size) for s in self._shards
+        ]
+        self._tables = [EntryTable(root / s.folder / "entries.sqlite", s.entries) for s in self._shards]
+        self._vectors: list[npt.NDArray[np.int8]] = []
+        if manifest.vector_scale:
+            self._vectors = [
+                self._array(f"{s.folder}/vectors.npy", np.int8, s.entries, self.air_code.dim) for s in self._shards
+            ]
+        self._ends = np.cumsum([shard.entries for shard in self._shards], dtype=np.int64)
+        self.rows = int(self._ends[-1]) if len(self._ends) else 0
+        self._live = np.ones(self.rows, np.bool_)
+        if manifest.removed:
+            removed = self._array(manifest.removed, np.int64, None)
+            if len(removed) and not 0 <= removed.min() <= removed.max() < self.rows:
+                raise KnowledgeBaseError(f"{root}: {manifest.removed} names rows that are not there")
+            self._live[removed] = False
+        self._all_live = bool(self._live.all())
+        if int(self._live.sum()) != manifest.entries:
+            raise KnowledgeBaseError(f"{root}: has another number of entries than its manifest says")
+        self._building = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: StoreFolder, thorough: bool = False) -> Generation:
+        """Open the current generation of a folder.
+
+        Raises:
+            KnowledgeBaseError: If a file is missing or damaged.
+        """
+        name = folder.current()
+        try:
+            manifest, identity = folder.read(name)
+            folder.check(manifest, thorough)
+            return cls(folder, manifest, identity)
+        except (KnowledgeBaseError, OSError) as error:
+            if folder.current() != name:
+                # A writer has replaced and pruned it meanwhile.
+                return cls.open(folder, thorough)
+            if isinstance(error, OSError):
+                raise KnowledgeBaseError(f"{folder.path}: cannot be read ({error.strerror or error})") from None
+            raise
+
+    @property
+    def _shards(self) -> Sequence[Shard]:
+        return self.manifest.shards
+
+    def _array(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> npt.NDArray[Any]:
+        path = self._folder.path / name
+        try:
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise KnowledgeBaseError(f"{path}: no array ({error})") from None
+        fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        if array.dtype != dtype or not fits:
+            raise KnowledgeBaseError(
+                f"{path}: holds {array.dtype} {list(array.shape)}, not {np.dtype(dtype)} {list(shape)}"
+            )
+        return array
+
+    def __len__(self) -> int:
+        return self.manifest.entries
+
+    @property
+    def live(self) -> npt.NDArray[np.int64]:
+        """The rows that are not removed, int64 [N]."""
+        return np.flatnonzero(self._live)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The codes of the live entries, uint8 [N, M]; mapped from the disk where it holds them as they are."""
+        codes: Codes = _joined(self._codes, None if self._all_live else self._live, self.air_code.size)
+        return codes
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """The live entries, in the order of :attr:`codes`."""
+        live = iter(self._live)
+        return (entry for table in self._tables for entry in table.all() if next(live))
+
+    def kept_vectors(self) -> Vectors:
+        """The kept vectors of the live entries, float32 [N, D], or what their codes decode to."""
+        return np.concatenate([self._unit(start, stop) for start, stop in _pieces(self.rows)])[self._live]
+
+    def rows_of(self, names: Sequence[str]) -> dict[str, int]:
+        """The live rows of those of ``names`` that are there."""
+        found = {}
+        for table, start in zip(self._tables, self._starts.tolist(), strict=True):
+            found.update({name: row + start for name, row in table.rows(names).items() if self._live[row + start]})
+        return found
+
+    def rows_labelled(self, label: str) -> list[int]:
+        """The live rows with a label."""
+        parts = zip(self._tables, self._starts.tolist(), strict=True)
+        rows = (row + start for table, start in parts for row in table.labelled(label))
+        return [row for row in rows if self._live[row]]
+
+    def entry_at(self, row: int) -> Entry:
+        """All that is known of a row."""
+        shard = int(np.searchsorted(self._ends, row, side="right"))
+        return self._tables[shard].entry(row - int(self._starts[shard]))
+
+    def codes_at(self, rows: npt.NDArray[np.int64]) -> Codes:
+        """The codes of rows, uint8 [n, M]."""
+        return self._gather(self._codes, rows)
+
+    @property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        return self._ends - np.array([shard.entries for shard in self._shards], np.int64)
+
+    def _named(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
+        shards = np.searchsorted(self._ends, rows, side="right")
+        found: dict[int, tuple[str, str]] = {}
+        for shard in np.unique(shards):
+            start = int(self._starts[shard])
+            named = self._tables[shard].named([int(row) - start for row in rows[shards == shard]])
+            found.update({row + start: value for row, value in named.items()})
+        return [found[int(row)] for row in rows]
+
+    def _gather(self, arrays: Sequence[npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        if len(arrays) == 1:
+            only: npt.NDArray[Any] = arrays[0][rows]
+            return only
+        shards = np.searchsorted(self._ends, rows, side="right")
+        gathered = np.empty((len(rows), arrays[0].shape[1]), arrays[0].dtype)
+        for shard in np.unique(shards):
+            here = shards == shard
+            gathered[here] = arrays[shard][rows[here] - self._starts[shard]]
+        return gathered
+
+    def vectors_at(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        """What is kept of rows, or what their codes decode to, float32 [n, D], of unit norm."""
+        if self._vectors:
+            vectors: Vectors = self._gather(self._vectors, rows).astype(np.float32)
+        else:
+            vectors = self.air_code.decode(self.codes_at(rows))
+        # Neither is of unit norm; without this, long ones would win every search.
+        faiss.normalize_L2(vectors)
+        return vectors
+
+    def _unit(self, start: int, stop: int) -> Vectors:
+        return self.vectors_at(np.arange(start, stop))
+
+    @property
+    def spec(self) -> indexes.IndexSpec:
+        """The search index."""
+        if self.manifest.index:
+            return indexes.IndexSpec.parse(self.manifest.index)
+        return indexes.IndexSpec.choose(self.rows, self.air_code.dim)
+
+    @cached_property
+    def _index(self) -> Any:
+        with self._building:
+            return self._made_index()
+
+    def _made_index(self) -> Any:
+        spec, dim = self.spec, self.air_code.dim
+        if self.rows < _SMALLEST_CACHED:
+            return indexes.build(spec, dim, self.rows, self._unit)
+        kept = "vectors" if self._vectors else "codes"
+        content = [self.manifest.files[f"{shard.folder}/{kept}.npy"].sha256 for shard in self._shards]
+        key = hashlib.sha256(json.dumps([spec.factory, faiss.__version__, self.manifest.air_code, content]).encode())
+        path = self._folder.path / CACHE / f"{key.hexdigest()[:16]}.faiss"
+        stamp = path.with_suffix(".json")
+        if _intact(path, stamp):
+            return indexes.load(path, spec)
+        index = indexes.build(spec, dim, self.rows, self._unit)
+        # On a medium that cannot be written it is built each time.
+        with suppress(OSError, RuntimeError):
+            path.parent.mkdir(exist_ok=True)
+            indexes.save(index, path)
+            write_text(stamp, json.dumps({"sha256": sha256_of(path), **_change(path)}))
+            return indexes.load(path, spec)
+        return index
+
+    def search(self, vectors: Vectors, k: int) -> list[Hits]:
+        """The ``k`` nearest entries by cosine; see :meth:`KnowledgeBase.search`."""
+        queries = check_vectors(vectors, self.air_code.dim).copy()
+        faiss.normalize_L2(queries)
+        if k < 1:
+            raise KnowledgeBaseError(f"k is {k}; ask for at least one entry")
+        k = min(k, len(self))
+        rerank = self.spec.rerank
+        wanted = min(k * max(rerank, 1) + (0 if self._all_live else k), self.rows)
+        scores, rows = self._index.search(queries, wanted)
+        return [
+            self._best(query, score, row, k, rerank > 0)
+            for query, score, row in zip(queries, scores, rows, strict=True)
+        ]
+
+    def _best(
+        self,
+        query: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+        k: int,
+        rerank: bool,
+    ) -> Hits:
+        if not self._all_live:
+            rows, scores = self._living(query, scores, rows, k)
+        if rows[-1] < 0:
+            # An inverted file that had too few entries in the cells it looked at.
+            scores, rows = scores[rows >= 0], rows[rows >= 0]
+        if rerank:
+            scores = self.vectors_at(rows) @ query
+            order = np.argsort(-scores)[:k]
+            scores, rows = scores[order], rows[order]
+        return Hits(rows[:k], scores[:k], self._named, self.manifest.name)
+
+    def _living(
+        self,
+        query: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+        k: int,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Leave out what was removed, and look on where that leaves too few."""
+        while True:
+            alive = (rows >= 0) & self._live[rows]
+            if alive.sum() >= k or len(rows) >= self.rows:
+                return rows[alive], scores[alive]
+            found = self._index.search(query[None], min(4 * len(rows), self.rows))
+            scores, rows = found[0][0], found[1][0]
+
+    @cached_property
+    def _repairer(self) -> Repairer:
+        with self._building:
+            return Repairer(self.air_code, self.codes, self.tau)
+
+    @property
+    def tau(self) -> float:
+        """Of soft repair: as calibrated, or the root mean square distance between a centroid and its nearest."""
+        if self.manifest.tau:
+            return self.manifest.tau
+        centroids = self.air_code.centroids
+        squares = ((centroids[:, :, None] - centroids[:, None]) ** 2).sum(axis=3)
+        squares[:, np.arange(256), np.arange(256)] = np.inf
+        return float(np.sqrt(squares.min(axis=2).mean()))
+
+    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
+        """Which entries were meant; see :meth:`KnowledgeBase.repair_batch`."""
+        if not len(self):
+            raise KnowledgeBaseError("an empty knowledge base repairs nothing")
+        batch = code_or_llrs(received, self.air_code.size)
+        found = self._repairer.find(batch, rule)
+        rows = self.live[found.rows]
+        codes, named = self.codes_at(rows), self._named(rows)
+        meant, decoded = self.vectors_at(rows), self.air_code.decode(found.received)
+        faiss.normalize_L2(decoded)
+        scores = (meant * decoded).sum(axis=1)
+        known = found.ratios >= self.manifest.threshold
+        return [
+            Repair(
+                code=codes[i] if known[i] else found.received[i],
+                entry=Hit(*named[i], float(scores[i]), self.manifest.name),
+                known=bool(known[i]),
+                distance=float(found.distances[i]),
+                confidence=float(found.confidences[i]),
+            )
+            for i in range(len(batch))
+        ]
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]], live: npt.NDArray[np.bool_] | None, width: int) -> npt.NDArray[Any]:
+    if len(parts) == 1 and live is None:
+        return parts[0]
+    joined = np.concatenate(parts) if parts else np.empty((0, width), np.uint8)
+    return joined if live is None else joined[live]
+
+
+def _pieces(count: int, size: int = 1 << 16) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _change(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _intact(path: Path, stamp: Path) -> bool:
+    """Whether a cached index is as it was written; faiss would load a damaged one in silence."""
+    try:
+        known = json.loads(stamp.read_text(encoding="utf-8"))
+        unchanged = known == {"sha256": known["sha256"], **_change(path)}
+        return unchanged or bool(sha256_of(path) == known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

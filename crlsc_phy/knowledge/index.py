@@ -1,0 +1,132 @@
+"""The search index of a knowledge base: which one, how it is built, and its file in the cache.
+
+An index is private to a machine and can be rebuilt from codes or kept vectors at any time. Which index suits was
+measured (``benchmarks/knowledge.py``): up to some 20,000 entries nothing beats looking at all of them; beyond, the
+cells of an inverted file are scanned with 4-bit codes, and the best candidates are looked at again with what is kept of
+the vectors.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge.air_code import Vectors
+
+__all__ = ["IndexSpec", "build", "load", "save"]
+
+_LARGEST_FLAT = 20_000
+# Sample of the entries for training, a cell; faiss advises 39 to 256.
+_A_CELL = 64
+_CHUNK = 1 << 16
+_SPEC = re.compile(r"(?P<factory>[^;]+)(?:;nprobe=(?P<nprobe>\d+))?(?:;rerank=(?P<rerank>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """Which index, as text ``FACTORY[;nprobe=N][;rerank=N]``, such as ``IVF4096,PQ64x4fs;nprobe=32;rerank=20``.
+
+    Attributes:
+        factory: In the words of ``faiss.index_factory``.
+        nprobe: Cells of an inverted file that are looked at.
+        rerank: Candidates a wanted answer that are looked at again; 0 to take the index by its word.
+    """
+
+    factory: str
+    nprobe: int = 1
+    rerank: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> IndexSpec:
+        """Read the text form.
+
+        Raises:
+            KnowledgeBaseError: If it is none.
+        """
+        found = _SPEC.fullmatch(text.strip())
+        if not found:
+            raise KnowledgeBaseError(
+                f"{text!r} is no index; say FACTORY[;nprobe=N][;rerank=N], as in IVF4096,PQ64x4fs;nprobe=32;rerank=20"
+            )
+        return cls(found["factory"], int(found["nprobe"] or 1), int(found["rerank"] or 0))
+
+    @classmethod
+    def choose(cls, entries: int, dim: int) -> IndexSpec:
+        """The index for a base of so many entries."""
+        if entries <= _LARGEST_FLAT:
+            return cls("Flat")
+        # Some 4 sqrt(N) cells, a power of two.
+        cells = 1 << round(np.log2(4 * np.sqrt(entries)))
+        parts = next(parts for parts in range(min(64, dim), 0, -1) if dim % parts == 0)
+        return cls(f"IVF{cells},PQ{parts}x4fs", nprobe=32, rerank=20)
+
+    def __str__(self) -> str:
+        probes = f";nprobe={self.nprobe}" if self.nprobe != 1 else ""
+        return self.factory + probes + (f";rerank={self.rerank}" if self.rerank else "")
+
+
+def build(spec: IndexSpec, dim: int, count: int, read: Callable[[int, int], Vectors], seed: int = 0) -> Any:
+    """Build a faiss index by inner product over rows of unit norm.
+
+    Args:
+        spec: Which; its ``rerank`` does not matter here.
+        dim: Size of a vector.
+        count: Rows.
+        read: Gives rows ``start`` to ``stop``.
+        seed: Of the sample that the index is trained on.
+
+    Raises:
+        KnowledgeBaseError: If faiss knows no such index.
+    """
+    try:
+        index = faiss.index_factory(dim, spec.factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].split("Error: ")[-1]
+        raise KnowledgeBaseError(f"{spec.factory!r} is no index of {dim} numbers: {reason}") from None
+    if not index.is_trained:
+        index.train(_sample(index, count, read, seed))
+    for start in range(0, count, _CHUNK):
+        index.add(read(start, min(start + _CHUNK, count)))
+    tune(index, spec)
+    return index
+
+
+def _sample(index: Any, count: int, read: Callable[[int, int], Vectors], seed: int) -> Vectors:
+    wanted = max(_A_CELL * getattr(index, "nlist", 1), 20_000)
+    if wanted >= count:
+        return read(0, count)
+    chosen = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
+    rows = []
+    for start in range(0, count, _CHUNK):
+        here = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + _CHUNK)]
+        rows.append(read(start, min(start + _CHUNK, count))[here - start])
+    return np.concatenate(rows)
+
+
+def tune(index: Any, spec: IndexSpec) -> None:
+    """Set how many cells are looked at."""
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.nprobe = min(spec.nprobe, inverted.nlist)
+
+
+def save(index: Any, path: Path) -> None:
+    """Write an index aside, then put it in place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    faiss.write_index(index, str(aside))
+    aside.replace(path)
+
+
+def load(path: Path, spec: IndexSpec) -> Any:
+    """Map an index into memory; its hash has been checked."""
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    tune(index, spec)
+    return index

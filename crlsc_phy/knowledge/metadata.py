@@ -1,0 +1,109 @@
+"""What is known of the entries of a shard, in an SQLite file that is written once."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge.base import Entry
+
+__all__ = ["EntryTable", "write_entries"]
+
+COLUMNS = ("name", "label", "source", "licence", "caption", "path", "thumbnail", "origin")
+# SQLite takes at least so many values in one question.
+_AT_A_TIME = 900
+
+
+def write_entries(path: Path, entries: Iterable[Entry]) -> None:
+    """Write a table of entries, numbered from 0."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # A file that is not whole is never looked at; it is synced when it is.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.execute(
+            "CREATE TABLE entries (row INTEGER PRIMARY KEY, name TEXT NOT NULL, label TEXT NOT NULL,"
+            " source TEXT NOT NULL, licence TEXT NOT NULL, caption TEXT NOT NULL, path TEXT NOT NULL,"
+            " thumbnail BLOB NOT NULL, origin TEXT NOT NULL)"
+        )
+        marks = ", ".join("?" * (len(COLUMNS) + 1))
+        connection.executemany(
+            f"INSERT INTO entries VALUES ({marks})",
+            ((row, *(getattr(entry, column) for column in COLUMNS)) for row, entry in enumerate(entries)),
+        )
+        connection.execute("CREATE UNIQUE INDEX names ON entries (name)")
+        connection.execute("CREATE INDEX labels ON entries (label)")
+        connection.execute("COMMIT")
+    except sqlite3.IntegrityError:
+        raise KnowledgeBaseError("two entries share a name, or one has none") from None
+    except sqlite3.OperationalError as error:
+        full = "full" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
+    finally:
+        connection.close()
+
+
+class EntryTable:
+    """A table of entries, read by any thread.
+
+    Args:
+        path: The file; its hash has been checked.
+        count: Entries it must have.
+    """
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path, self._count = path, count
+        self._lock = threading.Lock()
+        # Immutable: no locks and no journal, also on a medium that cannot be written.
+        self._connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
+        try:
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._connection.execute("PRAGMA query_only = ON")
+            last = self._ask("SELECT max(row) FROM entries")[0][0]
+        except sqlite3.Error as error:
+            raise KnowledgeBaseError(f"{path}: no table of entries ({error})") from None
+        if (-1 if last is None else last) != count - 1:
+            raise KnowledgeBaseError(f"{path}: has another number of entries than {count}")
+
+    def _ask(self, question: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            with self._lock:
+                return self._connection.execute(question, values).fetchall()
+        except sqlite3.Error as error:
+            raise KnowledgeBaseError(f"{self._path}: cannot be read ({error})") from None
+
+    def named(self, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Name and label of rows."""
+        return {row: (name, label) for row, name, label in self._in("row", rows, "row, name, label")}
+
+    def entry(self, row: int) -> Entry:
+        """All that is known of a row."""
+        return Entry(*self._ask(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row = ?", (row,))[0])
+
+    def rows(self, names: Sequence[str]) -> dict[str, int]:
+        """The rows of those of ``names`` that are there."""
+        return dict(self._in("name", names, "name, row"))
+
+    def labelled(self, label: str) -> list[int]:
+        """The rows with a label."""
+        return [row for (row,) in self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (label,))]
+
+    def _in(self, column: str, values: Sequence[object], wanted: str) -> Iterator[Any]:
+        for start in range(0, len(values), _AT_A_TIME):
+            part = values[start : start + _AT_A_TIME]
+            yield from self._ask(f"SELECT {wanted} FROM entries WHERE {column} IN ({', '.join('?' * len(part))})", part)
+
+    def all(self) -> Iterator[Entry]:
+        """Every entry, in order; a second connection, so that other threads are not kept waiting."""
+        with sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro&immutable=1", uri=True) as connection:
+            for values in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM entries ORDER BY row"):
+                yield Entry(*values)
+        connection.close()

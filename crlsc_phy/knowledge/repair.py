@@ -1,0 +1,181 @@
+"""Repair: which entry was meant by a code that the channel has damaged.
+
+The receiver holds the knowledge base, so the base is an error-correcting code. Three rules choose an entry:
+
+    nearest    the decoded vectors of received code and entry are nearest (L2, for decoded vectors are not of unit norm)
+    hamming    their codes differ in the fewest bits
+    soft       the likelihood of the received LLRs is largest
+
+For the soft rule byte m of a sender who means an entry with centroid c_k is taken to be b with probability
+
+    P(b | k) = w(b) exp(-|c_b - c_k|^2 / tau^2) / Z(k)
+
+as the picture sent need not be the one in the base; w is how often the base uses a centroid. The log-likelihood of an
+entry, a sum of M table look-ups, is what stock faiss scans: an IndexPQ by inner product over 256 M dimensions, whose
+centroids are unit vectors. Against it stands an unknown code, P(b) = w(b), as likely beforehand as all entries
+together; whether an entry is believed is the ratio of the two, whatever rule has chosen it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge.air_code import AirCode, Codes
+from crlsc_phy.knowledge.base import Rule
+
+__all__ = ["ASSUMED_BER", "Finding", "Repairer", "code_or_llrs"]
+
+ASSUMED_BER = 0.02
+"""Bit error rate of a code that comes without LLRs."""
+# Entries beyond these have next to no share in the confidence.
+_RIVALS = 32
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
+_MOST_LLR = 30.0
+_FLOOR = 1e-30
+
+
+class Finding:
+    """What a rule finds for N received codes.
+
+    Attributes:
+        rows: int64 [N], the entries.
+        ratios: float32 [N], log-likelihood ratio of the entry to an unknown code, less log of the number of entries.
+        confidences: float32 [N], 0 to 1.
+        distances: float32 [N], by the rule.
+        received: uint8 [N, M], hard decisions.
+    """
+
+    __slots__ = ("confidences", "distances", "ratios", "received", "rows")
+
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int64],
+        ratios: npt.NDArray[np.float32],
+        confidences: npt.NDArray[np.float32],
+        distances: npt.NDArray[np.float32],
+        received: Codes,
+    ) -> None:
+        self.rows, self.ratios, self.confidences = rows, ratios, confidences
+        self.distances, self.received = distances, received
+
+
+def code_or_llrs(values: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
+    """A code uint8 [N, M] or LLRs float32 [N, 8 M] as they are, single ones as a batch of one.
+
+    LLRs are log p(1)/p(0), of the most significant bit first.
+
+    Raises:
+        KnowledgeBaseError: If they are neither.
+    """
+    array: npt.NDArray[Any] = np.atleast_2d(np.asarray(values))
+    if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == size:
+        return array
+    if np.issubdtype(array.dtype, np.floating) and array.ndim == 2 and array.shape[1] == 8 * size:
+        if np.isnan(array).any():
+            raise KnowledgeBaseError("LLRs hold NaN")
+        return array.astype(np.float32)
+    raise KnowledgeBaseError(
+        f"{array.dtype} {list(array.shape)} is no received code; give uint8 [N, {size}] or LLRs float32 [N, {8 * size}]"
+    )
+
+
+class Repairer:
+    """Repairs codes with a set of entries.
+
+    Args:
+        air_code: The quantiser.
+        codes: uint8 [N, M], the codes of the entries, N > 0.
+        tau: Of the soft rule, in units of the vectors.
+    """
+
+    def __init__(self, air_code: AirCode, codes: Codes, tau: float) -> None:
+        self._air_code, self._codes = air_code, np.ascontiguousarray(codes)
+        counts = np.stack([np.bincount(column, minlength=256) for column in self._codes.T]) + 1.0
+        self._usage = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+        squares = ((air_code.centroids[:, :, None] - air_code.centroids[:, None]) ** 2).sum(axis=3)
+        meant = self._usage[:, :, None] * np.exp(-squares / max(tau, 1e-6) ** 2)
+        # [M, b, k]
+        self._meant = (meant / np.maximum(meant.sum(axis=1, keepdims=True), _FLOOR)).astype(np.float32)
+
+    @cached_property
+    def _soft_index(self) -> Any:
+        size = self._air_code.size
+        index: Any = faiss.IndexPQ(256 * size, size, 8, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(np.tile(np.eye(256, dtype=np.float32), (size, 1, 1)).ravel(), index.pq.centroids)
+        index.is_trained = True
+        index.add_sa_codes(self._codes)
+        return index
+
+    @cached_property
+    def _decoded_index(self) -> Any:
+        size = self._air_code.size
+        index: Any = faiss.IndexPQ(self._air_code.dim, size, 8, faiss.METRIC_L2)
+        faiss.copy_array_to_vector(self._air_code.centroids.ravel(), index.pq.centroids)
+        index.is_trained = True
+        index.add_sa_codes(self._codes)
+        return index
+
+    @cached_property
+    def _binary_index(self) -> Any:
+        index = faiss.IndexBinaryFlat(8 * self._air_code.size)
+        index.add(self._codes)
+        return index
+
+    def find(self, received: npt.NDArray[Any], rule: Rule | None = None) -> Finding:
+        """Choose an entry for each received code.
+
+        Args:
+            received: As :func:`code_or_llrs` returns it.
+            rule: ``soft`` for LLRs and ``nearest`` for codes by default. ``soft`` takes a code's bits to be wrong at
+                ``ASSUMED_BER``.
+
+        Raises:
+            KnowledgeBaseError: If there is no such rule.
+        """
+        hard = received.dtype == np.uint8
+        rule = rule or ("nearest" if hard else "soft")
+        if hard:
+            codes = np.ascontiguousarray(received)
+            certain = np.log((1 - ASSUMED_BER) / ASSUMED_BER)
+            llrs = (2 * np.unpackbits(codes, axis=1).astype(np.float32) - 1) * np.float32(certain)
+        else:
+            llrs, codes = received, np.packbits(received > 0, axis=1)
+        tables, unknown = self._tables(llrs)
+        top = min(_RIVALS, len(self._codes))
+        scores, rivals = self._soft_index.search(tables.reshape(len(llrs), -1), top)
+        if rule == "soft":
+            rows = rivals[:, 0]
+        elif rule == "nearest":
+            vectors = self._air_code.centroids[np.arange(self._air_code.size), codes].reshape(len(codes), -1)
+            near, found = self._decoded_index.search(vectors, 1)
+            rows, distances = found[:, 0], near[:, 0]
+        elif rule == "hamming":
+            bits, found = self._binary_index.search(codes, 1)
+            rows, distances = found[:, 0], bits[:, 0].astype(np.float32)
+        else:
+            raise KnowledgeBaseError(f"no rule {rule!r}; choose soft, nearest or hamming")
+        own = np.take_along_axis(tables, self._codes[rows][:, :, None].astype(np.int64), axis=2).sum(axis=(1, 2))
+        prior = np.log(len(self._codes))
+        ratios = own - unknown - prior
+        rest = np.logaddexp(np.logaddexp.reduce(scores, axis=1), unknown + prior)
+        # The entry chosen may not be among the rivals.
+        confidences = np.exp(np.minimum(own - np.maximum(rest, own), 0))
+        if rule == "soft":
+            distances = -ratios
+        return Finding(rows, ratios, confidences, distances, codes)
+
+    def _tables(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Log-likelihoods of the entries' bytes, float32 [N, M, 256], and of an unknown code, float32 [N]."""
+        size = self._air_code.size
+        bits = np.clip(llrs, -_MOST_LLR, _MOST_LLR).reshape(len(llrs), size, 8)
+        # log p(b | LLR) = sum of b_i LLR_i - log(1 + exp LLR_i)
+        likelihood = np.exp(bits @ _BITS.T - np.logaddexp(0, bits).sum(axis=2, keepdims=True))
+        tables = np.log(np.maximum(np.einsum("nmb,mbk->nmk", likelihood, self._meant, optimize=True), _FLOOR))
+        unknown = np.log(np.maximum((likelihood * self._usage).sum(axis=2), _FLOOR)).sum(axis=1)
+        return tables.astype(np.float32), unknown.astype(np.float32)
