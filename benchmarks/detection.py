@@ -58,8 +58,7 @@ def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
         above[len(iq) - preamble.lookahead :] = False
         if above.any():
             peak = int(np.argmax(np.where(above, np.abs(total), 0)))
-            value = complex(total[peak])
-            sync = preamble.refine(iq, peak, value) if preamble.coherent(iq, peak, value) else None
+            sync = preamble.refine(iq, peak, complex(total[peak]))
         if sync is None:
             missed += 1
         elif abs(sync.start - place) > numerology.cp_length // 4:
