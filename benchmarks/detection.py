@@ -58,8 +58,7 @@ def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
         above[len(iq) - preamble.lookahead :] = False
         if above.any():
             peak = int(np.argmax(np.where(above, np.abs(total), 0)))
-            value = complex(total[peak])
-            sync = preamble.refine(iq, peak, value) if preamble.coherent(iq, peak, value) else None
+            sync = preamble.refine(iq, peak, complex(total[peak]))
         if sync is None:
             missed += 1
         elif abs(sync.start - place) > numerology.cp_length // 4:
@@ -81,10 +80,11 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
         axes = figure.subplots()
         for preset in PRESETS:
             here = [row for row in rows if row["numerology"] == preset]
-            snr, loss = [row["snr_db"] for row in here], np.array([max(row["loss"], 1e-4) for row in here])
-            bars = np.abs(np.maximum(np.array([row["loss_95"] for row in here]).T, 1e-4) - loss)
+            snr, loss = [row["snr_db"] for row in here], np.array([max(row["loss"], 1e-6) for row in here])
+            bars = np.abs(np.maximum(np.array([row["loss_95"] for row in here]).T, 1e-6) - loss)
             axes.errorbar(snr, loss, bars, marker="o", markersize=4, capsize=3, label=f"{preset} carriers")
         axes.set_yscale("log")
+        axes.set_ylim(1e-4, 1.2)
         axes.set(xlabel="Es/N0 on an occupied carrier [dB]", ylabel="preambles missed or misplaced")
         axes.set_title("Detection over AWGN, CFO within 2 % of the sample rate")
         axes.legend()

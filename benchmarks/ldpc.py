@@ -83,12 +83,13 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
     for colour, (k, n, _) in zip(("C0", "C1", "C2"), CODES, strict=True):
         here = [row for row in rows if row["k"] == k]
         for side, style, name in (("ours", "o-", "min-sum, ours"), ("sionna", "s--", "BP-20, Sionna")):
-            bler = np.array([max(row[f"{side}_bler"], 1e-4) for row in here])
-            bars = np.abs(np.maximum(np.array([row[f"{side}_bler_95"] for row in here]).T, 1e-4) - bler)
+            bler = np.array([max(row[f"{side}_bler"], 1e-6) for row in here])
+            bars = np.abs(np.maximum(np.array([row[f"{side}_bler_95"] for row in here]).T, 1e-6) - bler)
             snr = [row["snr_db"] for row in here]
             axis.errorbar(snr, bler, bars, fmt=style, color=colour, ms=4, capsize=3, label=f"k = {k}, n = {n}: {name}")
     axis.axhline(0.01, color="grey", linestyle=":")
     axis.set_yscale("log")
+    axis.set_ylim(1e-4, 1)
     axis.set(xlabel="Es/N0 [dB]", ylabel="block error rate", title="5G LDPC, QPSK over AWGN")
     axis.grid(True, which="both", alpha=0.3)
     axis.legend(fontsize=8)

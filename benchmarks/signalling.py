@@ -1,6 +1,6 @@
 """How well header and meaning arrive, and how well the SNR is estimated.
 
-    python benchmarks/signalling.py [--bursts 2000] [--seed 1] [--out benchmarks/results/signalling.json]
+    python benchmarks/signalling.py [--bursts 2000] [--fading-bursts 8000] [--seed 1]
 
 Three parts: AWGN with unknown timing, phase and CFO; Sionna's TDL-A (100 ns, 3 m/s at 3.5 GHz, 1 MS/s) with the same
 unknowns, beside the same receiver given timing, CFO, channel and noise, on the same realisations; and the estimate of
@@ -11,11 +11,12 @@ from a seed of its own, and the same bursts are sent at every SNR.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
-from lab import complex_noise, in_processes, make_frame, noise_variance, show, turn, wilson
 from report import machine, write_json
 
 from crlsc_phy.errors import FrameError
@@ -47,10 +48,10 @@ def awgn_job(job: tuple[int, int, int, float]) -> dict[str, Any]:
     estimates: list[float] = []
     for index in range(bursts):
         rng = np.random.default_rng([seed, number, index])
-        frame = make_frame(rng)
+        frame = lab.make_frame(rng)
         iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300))
-        iq = turn(iq, rng.uniform(-CFO, CFO), rng.uniform(0, 2 * np.pi))
-        received = modem.receive(iq + complex_noise(rng, len(iq), noise_variance(modem.numerology, snr_db)))
+        iq = lab.turn(iq, rng.uniform(-CFO, CFO), rng.uniform(0, 2 * np.pi))
+        received = modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db)))
         received += modem.flush()
         meaning += delivered(frame, received)
         whole += any(b.frame == frame for b in received)
@@ -109,18 +110,18 @@ def fading_job(job: tuple[int, int, int]) -> list[dict[str, Any]]:
     rows = [{"snr_db": snr_db, "bursts": bursts, "ours": 0, "known": 0} for snr_db in FADING_DB]
     for index in range(bursts):
         rng = np.random.default_rng([seed, number, index])
-        frame = make_frame(rng)
+        frame = lab.make_frame(rng)
         lead = int(rng.integers(300, 1500))
         iq = np.pad(modem.modulate(frame), (lead, 300))
         channel = TimeChannel(tdl, numerology.sample_rate, len(iq), MAX_DELAY_S, return_channel=True)
         faded, response = channel(torch.tensor(iq)[None, None, None])
         taps = response.numpy().reshape(-1, response.shape[-1])
         cfo = float(rng.uniform(-CFO, CFO))
-        clean = turn(faded.numpy().ravel(), cfo)
-        white = complex_noise(rng, len(clean), 1.0)
+        clean = lab.turn(faded.numpy().ravel(), cfo)
+        white = lab.complex_noise(rng, len(clean), 1.0)
         delay = -channel.l_min
         for row in rows:
-            variance = noise_variance(numerology, row["snr_db"])
+            variance = lab.noise_variance(numerology, row["snr_db"])
             received = clean + np.float32(np.sqrt(variance)) * white
             row["ours"] += delivered(frame, modem.receive(received) + modem.flush())
             known = KnownChannel(ofdm, preamble, taps, lead + delay, delay, cfo, variance)
@@ -142,16 +143,36 @@ def _read_known(reader: LayerReader, known: KnownChannel, samples: np.ndarray, f
     return (contents.frame.header, contents.frame.semantic) == (frame.header, frame.semantic)
 
 
-def gap_db(rows: list[dict[str, Any]], rate: float) -> float | None:
-    """By how much more SNR we reach a delivery rate than the receiver that knows the channel, by interpolation."""
+def added(jobs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several jobs as one."""
+    return [
+        {"snr_db": rows[0]["snr_db"]} | {name: sum(row[name] for row in rows) for name in ("bursts", "ours", "known")}
+        for rows in zip(*jobs, strict=True)
+    ]
+
+
+def gap_db(rows: list[dict[str, Any]], rate: float) -> float:
+    """By how much more SNR we reach a delivery rate than the receiver that knows the channel, by interpolation.
+
+    NaN if a side reaches it outside the SNRs measured.
+    """
     snr = np.array([row["snr_db"] for row in rows], float)
     at = []
     for side in ("ours", "known"):
         lost = np.log10(np.maximum([1 - row[side] / row["bursts"] for row in rows], 1e-6))
         if not lost[0] >= np.log10(1 - rate) >= lost[-1]:
-            return None
+            return float("nan")
         at.append(float(np.interp(-np.log10(1 - rate), -lost, snr)))
     return at[0] - at[1]
+
+
+def gap_row(jobs: list[list[dict[str, Any]]], rate: float, seed: int) -> dict[str, Any]:
+    """The gap at a delivery rate and its 95 % interval, by bootstrap over the jobs."""
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(jobs), (1000, len(jobs)))
+    gaps = [gap_db(added([jobs[i] for i in draw]), rate) for draw in draws]
+    interval = np.nanquantile(gaps, (0.025, 0.975)).tolist()
+    return {"delivered": rate, "gap_db": gap_db(added(jobs), rate), "gap_db_95": interval}
 
 
 def plot(path: Path, result: dict[str, Any]) -> None:
@@ -173,7 +194,7 @@ def plot(path: Path, result: dict[str, Any]) -> None:
         snr = [row["snr_db"] for row in rows]
         for name, label in sides:
             lost = np.array([1 - row[name] / row["bursts"] for row in rows])
-            interval = np.array([wilson(row["bursts"] - row[name], row["bursts"]) for row in rows]).T
+            interval = np.array([lab.wilson(row["bursts"] - row[name], row["bursts"]) for row in rows]).T
             bars = np.abs(np.maximum(interval, 1e-5) - np.maximum(lost, 1e-5))
             axis.errorbar(snr, np.maximum(lost, 1e-5), bars, marker="o", markersize=4, capsize=3, label=label)
         axis.set(xlabel="Es/N0 on an occupied carrier [dB]", ylabel="bursts not delivered", title=title)
@@ -201,13 +222,14 @@ def plot(path: Path, result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bursts", type=int, default=2000, help="bursts for each SNR (%(default)s)")
+    parser.add_argument("--fading-bursts", type=int, default=8000, help="the same over TDL-A (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/signalling.json"))
     options = parser.parse_args()
 
     jobs = range(-(-options.bursts // JOB))
     result: dict[str, Any] = {"machine": machine(), "seed": options.seed, "numerology": "64"}
-    parts = in_processes(
+    parts = lab.in_processes(
         awgn_job, [(options.seed, job, JOB, snr) for snr in sorted({*AWGN_DB, *ESTIMATE_DB}) for job in jobs], "AWGN"
     )
     awgn, estimates = [], []
@@ -217,7 +239,7 @@ def main() -> None:
         if snr in AWGN_DB:
             lost = bursts - meaning
             awgn.append({"snr_db": snr, "bursts": bursts, "meaning": meaning, "whole": whole, "loss": lost / bursts})
-            awgn[-1]["loss_95"] = wilson(lost, bursts)
+            awgn[-1]["loss_95"] = lab.wilson(lost, bursts)
         if snr in ESTIMATE_DB:
             found = np.array([value for part in here for value in part["estimates"]]) - snr
             within = float(np.mean(np.abs(found) <= 1))
@@ -225,21 +247,19 @@ def main() -> None:
                 {"snr_db": snr, "bursts": len(found), "bias_db": float(found.mean()), "sigma_db": float(found.std())}
                 | {"within_1_db": within}
             )
-    fading = in_processes(fading_job, [(options.seed, job, JOB) for job in jobs], "TDL-A")
-    tdl_a = [
-        {"snr_db": rows[0]["snr_db"]} | {name: sum(row[name] for row in rows) for name in ("bursts", "ours", "known")}
-        for rows in zip(*fading, strict=True)
-    ]
+    fading_jobs = [(options.seed, job, JOB) for job in range(-(-options.fading_bursts // JOB))]
+    fading = lab.in_processes(fading_job, fading_jobs, "TDL-A")
+    tdl_a = added(fading)
     for row in tdl_a:
         for name in ("ours", "known"):
             row[f"{name}_loss"] = 1 - row[name] / row["bursts"]
-            row[f"{name}_loss_95"] = wilson(row["bursts"] - row[name], row["bursts"])
-    gaps = [{"delivered": rate, "gap_db": gap_db(tdl_a, rate)} for rate in (0.9, 0.95, 0.98, 0.99)]
+            row[f"{name}_loss_95"] = lab.wilson(row["bursts"] - row[name], row["bursts"])
+    gaps = [gap_row(fading, rate, options.seed) for rate in (0.95, 0.98, 0.99)]
     result |= {"awgn": awgn, "tdl_a": tdl_a, "tdl_a_gap": gaps, "snr_estimate": estimates}
-    show("AWGN", awgn)
-    show("TDL-A", tdl_a)
-    show("Gap to the receiver that knows the channel", [row for row in gaps if row["gap_db"] is not None])
-    show("SNR estimate", estimates)
+    lab.show("AWGN", awgn)
+    lab.show("TDL-A", tdl_a)
+    lab.show("Gap to the receiver that knows the channel", gaps)
+    lab.show("SNR estimate", estimates)
     write_json(options.out, result)
     plot(options.out.with_suffix(".png"), result)
 

@@ -168,10 +168,14 @@ def plot(path: Path, result: dict[str, Any]) -> None:
     left.set(xlabel="Es/N0 [dB]", ylabel="EVM [dB]", title="Analog symbols, AWGN, CFO and clock error")
     for mcs in dict.fromkeys(row["mcs"] for row in result["doppler"]):
         rows = [row for row in result["doppler"] if row["mcs"] == mcs]
-        loss = [max(row["failed"] / row["segments"], 3e-4) for row in rows]
-        middle.plot([r["doppler_hz"] for r in rows], loss, "o-", ms=4, label=f"{mcs} at {rows[0]['snr_db']:g} dB")
-    middle.set(xlabel="Doppler [Hz]", ylabel="segments lost", title="Rayleigh fading, 3 paths, 1 MS/s")
-    middle.set_yscale("log")
+        lost, sent = (sum(row[name] for row in rows) for name in ("failed", "segments"))
+        label = f"{mcs} at {rows[0]['snr_db']:g} dB: {lost} of {sent} segments lost"
+        middle.plot(
+            [r["doppler_hz"] for r in rows], [r["error_over_expected_db"] for r in rows], "o-", ms=4, label=label
+        )
+    middle.axhline(0, color="grey", linestyle=":")
+    middle.set(xlabel="Doppler [Hz]", ylabel="error of symbols over what the receiver expects [dB]")
+    middle.set(title="Rayleigh fading, 3 paths, 1 MS/s", ylim=(-1, 1))
     for mcs, channel in dict.fromkeys((row["mcs"], row["channel"]) for row in result["llr"]):
         rows = [row for row in result["llr"] if (row["mcs"], row["channel"]) == (mcs, channel)]
         right.loglog([r["predicted"] for r in rows], [r["observed"] for r in rows], ".-", label=f"{mcs}, {channel}")

@@ -3,10 +3,10 @@
     20 x period of 16 samples, signs by a cover | training symbol | - training symbol
 
 The first part finds bursts and measures the CFO, whatever the FFT size; the training symbols give timing and
-channel. Finding goes in two steps. A cheap metric runs over every sample: the input is correlated with one period,
+channel. Finding goes in steps. A cheap metric runs over every sample: the input is correlated with one period,
 and the products of correlations a period apart are summed, their signs by the cover; a CFO only turns that sum. Where
-the metric, divided by the energy, passes a loose threshold, the input is correlated coherently with the whole preamble
-over a small grid of lags and frequencies and must pass a strict one.
+the metric, divided by the energy, passes a loose threshold, and the first part adds up coherently, the input is
+correlated with the whole preamble over a small grid of lags and frequencies and must pass a strict one.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _CHANGES = _COVER[1:] * _COVER[:-1]
 _TRAINING = np.array([1, -1], np.float32)
 
 # The metric is the part of the energy that is alike from period to period, 0.95 for a burst alone. Over noise it has a
-# standard deviation of sqrt(19) / 320, a third of this threshold.
-_LOOSE = 0.04
+# standard deviation of sqrt(19) / 320: one sample in 300 passes.
+_LOOSE = 0.033
 # The coherent sum of the correlations near a peak must hold so many times what it would hold of noise: a quick look
 # that spares the careful one most of what passes the loose test.
-_MIDDLE = 12.0
-# Of 1.7e8 samples of noise 7.2e-5 reach the careful look, and of these 40 % have a quality * length above 10, 4.6 %
-# above 14, 0.23 % above 18, 0.025 % above 20, none above 22; a burst at -5 dB has 100, one at -9 dB 45. Extrapolated,
-# this threshold gives some 1e-10 false alarms a sample.
+_MIDDLE = 14.0
+# Of 1.7e8 samples of noise 3.5e-5 reach the careful look, and of these 7.9 % have a quality * length above 14, 2.4 %
+# above 16, 0.66 % above 18, 0.085 % above 20; a burst at -5 dB has 100, one at -9 dB 45. Extrapolated, this threshold
+# gives some 3e-10 false alarms a sample.
 _STRICT = 26.0
 # Two periods and a bit: the loose metric may peak a period off.
 _LAGS = np.arange(-36, 37)
@@ -103,24 +103,15 @@ class Preamble:
 
         Returns:
             The sum of products over the energy for a burst that starts at each sample, complex64
-            [n - sync_length + 1], its magnitude 0 to 0.95, its phase 2 pi 16 times the CFO; and whether it passes the
-            loose threshold.
+            [n - sync_length + 1], its magnitude 0 to 0.95, its phase 2 pi 16 times the CFO; and whether it passes
+            ``threshold`` and a quick coherent look, bool of the same shape.
         """
         if len(samples) < self.sync_length:
             return np.empty(0, np.complex64), np.empty(0, np.bool_)
         re, im = np.ascontiguousarray(samples.real), np.ascontiguousarray(samples.imag)
         total, above = _metric(re, im, self._period, _CHANGES, _LOOSE)
+        _look(samples, total, above, self._period, _COVER, _MIDDLE)
         return total, above
-
-    def coherent(self, samples: NDArray[np.complex64], peak: int, total: complex) -> bool:
-        """Whether the synchronisation part adds up near a peak: a quick look before :meth:`refine`.
-
-        Args:
-            samples: complex64; must reach ``lookahead`` beyond ``peak``.
-            peak: Index of the peak.
-            total: The metric's complex value there.
-        """
-        return bool(_coherent(samples, peak, self._period, _COVER, float(np.angle(total))) > _MIDDLE)
 
     def refine(self, samples: NDArray[np.complex64], peak: int, total: complex) -> Sync | None:
         """Test a peak of the metric coherently.
@@ -224,37 +215,43 @@ def _metric(
 
 
 @njit(cache=True, nogil=True)
-def _coherent(
-    samples: NDArray[np.complex64], peak: int, period: NDArray[np.complex64], cover: NDArray[np.float32], turn: float
-) -> float:
-    """Power of the synchronisation part near a peak over what noise of the same energy has on average.
+def _look(
+    samples: NDArray[np.complex64],
+    total: NDArray[np.complex64],
+    above: NDArray[np.bool_],
+    period: NDArray[np.complex64],
+    cover: NDArray[np.float32],
+    least: float,
+) -> None:
+    """Keep those places in ``above`` near which the synchronisation part adds up coherently.
 
-    ``turn`` is the phase from period to period [rad] by the metric, good to a tenth of a turn.
+    Its power must be ``least`` times what noise of the same energy has on average.
     """
     size, repeats = len(period), len(cover)
-    energy = 0.0
-    for n in range(size * repeats):
-        energy += abs(samples[peak + n]) ** 2
     correlations = np.empty(repeats, np.complex128)
-    best = 0.0
-    # A metric that noise has moved peaks a period off, or a sample.
-    for periods in range(-1, 2):
-        for beside in range(-1, 2):
-            place = peak + periods * size + beside
-            if place < 0 or place + size * repeats > len(samples):
-                continue
-            for m in range(repeats):
-                total = np.complex128(0)
-                for n in range(size):
-                    total += samples[place + m * size + n] * np.conj(period[n])
-                correlations[m] = total * cover[m]
-            for step in range(-4, 5):
-                phase = np.exp(-1j * (turn + step * np.pi / (2 * repeats)))
-                # Horner's rule.
-                total = np.complex128(0)
-                for m in range(repeats - 1, -1, -1):
-                    total = total * phase + correlations[m]
-                power = float(total.real**2 + total.imag**2)
-                if power > best:
-                    best = power
-    return best / max(energy, 1e-30)
+    for peak in np.flatnonzero(above):
+        energy = 0.0
+        for n in range(size * repeats):
+            energy += samples[peak + n].real ** 2 + samples[peak + n].imag ** 2
+        # The phase from period to period by the metric is good to a tenth of a turn.
+        turn = np.angle(total[peak])
+        best = 0.0
+        # A metric that noise has moved peaks a period off, or a sample.
+        for periods in range(-1, 2):
+            for beside in range(-1, 2):
+                place = peak + periods * size + beside
+                if place < 0 or place + size * repeats > len(samples):
+                    continue
+                for m in range(repeats):
+                    value = np.complex128(0)
+                    for n in range(size):
+                        value += samples[place + m * size + n] * np.conj(period[n])
+                    correlations[m] = value * cover[m]
+                for step in range(-5, 6):
+                    phase = np.exp(-1j * (turn + step * np.pi / (2 * repeats)))
+                    # Horner's rule.
+                    value = np.complex128(0)
+                    for m in range(repeats - 1, -1, -1):
+                        value = value * phase + correlations[m]
+                    best = max(best, float(value.real**2 + value.imag**2))
+        above[peak] = best >= least * energy

@@ -258,14 +258,9 @@ class Receiver:
             self._need = self._cursor + self._preamble.lookahead
             if self._end < self._need:
                 return
-            value = complex(total[peak])
-            place = self._cursor - self._origin
-            sync = None
-            # Behind what noise has raised a burst may stand at once; a tone would raise every sample.
-            self._cursor += _SKIP
-            if self._preamble.coherent(self._buffer, place, value):
-                sync = self._preamble.refine(self._buffer, place, value)
-                self._cursor = begin + peak + sync_length // 2
+            sync = self._preamble.refine(self._buffer, self._cursor - self._origin, complex(total[peak]))
+            # Behind what noise has raised a burst may stand at once.
+            self._cursor += sync_length // 2 if sync else _SKIP
             if sync:
                 self._begin(sync)
                 self._tap_sync(sync, total, begin, peak)
