@@ -83,9 +83,7 @@ class MilvusKnowledgeBase:
         """
         base = cls._open(Engine(uri, collection, token, timeout))
         if base.state.filled_from:
-            raise KnowledgeBaseError(
-                f"{base.place}: was not filled to the end; start crlsc-kb migrate again, or drop it"
-            )
+            raise KnowledgeBaseError(f"{base.place}: was not filled to the end; make it or copy it again")
         if air_code and air_code != base.state.air_code:
             raise KnowledgeBaseError(
                 f"{base.place} has the air code {base.state.air_code[:8]}, not {air_code[:8]}; encode its images anew"
@@ -138,8 +136,8 @@ class MilvusKnowledgeBase:
             aligned_to: For a private base, the id of the shared one that it goes with.
             tau: Of soft repair, for a copy that repairs.
             threshold: Likewise.
-            filled_from: Id of a base that is to be copied here. It cannot be opened before :meth:`finish`; made again
-                with the same id it goes on with what is there.
+            filled_from: Id of a base that is to be copied here. The copy cannot be opened before :meth:`finish`; made
+                again with the same id it goes on with what is there, with another it begins anew.
             token: As of :meth:`open`.
             timeout: As of :meth:`open`.
             progress: Told how many entries each request has written.
@@ -189,20 +187,22 @@ class MilvusKnowledgeBase:
 
     @classmethod
     def _begun(cls, engine: Engine, filled_from: str) -> MilvusKnowledgeBase | None:
-        """The base that is being filled from another, or None if it was not even begun.
+        """The base that was being filled from another; None if there is none, or one that is worth nothing.
 
         Raises:
-            KnowledgeBaseError: If there is another base.
+            KnowledgeBaseError: If there is a whole base.
         """
         if "state" not in engine.pieces():
             return None
         base = cls._open(engine)
-        if not filled_from or base.state.filled_from != filled_from:
-            what = "an unfinished copy of another" if base.state.filled_from else "a"
+        if not base.state.filled_from:
             raise KnowledgeBaseError(
-                f"{base.place}: there is {what} knowledge base already; choose another name or drop it"
+                f"{base.place}: there is a knowledge base already; add to it, or choose another name"
             )
-        return base
+        if base.state.filled_from == filled_from:
+            return base
+        engine.drop()
+        return None
 
     def finish(self) -> None:
         """Let the base be opened, and the engine index what was written last."""
@@ -245,6 +245,7 @@ class MilvusKnowledgeBase:
         return self._state.name
 
     def __len__(self) -> int:
+        """Entries that are there now."""
         return self._engine.count()
 
     def close(self) -> None:

@@ -68,6 +68,8 @@ class Engine:
     """
 
     def __init__(self, uri: str, collection: str, token: str = "", timeout: float = 10.0, make: bool = False) -> None:
+        if not 0 < timeout < _LOADING_S:
+            raise KnowledgeBaseError(f"the timeout is {timeout:g} s; give more than 0 and less than {_LOADING_S:g}")
         self.uri, self.collection, self._timeout = uri, collection, timeout
         self._base = f"{collection}_base"
         if not _COLLECTION.fullmatch(collection):
@@ -165,7 +167,9 @@ class Engine:
         indexes = self._client.prepare_index_params()
         indexes.add_index("vector", index_name="vector", index_type=kind, metric_type="COSINE", params=options)
         # Strong: what an addition has returned from is found by every reader.
-        self("create_collection", name, schema=schema, index_params=indexes, consistency_level="Strong")
+        self("create_collection", name, schema=schema, consistency_level="Strong")
+        # Not waiting for it: the collection is empty, and pymilvus looks only every half second.
+        self("create_index", name, indexes, sync=False)
 
     def load(self, kind: str) -> None:
         """Have the base in memory, searched by the index that it is said to have.
