@@ -116,6 +116,7 @@ def _to_milvus(
         **_settings(source),
     )
     wanted = _fill(copy, _batches(source, _AN_ADDITION), tell)
+    copy.flush()
     _compare(source, wanted, copy, copy.place, tell)
     copy.finish()
     return copy

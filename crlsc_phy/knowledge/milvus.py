@@ -178,6 +178,7 @@ class MilvusKnowledgeBase:
             engine.make(base.air_code.dim, base.state.index)
             base.add(array, listed, codes=codes, progress=progress)
             if not filled_from:
+                base.flush()
                 base.finish()
         except KnowledgeBaseError:
             if not filled_from:
@@ -204,9 +205,12 @@ class MilvusKnowledgeBase:
         engine.drop()
         return None
 
-    def finish(self) -> None:
-        """Let the base be opened, and the engine index what was written last."""
+    def flush(self) -> None:
+        """Have the engine seal and index what was written last; until then it is found by looking at all of it."""
         self._engine.flush()
+
+    def finish(self) -> None:
+        """Let a base that was filled from another be opened."""
         self._state = replace(self._state, filled_from="")
         self._stamp()
 

@@ -24,6 +24,8 @@ __all__ = ["Engine", "parse_index"]
 _BUILT_BY_LITE = ("AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
 # Rows that are asked for or sent at a time: with the longest thumbnails 25 MB, and a server takes 64.
 _AT_A_TIME = 256
+# Rows a page of all; milvus-lite looks at every row for each page.
+_A_PAGE = 512
 _MOST_PIECES = 16_384
 _LOADING_S = 600.0
 _INDEX = re.compile(r"(?P<kind>[A-Z][A-Z0-9_]*)(?P<options>(?:;\w+=\w+)*)")
@@ -234,7 +236,7 @@ class Engine:
 
     def all(self, fields: Sequence[str]) -> Iterator[list[Row]]:
         """Every row, some at a time, by rising key."""
-        pages = self("query_iterator", self.collection, batch_size=_AT_A_TIME, output_fields=["name", *fields])
+        pages = self("query_iterator", self.collection, batch_size=_A_PAGE, output_fields=["name", *fields])
         try:
             while page := list(pages.next()):
                 yield page
