@@ -12,7 +12,18 @@ import numpy.typing as npt
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 
-__all__ = ["Entry", "Hit", "Hits", "KnowledgeSource", "Repair", "Rule", "check_entries", "check_vectors"]
+__all__ = [
+    "Batch",
+    "Entry",
+    "Hit",
+    "Hits",
+    "KnowledgeSource",
+    "Repair",
+    "Rule",
+    "check_codes",
+    "check_entries",
+    "check_vectors",
+]
 
 Rule = Literal["soft", "nearest", "hamming"]
 
@@ -40,6 +51,21 @@ class Entry:
     path: str = ""
     thumbnail: bytes = b""
     origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some entries of a base with all that it holds of them, to be kept by another as they are.
+
+    Attributes:
+        codes: uint8 [N, M].
+        entries: One a code.
+        vectors: float32 [N, D] of unit norm, those that are kept or what the codes decode to.
+    """
+
+    codes: Codes
+    entries: Sequence[Entry]
+    vectors: Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +193,17 @@ def check_vectors(vectors: npt.ArrayLike, dim: int) -> Vectors:
     if not np.isfinite(array).all():
         raise KnowledgeBaseError("vectors hold NaN or infinite values")
     return array
+
+
+def check_codes(codes: Codes, count: int, size: int) -> Codes:
+    """``codes`` if they are uint8 [count, size].
+
+    Raises:
+        KnowledgeBaseError: If they are not.
+    """
+    if codes.dtype != np.uint8 or codes.shape != (count, size):
+        raise KnowledgeBaseError(f"codes are {codes.dtype} {list(codes.shape)}, not uint8 {[count, size]}")
+    return codes
 
 
 def check_entries(entries: Iterable[Entry], count: int) -> list[Entry]:

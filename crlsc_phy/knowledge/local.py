@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import Entry, Hits, Repair, Rule, check_entries, check_vectors
+from crlsc_phy.knowledge.base import Batch, Entry, Hits, Repair, Rule, check_codes, check_entries, check_vectors
 from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
@@ -67,6 +68,7 @@ class KnowledgeBase:
         vectors: npt.ArrayLike,
         entries: Iterable[Entry],
         *,
+        codes: Codes | None = None,
         name: str = "",
         keep_vectors: bool = False,
         index: str = "",
@@ -81,6 +83,7 @@ class KnowledgeBase:
             air_code: Gives each entry its code.
             vectors: float32 [N, D]; N may be 0.
             entries: One a vector.
+            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
             name: What hits call the base; the folder's name by default.
             keep_vectors: Whether to keep the vectors too, rounded to int8; searches are then as good as these are.
             index: Search index in the words of :class:`IndexSpec`; chosen by size by default.
@@ -95,6 +98,7 @@ class KnowledgeBase:
         folder = StoreFolder(path)
         array = check_vectors(vectors, air_code.dim)
         listed = check_entries(entries, len(array))
+        own = air_code.encode(array) if codes is None else check_codes(codes, len(array), air_code.size)
         if index:
             IndexSpec.parse(index)
         largest = float(np.abs(array).max()) if array.size else 1.0
@@ -116,7 +120,7 @@ class KnowledgeBase:
 
         def fill(aside: Path) -> Manifest:
             air_code.save(aside / "air_code.safetensors")
-            _write_shard(aside, air_code.encode(array), listed, _rounded(array, manifest.vector_scale))
+            _write_shard(aside, own, listed, _rounded(array, manifest.vector_scale))
             return manifest
 
         if folder.exists():
@@ -226,19 +230,33 @@ class KnowledgeBase:
         self._generation = Generation.open(self._folder)
         return True
 
-    def add(self, vectors: npt.ArrayLike, entries: Iterable[Entry]) -> None:
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Those of ``names`` that are there."""
+        return set(self._generation.rows_of(names))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Every entry, up to ``size`` at a time, in the order of :attr:`codes`."""
+        generation = self._generation
+        entries, rows = generation.entries, generation.live
+        for start in range(0, len(rows), size):
+            here = rows[start : start + size]
+            yield Batch(generation.codes_at(here), list(islice(entries, len(here))), generation.vectors_at(here))
+
+    def add(self, vectors: npt.ArrayLike, entries: Iterable[Entry], *, codes: Codes | None = None) -> None:
         """Add entries.
 
         Args:
             vectors: float32 [N, D].
             entries: One a vector.
+            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
 
         Raises:
             KnowledgeBaseError: If they do not fit, a name is there already, another process writes, or the disk is
                 full; the base is then unchanged.
         """
         array = check_vectors(vectors, self.air_code.dim)
-        self._append(self.air_code.encode(array), check_entries(entries, len(array)), array)
+        own = self.air_code.encode(array) if codes is None else check_codes(codes, len(array), self.air_code.size)
+        self._append(own, check_entries(entries, len(array)), array)
 
     def _append(self, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None) -> None:
         def change(current: Generation) -> Callable[[Path], Manifest]:
