@@ -151,7 +151,7 @@ def test_every_dependency_is_pinned_once_within_its_bounds(constraints, python):
             (pins[name],) = (specifier.version for specifier in pin.specifier)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["train"], *extras["gnuradio"], *extras["dev"]]
+    wanted = [*project["dependencies"], *extras["train"], *extras["gnuradio"], *extras["net"], *extras["dev"]]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if f"{requirement.specifier}".startswith("=="):

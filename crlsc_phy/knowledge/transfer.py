@@ -122,9 +122,11 @@ class Parcel:
                 f"{self.origin} has the air code {self.air_code[:8]}, {path} has {air_code.id[:8]}; "
                 "encode its images anew"
             )
-        check_entries(self.entries, len(self.codes))
         if self.codes.dtype != np.uint8 or self.codes.shape != (len(self), air_code.size):
-            raise KnowledgeBaseError(f"codes are {list(self.codes.shape)}; {path} takes [N, {air_code.size}] of uint8")
+            raise KnowledgeBaseError(
+                f"codes are {list(self.codes.shape)} for {len(self)} entries; {path} takes uint8 [N, {air_code.size}]"
+            )
+        check_entries(self.entries, len(self.codes))
         if self.vectors is not None and len(check_vectors(self.vectors, air_code.dim)) != len(self):
             raise KnowledgeBaseError(f"{len(self.vectors)} vectors for {len(self)} entries")
 

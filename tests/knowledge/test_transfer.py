@@ -52,7 +52,7 @@ def test_a_name_with_another_code_and_another_air_code_are_refused(tmp_path):
     [
         ({"codes": np.zeros((2, 5), np.uint8)}, "codes are"),
         ({"codes": np.zeros((2, 4), np.float32)}, "codes are"),
-        ({"codes": np.zeros((3, 4), np.uint8)}, "3 vectors for 2"),
+        ({"codes": np.zeros((3, 4), np.uint8)}, "codes are"),
         ({"entries": [Entry("x", ""), Entry("x", "")]}, "share the name"),
         ({"vectors": np.full((2, 16), np.nan, np.float32)}, "NaN"),
         ({"vectors": np.zeros((1, 16), np.float32)}, "1 vectors for 2"),
