@@ -98,11 +98,11 @@ def publish(
 
 async def _pull(url: str, folder: StoreFolder, token: str | None, progress: Progress | None) -> Pulled:
     async with Remote(url, token) as remote:
-        gone: tuple[Offer, GoneError] | None = None
+        gone: tuple[Offer, str] | None = None
         for _ in range(_ROUNDS):
             offer = await remote.offer()
             if gone and gone[0] == offer:
-                raise gone[1]
+                raise KnowledgeBaseError(f"{gone[1]}; have the server's base verified")
             here = _state(folder)
             if here and here[1] == offer.id and not folder.faults(here[0]):
                 return Pulled(offer.id, here[0].number, here[0].entries, 0, remote.received)
@@ -114,7 +114,7 @@ async def _pull(url: str, folder: StoreFolder, token: str | None, progress: Prog
                     await task.fetch()
                     return task.adopt()
             except GoneError as error:
-                gone = offer, error
+                gone = offer, str(error)
         raise KnowledgeBaseError(f"{remote.url}: changes faster than it can be pulled; try again later")
 
 

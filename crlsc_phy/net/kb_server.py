@@ -157,6 +157,8 @@ class _Doors:
             raise RefusedError(403, "publishing is off; start the server with --allow-publish")
         if request.content_type != CONTENT_TYPE:
             raise RefusedError(415, f"entries come as {CONTENT_TYPE}")
+        if (request.content_length or 0) > LARGEST_PARCEL:
+            raise RefusedError(413, f"a parcel has up to {LARGEST_PARCEL:,} bytes")
         # One at a time: a parcel fills memory, and a base has one writer.
         async with base.publishing:
             try:

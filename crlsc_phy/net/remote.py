@@ -256,7 +256,7 @@ class Remote:
         # A terminal would obey control characters.
         reason = "".join(character if character.isprintable() else " " for character in reason)
         if response.status in (404, 410):
-            raise GoneError(f"{self.url}: {reason}")
+            raise GoneError(f"{response.url}: is not there ({reason})")
         if response.status == 401:
             raise KnowledgeBaseError(f"{self.url}: {reason}; give the server's with --token-file or CRLSC_KB_TOKEN")
         raise KnowledgeBaseError(f"{self.url}: the server refuses: {reason} (status {response.status})")
