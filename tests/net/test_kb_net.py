@@ -201,6 +201,17 @@ class TestPull:
         with serving(base.path) as url, pytest.raises(KnowledgeBaseError, match="the disk has 0 MB; make room"):
             pull(url, copy)
 
+    def test_the_disk_becomes_full(self, base, copy):
+        with serving(base.path) as url:
+            pull(url, copy)
+            add(base, 2000, 2100)
+            hashed = base.manifest.files["000002/codes.npy"].sha256
+            (copy / ".pull").mkdir()
+            (copy / f".pull/000002-codes.npy-{hashed[:16]}").symlink_to("/dev/full")
+            with pytest.raises(KnowledgeBaseError, match="the disk is full; nothing was changed"):
+                pull(url, copy)
+        assert len(KnowledgeBase.open(copy)) == 2000
+
     def test_two_pulls_into_one_folder(self, base, copy):
         with serving(base.path) as url:
             pull(url, copy)
