@@ -127,7 +127,8 @@ def _publish(options: argparse.Namespace) -> int:
 @contextmanager
 def _bar(what: str, columns: tuple[ProgressColumn, ...], quiet: bool) -> Iterator[Callable[[int, int], None]]:
     console = Console(stderr=True)
-    with Progress(what, BarColumn(), *columns, console=console, transient=True, disable=quiet) as progress:
+    hidden = quiet or not console.is_terminal
+    with Progress(what, BarColumn(), *columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

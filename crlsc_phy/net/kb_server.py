@@ -15,6 +15,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -41,6 +42,8 @@ SERVICE = "crlsc-kb"
 # Connections that are still busy when the server stops; a terminal resumes where it was cut off.
 _PATIENCE_S = 3.0
 _LONGEST_UPLOAD_S = 300.0
+# Manifests whose files are kept in mind.
+_MOST_KNOWN = 4096
 _FILE = re.compile(r"[0-9]{6,9}/[a-z_]{1,32}\.[a-z]{1,16}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 _log = logging.getLogger(__name__)
@@ -94,6 +97,8 @@ class ServedBase:
         try:
             key = (generation, (self.folder.path / generation / MANIFEST).stat().st_mtime_ns)
             if key not in self._named:
+                if len(self._named) >= _MOST_KNOWN:
+                    self._named.clear()
                 self._named[key] = frozenset(self.folder.read(generation)[0].files)
             return self._named[key]
         except (OSError, KnowledgeBaseError):
@@ -217,7 +222,9 @@ async def running(
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
+            number = getattr(error, "errno", None) or 0
+            # asyncio's own words repeat the address; a name that is not found has a negative number.
+            reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
             raise KnowledgeBaseError(f"{host}:{port}: cannot be listened to ({reason}); choose another") from None
         taken, number = runner.addresses[0][:2]
         root = f"http://[{taken}]:{number}" if ":" in taken else f"http://{taken}:{number}"
