@@ -4,11 +4,12 @@
     encoder, analysis, synthesis    .onnx
     encoder, detail                 .safetensors
     codebooks.safetensors           the detail codebooks
-    skb/                            the shared knowledge base, with the air code
+    skb/                            the shared knowledge base, with the air code; it has manifests of its own
     MODEL_CARD.md
 
-What two ends must share to understand each other is the air code, the knowledge base and the detail codebooks; the
-hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ.
+What two ends must share to understand each other is the air code and the detail codebooks; the hash of these is the
+``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a receiver whose knowledge base is
+newer knows more.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from crlsc_phy.semantic.tokens import ResidualQuantiser
 
 __all__ = ["BUNDLE_FORMAT", "Bundle"]
 
-BUNDLE_FORMAT = 1
-SHARED_FILES = ("codebooks.safetensors", "skb/manifest.json")
-OTHER_FILES = ("encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
+BUNDLE_FORMAT = 2
+KNOWLEDGE = "skb"
+CODEBOOKS = "codebooks.safetensors"
+FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Bundle:
         folder: Where it is.
         manifest: Its manifest.
         id: SHA-256 of the manifest in hex.
-        shared_id: SHA-256 over the files that both ends must share.
+        shared_id: SHA-256 over what both ends must share.
         quantiser: The codebooks of the detail layer.
         knowledge: The shared knowledge base.
     """
@@ -72,13 +74,18 @@ class Bundle:
         except ManifestError as error:
             raise BundleError(f"bundle {error}") from None
         files = manifest["files"]
-        absent = [name for name in (*SHARED_FILES, *OTHER_FILES) if name not in files]
-        if absent or "config" not in manifest:
-            raise BundleError(f"bundle {folder}: manifest lacks {', '.join(absent) or 'config'}")
-        shared = hashlib.sha256("".join(files[name] for name in SHARED_FILES).encode()).digest()
+        if manifest["format"] != BUNDLE_FORMAT:
+            raise BundleError(f"bundle {folder}: is of an earlier format; make it again with crlsc-train")
+        absent = [name for name in FILES if name not in files]
+        absent += [key for key in ("config", "air_code") if key not in manifest]
+        if absent:
+            raise BundleError(f"bundle {folder}: manifest lacks {', '.join(absent)}")
+        shared = hashlib.sha256((files[CODEBOOKS] + str(manifest["air_code"])).encode()).digest()
         try:
-            quantiser = ResidualQuantiser(load_file(folder / "codebooks.safetensors")["codebooks"])
-            knowledge = KnowledgeBase.open(folder / "skb")
+            quantiser = ResidualQuantiser(load_file(folder / CODEBOOKS)["codebooks"])
+            knowledge = KnowledgeBase.open(folder / KNOWLEDGE)
         except (KnowledgeBaseError, SafetensorError, KeyError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
+        if knowledge.air_code.id != manifest["air_code"]:
+            raise BundleError(f"bundle {folder}: its knowledge base has another air code than its networks")
         return cls(folder, manifest, identity, shared, quantiser, knowledge)

@@ -51,12 +51,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_manifest(folder: Path, format: int, content: dict[str, Any]) -> str:
-    """Hash all files below ``folder`` into ``manifest.json`` beside ``content``; returns the manifest's SHA-256."""
+def write_manifest(folder: Path, format: int, content: dict[str, Any], apart: str = "") -> str:
+    """Hash all files below ``folder`` into ``manifest.json`` beside ``content``; returns the manifest's SHA-256.
+
+    The folder ``apart`` below it is left out: it has a manifest of its own, and may change.
+    """
     files = {
         path.relative_to(folder).as_posix(): sha256_of(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path != folder / MANIFEST and path.relative_to(folder).parts[0] != apart
     }
     text = json.dumps({"format": format, **content, "files": files}, indent=2) + "\n"
     write_text(folder / MANIFEST, text)

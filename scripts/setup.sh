@@ -90,7 +90,7 @@ up_to_date() {
 use_as_it_stands() {
     local missing
     missing=$("$python" -c 'import importlib.util as u
-names = "gnuradio pmt numpy scipy numba faiss onnxruntime torch rich yaml pytest".split()
+names = "gnuradio pmt numpy scipy numba faiss onnxruntime torch rich yaml aiohttp pytest".split()
 print(" ".join(n for n in names if u.find_spec(n) is None))') || die "$python does not run; name another VENV"
     [[ -z $missing ]] || die "$venv lacks $missing; install them there, or leave VENV out to have .venv made"
     say "setup: using $venv as it stands"
@@ -145,7 +145,7 @@ install_packages() {
     step "pip install setuptools" "${install[@]}" setuptools wheel
     # Built with the pinned setuptools, which the line above brought, rather than with one fetched for each package.
     # h5py, importlib-resources and matplotlib are what Sionna needs beside what is here.
-    step "pip install" "${install[@]}" --no-build-isolation -e ".[train,gnuradio,milvus,dev]" \
+    step "pip install" "${install[@]}" --no-build-isolation -e ".[train,gnuradio,milvus,net,dev]" \
         h5py importlib-resources matplotlib
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         # Without its dependencies: it declares numpy >= 2.2.6, yet runs the same on 1.26 (the last step tries it).

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,8 @@ def test_every_dependency_is_pinned_once_within_its_bounds(constraints, python):
             (pins[name],) = (specifier.version for specifier in pin.specifier)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["train"], *extras["gnuradio"], *extras["milvus"], *extras["dev"]]
+    needed = (extras[extra] for extra in ("train", "gnuradio", "milvus", "net", "dev"))
+    wanted = [*project["dependencies"], *chain.from_iterable(needed)]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if f"{requirement.specifier}".startswith("=="):

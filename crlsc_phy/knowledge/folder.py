@@ -230,39 +230,52 @@ class StoreFolder:
             raise KnowledgeBaseError(f"{self.path}: {name} holds the manifest of {manifest.folder}")
         return manifest, hashlib.sha256(raw).hexdigest()
 
-    def check(self, manifest: Manifest, thorough: bool = False) -> None:
-        """Check the files of a generation.
+    def generations(self) -> list[str]:
+        """Names of the generations whose manifest is here, oldest first, up to the current one."""
+        names = (path.parent.name for path in self.path.glob(f"*/{MANIFEST}"))
+        newest = int(self.current())
+        return sorted((name for name in names if _NAME.fullmatch(name) and int(name) <= newest), key=int)
 
-        Args:
-            manifest: Of the generation.
-            thorough: Hash large files too that have not changed in size or time since they were hashed last.
+    def check(self, manifest: Manifest, thorough: bool = False) -> None:
+        """Check the files of a generation; see :meth:`faults`.
 
         Raises:
             KnowledgeBaseError: If one is missing or damaged.
         """
+        for name, fault in self.faults(manifest, thorough).items():
+            raise KnowledgeBaseError(f"{self.path}: {name} {fault}; fetch the base again")
+
+    def faults(self, manifest: Manifest, thorough: bool = False) -> dict[str, str]:
+        """What is wrong with the files of a generation, by their names; empty if nothing is.
+
+        Args:
+            manifest: Of the generation.
+            thorough: Hash large files too that have not changed in size or time since they were hashed last.
+        """
         seen = self._stamps()
-        stamps = {}
+        faults, stamps = {}, {}
         for name, fact in manifest.files.items():
             path = self.path / name
             try:
                 status = path.stat()
             except OSError:
-                raise KnowledgeBaseError(f"{self.path}: {name} is missing; fetch the base again") from None
+                faults[name] = "is missing"
+                continue
             if status.st_size != fact.size:
-                raise KnowledgeBaseError(
-                    f"{self.path}: {name} is damaged: it has {status.st_size} bytes, not {fact.size}; fetch it again"
-                )
+                faults[name] = f"is damaged: it has {status.st_size} bytes, not {fact.size}"
+                continue
             stamp = [status.st_size, status.st_mtime_ns, status.st_ino, fact.sha256]
             large = fact.size > _HASHED_EACH_TIME
             if (thorough or not large or seen.get(name) != stamp) and sha256_of(path) != fact.sha256:
-                raise KnowledgeBaseError(f"{self.path}: {name} is damaged (SHA-256 differs); fetch the base again")
-            if large:
+                faults[name] = "is damaged (SHA-256 differs)"
+            elif large:
                 stamps[name] = stamp
         if stamps and stamps != seen:
             # Without it, as on a medium that cannot be written, the next opening hashes again.
             with suppress(OSError):
                 (self.path / CACHE).mkdir(exist_ok=True)
                 write_text(self.path / CACHE / "hashed.json", json.dumps(stamps, indent=1))
+        return faults
 
     def _stamps(self) -> dict[str, Any]:
         try:
@@ -332,6 +345,17 @@ class StoreFolder:
         sync_folder(self.path)
         self.point_to(folder_name(number))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def place(self, files: Mapping[str, Path]) -> None:
+        """Move files to their places below the folder, from elsewhere on its disk; the caller holds the lock."""
+        for name, source in files.items():
+            _sync_file(source)
+            target = self.path / name
+            target.parent.mkdir(exist_ok=True)
+            source.replace(target)
+        for folder in {name.split("/")[0] for name in files}:
+            sync_folder(self.path / folder)
+        sync_folder(self.path)
 
     def point_to(self, name: str) -> None:
         """Make a generation the current one."""

@@ -28,6 +28,8 @@ __all__ = ["Generation"]
 
 # Indexes of fewer entries are built faster than read.
 _SMALLEST_CACHED = 20_000
+# numpy reads a header with ast, and Python 3.11 raises SystemError at times when two threads are in there at once.
+_READING_HEADERS = threading.Lock()
 
 
 class Generation:
@@ -97,7 +99,8 @@ class Generation:
     def _array(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> npt.NDArray[Any]:
         path = self._folder.path / name
         try:
-            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with _READING_HEADERS:
+                array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise KnowledgeBaseError(f"{path}: no array ({error})") from None
         fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))

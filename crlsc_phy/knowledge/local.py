@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,19 +22,12 @@ from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
 from crlsc_phy.knowledge.metadata import write_entries
+from crlsc_phy.knowledge.transfer import Merged, Parcel
 
-__all__ = ["KnowledgeBase", "Merged"]
+__all__ = ["KnowledgeBase"]
 
 _ROOM = 1.25
 """Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """What became of the entries that another base brought: how many were added, and how many were there already."""
-
-    added: int
-    duplicates: int
 
 
 class KnowledgeBase:
@@ -256,26 +249,26 @@ class KnowledgeBase:
         """
         array = check_vectors(vectors, self.air_code.dim)
         own = self.air_code.encode(array) if codes is None else check_codes(codes, len(array), self.air_code.size)
-        self._append(own, check_entries(entries, len(array)), array)
+        listed = check_entries(entries, len(array))
+        if listed:
+            self._write(lambda current: self._appended(current, own, listed, array))
 
-    def _append(self, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None) -> None:
-        def change(current: Generation) -> Callable[[Path], Manifest]:
-            there = current.rows_of([entry.name for entry in entries])
-            if there:
-                raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already")
-            old = current.manifest
-            name = folder_name(old.number + 1)
+    def _appended(
+        self, current: Generation, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None
+    ) -> Callable[[Path], Manifest]:
+        there = current.rows_of([entry.name for entry in entries])
+        if there:
+            raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already")
+        old = current.manifest
+        name = folder_name(old.number + 1)
 
-            def fill(aside: Path) -> Manifest:
-                kept = vectors if vectors is not None else self.air_code.decode(codes)
-                _write_shard(aside, codes, entries, _rounded(kept, old.vector_scale))
-                shards = (*old.shards, Shard(name, len(codes)))
-                return replace(old, number=old.number + 1, entries=old.entries + len(codes), shards=shards)
+        def fill(aside: Path) -> Manifest:
+            kept = vectors if vectors is not None else self.air_code.decode(codes)
+            _write_shard(aside, codes, entries, _rounded(kept, old.vector_scale))
+            shards = (*old.shards, Shard(name, len(codes)))
+            return replace(old, number=old.number + 1, entries=old.entries + len(codes), shards=shards)
 
-            return fill
-
-        if len(codes):
-            self._write(change)
+        return fill
 
     def remove(self, names: Iterable[str]) -> int:
         """Remove entries; returns how many there were. They cost space until :meth:`compact`."""
@@ -321,8 +314,8 @@ class KnowledgeBase:
 
             def fill(aside: Path) -> Manifest:
                 self.air_code.save(aside / "air_code.safetensors")
-                vectors = current.kept_vectors() if old.vector_scale else np.empty((0, 0), np.float32)
-                _write_shard(aside, current.codes, current.entries, _rounded(vectors, old.vector_scale))
+                # As they are: rounding them once more would add to the error of the first time.
+                _write_shard(aside, current.codes, current.entries, current.rounded_vectors)
                 return replace(
                     old,
                     number=old.number + 1,
@@ -366,40 +359,31 @@ class KnowledgeBase:
         Raises:
             KnowledgeBaseError: If the air codes differ, there is no such entry, or a name is there with another code.
         """
-        if other.air_code.id != self.air_code.id:
-            raise KnowledgeBaseError(
-                f"{other.path} has the air code {other.air_code.id[:8]}, {self.path} has {self.air_code.id[:8]}; "
-                "encode its images anew"
-            )
-        theirs = other._generation
-        if names is None:
-            rows = theirs.live
-        else:
-            listed = list(names)
-            found = theirs.rows_of(listed)
-            absent = [name for name in listed if name not in found]
-            if absent:
-                raise KnowledgeBaseError(f"{other.path}: has no entry {absent[0]!r}")
-            rows = np.array([found[name] for name in listed], np.int64)
-        entries = [theirs.entry_at(int(row)) for row in rows]
-        self.refresh()
-        mine = self._generation
-        there = mine.rows_of([entry.name for entry in entries])
-        codes = theirs.codes_at(rows)
-        fresh = []
-        for place, entry in enumerate(entries):
-            if entry.name not in there:
-                fresh.append(place)
-            elif not np.array_equal(mine.codes_at(np.array([there[entry.name]]))[0], codes[place]):
-                raise KnowledgeBaseError(f"{self.path}: has an entry {entry.name!r} with another code; rename one")
-        origin = f"{other.name}@{other.id[:12]}"
-        moved = [
-            entries[i] if entries[i].origin else replace(entries[i], origin=f"{origin}/{entries[i].name}")
-            for i in fresh
-        ]
-        kept = theirs.vectors_at(rows[fresh]) if theirs.manifest.vector_scale else None
-        self._append(codes[fresh], moved, kept)
-        return Merged(len(fresh), len(entries) - len(fresh))
+        return self.receive(other.parcel(names))
+
+    def parcel(self, names: Iterable[str] | None = None) -> Parcel:
+        """Entries to be sent to another base, those called ``names`` or all.
+
+        Raises:
+            KnowledgeBaseError: If there is no such entry.
+        """
+        return Parcel.of(self._generation, self.path, names)
+
+    def receive(self, parcel: Parcel) -> Merged:
+        """Add what another base has sent, by the rules of :meth:`merge`; nothing in it is trusted.
+
+        Raises:
+            KnowledgeBaseError: If the air codes differ, it does not fit, or a name is there with another code.
+        """
+        merged = Merged()
+
+        def change(current: Generation) -> Callable[[Path], Manifest] | None:
+            nonlocal merged
+            fresh, merged = parcel.new_to(current, self.path)
+            return self._appended(current, fresh.codes, fresh.entries, fresh.vectors) if len(fresh) else None
+
+        self._write(change)
+        return merged
 
     def snapshot(self, path: str | Path) -> KnowledgeBase:
         """Copy the generation that is open to the new folder ``path``."""

@@ -54,7 +54,7 @@ class Run:
     @property
     def air_code(self) -> AirCode:
         """The air code of the space stage."""
-        return AirCode.load(self.folder / "space/skb/air_code.safetensors")
+        return KnowledgeBase.open(self.folder / "space/skb").air_code
 
     def load_encoder(self) -> LocalEncoder:
         """The encoder of the encoder stage."""
@@ -66,7 +66,7 @@ class Run:
 def train_space(run: Run) -> None:
     """Make the shared space, its air code and the shared knowledge base in ``space/``."""
     folder, recipe = run.folder / "space", run.recipe.space
-    if (folder / "skb/manifest.json").exists():
+    if (folder / "skb/current").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     sets, rows = paired_pictograms(run)
@@ -96,7 +96,7 @@ def train_space(run: Run) -> None:
         at_sizes = [head(side) for pair in views for side in pair]
         photos, placed = head(photo_features), head.place(directions)
     known = torch.cat([*at_sizes, photos, placed]).numpy()
-    code = AirCode.train(known, recipe.code_bytes, run.recipe.seed, recipe.order_rounds)
+    code = AirCode.train(known, recipe.code_bytes, run.recipe.seed, rounds=recipe.order_rounds)
     pictograms = torch.cat(at_sizes[-2:])
     base = torch.cat([pictograms, placed])
     save_file({"pictograms": pictograms, "photos": photos, "base": base}, folder / "vectors.safetensors")

@@ -1,0 +1,155 @@
+"""The verbs of ``crlsc-kb`` that reach other machines: serve, pull and publish."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TransferSpeedColumn
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge import KnowledgeBase
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["add_parsers"]
+
+TOKEN = "CRLSC_KB_TOKEN"
+DEFAULT_PORT = 8423
+
+
+def add_parsers(verbs: Any) -> None:
+    """Add the verbs to what ``add_subparsers`` returned; each sets ``run``, which takes the options.
+
+    Args:
+        verbs: The subparsers of ``crlsc-kb``.
+    """
+    serve = verbs.add_parser("serve", help="let other machines pull, and publish to, knowledge bases")
+    serve.description = "Serve knowledge bases over HTTP, each under its folder's name, until interrupted."
+    serve.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder of a knowledge base")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
+    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes any (%(default)s)")
+    serve.add_argument("--allow-publish", action="store_true", help="let others add entries")
+    serve.add_argument("--without-token", action="store_true", help="let other machines in without a token")
+    serve.set_defaults(run=_serve)
+
+    pull = verbs.add_parser("pull", help="copy a knowledge base from a server, or bring the copy up to date")
+    pull.description = "Copy a knowledge base from a server; only what is missing is fetched."
+    pull.add_argument("url", metavar="URL", help="like http://host:8423/kb/NAME")
+    pull.add_argument("path", type=Path, metavar="PATH", help="folder of the copy")
+    pull.set_defaults(run=_pull)
+
+    publish = verbs.add_parser("publish", help="add entries to a knowledge base on a server")
+    publish.description = "Add entries to a knowledge base on a server. What it has already is left out."
+    publish.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base that has them")
+    publish.add_argument("url", metavar="URL", help="like http://host:8423/kb/NAME")
+    which = publish.add_mutually_exclusive_group()
+    which.add_argument("--names", nargs="+", metavar="NAME", help="the entries (all)")
+    which.add_argument("--label", help="the entries with this label")
+    publish.set_defaults(run=_publish)
+
+    for verb in (serve, pull, publish):
+        verb.add_argument(
+            "--token-file", type=Path, metavar="FILE", help=f"holds the server's token (else ${TOKEN}, if set)"
+        )
+        verb.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError(f"{text} is no port")
+    return value
+
+
+def _serve(options: argparse.Namespace) -> int:
+    def ready(addresses: dict[str, str]) -> None:
+        if options.json:
+            print(json.dumps({"serving": addresses}), flush=True)
+            return
+        for name, address in addresses.items():
+            print(f"{name}: {address}", flush=True)
+
+    _net().serve(
+        options.paths,
+        host=options.host,
+        port=options.port,
+        token=_token(options),
+        allow_publish=options.allow_publish,
+        without_token=options.without_token,
+        ready=ready,
+    )
+    return 0
+
+
+def _pull(options: argparse.Namespace) -> int:
+    net, token = _net(), _token(options)
+    with _bar("pull", (DownloadColumn(), TransferSpeedColumn()), options.json) as progress:
+        pulled = net.pull(options.url, options.path, token=token, progress=progress)
+    if options.json:
+        print(json.dumps(asdict(pulled)))
+    else:
+        done = f"{pulled.files:,} fetched" if pulled.files else "up to date"
+        print(
+            f"{options.path}: generation {pulled.generation}, {pulled.entries:,} entries, id {pulled.id[:12]}; "
+            f"{done}, {pulled.received:,} bytes received"
+        )
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    net, token = _net(), _token(options)
+    base = KnowledgeBase.open(options.path)
+    names = options.names
+    if options.label is not None:
+        names = base.named(options.label)
+        if not names:
+            raise KnowledgeBaseError(f"{options.path}: has no entry with the label {options.label!r}")
+    with _bar("publish", (MofNCompleteColumn(),), options.json) as progress:
+        merged = net.publish(base, options.url, names, token=token, progress=progress)
+    if options.json:
+        print(json.dumps(asdict(merged)))
+    else:
+        print(f"{options.url}: {merged.added:,} added, {merged.duplicates:,} there already")
+        for name, there in merged.alike:
+            print(f"  {name} has label and code of {there}")
+    return 0
+
+
+@contextmanager
+def _bar(what: str, columns: tuple[ProgressColumn, ...], quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(what, BarColumn(), *columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    if options.token_file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        token = str(options.token_file.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise KnowledgeBaseError(f"{options.token_file}: cannot be read ({reason})") from None
+    if not token:
+        raise KnowledgeBaseError(f"{options.token_file}: is empty; write a token into it")
+    return token
+
+
+def _net() -> ModuleType:
+    # aiohttp takes a while to load, and a terminal without a network need not have it.
+    try:
+        from crlsc_phy import net
+    except ModuleNotFoundError as error:
+        raise KnowledgeBaseError(f"{error.name} is missing; pip install 'crlsc-phy[net]'") from None
+    return net
