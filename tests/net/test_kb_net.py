@@ -418,19 +418,44 @@ class TestLiars:
         self.refused(answers, copy, "arrives damaged")
 
     @pytest.mark.parametrize("name", ["codes.npy", "entries.sqlite", "air_code.safetensors"])
-    def test_files_that_are_as_said_and_yet_garbage(self, base, copy, name):
-        garbage = np.random.default_rng(0).bytes(base.manifest.files[f"000001/{name}"].size)
+    @pytest.mark.parametrize("head", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x20\x00{'descr': '|O', (", b"\x80\x04"])
+    def test_files_that_are_as_said_and_yet_garbage(self, base, copy, name, head):
+        garbage = (head + np.random.default_rng(0).bytes(1 << 18))[: base.manifest.files[f"000001/{name}"].size]
 
         def change(manifest):
             manifest["files"][f"000001/{name}"]["sha256"] = hashlib.sha256(garbage).hexdigest()
 
         self.refused(
-            self.answers(base, change, {f"000001/{name}": garbage}), copy, "no array|not a database|not an air code"
+            self.answers(base, change, {f"000001/{name}": garbage}), copy, "its generation 000001 does not open"
         )
         # It leaves nothing behind that an honest server could stumble over.
         with serving(base.path) as url:
             pull(url, copy)
         assert same(copy, base)
+
+    def test_another_file_of_a_name_that_is_here(self, base, copy):
+        with serving(base.path) as url:
+            pull(url, copy)
+        first = (base.path / "000001/manifest.json").read_bytes()
+        add(base, 2000, 2100)
+        manifest = json.loads((base.path / "000002/manifest.json").read_bytes())
+        size = base.manifest.files["000001/codes.npy"].size
+        manifest["files"]["000001/codes.npy"]["sha256"] = hashlib.sha256(bytes(size)).hexdigest()
+        raw = json.dumps(manifest).encode()
+        offer = {"generation": "000002", "id": hashlib.sha256(raw).hexdigest(), "air_code": base.manifest.air_code}
+        answers = {
+            "/kb/skb/current": json.dumps(offer).encode(),
+            "/kb/skb/files/000001/manifest.json": first,
+            "/kb/skb/files/000002/manifest.json": raw,
+            "/kb/skb/files/000001/codes.npy": bytes(size),
+        } | {
+            f"/kb/skb/files/{name}": (base.path / name).read_bytes()
+            for name in manifest["files"]
+            if "codes" not in name
+        }
+        with pretending(answers) as url, pytest.raises(KnowledgeBaseError, match="is not one of"):
+            pull(url, copy)
+        assert len(KnowledgeBase.open(copy)) == 2000
 
 
 class TestPublish:
