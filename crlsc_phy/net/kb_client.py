@@ -18,7 +18,7 @@ from crlsc_phy.knowledge import KnowledgeBase, Merged
 from crlsc_phy.knowledge.folder import FileFact, Manifest, StoreFolder
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.net.parcels import pack, split
-from crlsc_phy.net.remote import GoneError, Offer, Remote
+from crlsc_phy.net.remote import GoneError, Offer, Remote, printable
 
 __all__ = ["Progress", "Pulled", "publish", "pull"]
 
@@ -143,12 +143,11 @@ async def _refuse_another(remote: Remote, folder: StoreFolder, theirs: Manifest,
             "pull into another folder"
         )
     then = their_id if mine.number == theirs.number else await remote.id_of(mine.folder)
-    if then == my_id:
-        return
-    same_files = all(theirs.files.get(name, fact) == fact for name, fact in mine.files.items())
-    copied = (folder.path / mine.folder / PULLED).exists() and mine.name == theirs.name and same_files
-    # The server has compacted the generation away that was pulled, and nothing was added to it here.
-    if then is None and copied and mine.number < theirs.number:
+    # Where the server has compacted away what is here, it is known that it came from there and nothing was added.
+    copied = (folder.path / mine.folder / PULLED).exists() and mine.name == theirs.name
+    of_theirs = then == my_id or (then is None and copied and mine.number < theirs.number)
+    # Files never change: other ones of the same name would break the generation that is here.
+    if of_theirs and all(theirs.files.get(name, fact) == fact for name, fact in mine.files.items()):
         return
     raise KnowledgeBaseError(
         f"{folder.path}: its generation {mine.folder} is not one of {remote.url}; pull into another folder, "
@@ -212,12 +211,21 @@ class _Pull:
             placed[f"{name}/{file}"].write_bytes(content)
         self.folder.place(placed)
         manifest, identity = self.folder.read(name)
-        # Each file is what the server says; only now it shows whether they fit together.
-        Generation(self.folder, manifest, identity)
+        self._try_out(manifest, identity)
         self.folder.point_to(name)
         self.folder.prune()
         shutil.rmtree(self._aside)
         return Pulled(identity, manifest.number, manifest.entries, len(self.wanted), self.remote.received)
+
+    def _try_out(self, manifest: Manifest, identity: str) -> None:
+        """Each file is what the server says; this shows whether they are what a base needs, and fit together."""
+        try:
+            Generation(self.folder, manifest, identity)
+        except Exception as error:
+            # Not KnowledgeBaseError alone: what is made to be wrong finds other ways.
+            raise KnowledgeBaseError(
+                f"{self.remote.url}: its generation {manifest.folder} does not open ({error}); have it verified there"
+            ) from None
 
 
 async def _publish(
@@ -235,7 +243,7 @@ async def _publish(
         for part in split(parcel, offer.keeps_vectors):
             answer = await remote.publish(pack(part))
             try:
-                alike = tuple((str(name), str(there)) for name, there in answer["alike"])
+                alike = tuple((printable(name), printable(there)) for name, there in answer["alike"])
                 merged += Merged(int(answer["added"]), int(answer["duplicates"]), alike)
             except (LookupError, TypeError, ValueError):
                 raise KnowledgeBaseError(f"{remote.url}: answers in a way that is not understood") from None

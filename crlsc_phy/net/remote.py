@@ -25,7 +25,7 @@ from crlsc_phy.files import MANIFEST, sha256_of
 from crlsc_phy.knowledge.folder import FORMAT, LARGEST_MANIFEST, FileFact, Manifest
 from crlsc_phy.net.parcels import CONTENT_TYPE
 
-__all__ = ["GoneError", "Offer", "Remote"]
+__all__ = ["GoneError", "Offer", "Remote", "printable"]
 
 SERVICE = "crlsc-kb"
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
@@ -105,7 +105,7 @@ class Remote:
         listing = self._parsed(await self._get("/", _LARGEST_ANSWER))
         names = [base["name"] for base in listing.get("bases", []) if isinstance(base, dict) and "name" in base]
         if len(names) != 1:
-            known = ", ".join(str(name) for name in names[:20])
+            known = ", ".join(printable(name) for name in names[:20])
             raise KnowledgeBaseError(f"{self.url}: serves {known or 'no base'}; add /kb/NAME to the address")
         self.url += f"/kb/{quote(str(names[0]), safe='')}"
 
@@ -251,11 +251,9 @@ class Remote:
             return
         raw = await response.content.read(_LONGEST_REASON * 4)
         try:
-            reason = str(json.loads(raw)["error"])[:_LONGEST_REASON]
+            reason = printable(json.loads(raw)["error"])[:_LONGEST_REASON]
         except (ValueError, LookupError, TypeError, RecursionError):
-            reason = response.reason or ""
-        # A terminal would obey control characters.
-        reason = "".join(character if character.isprintable() else " " for character in reason)
+            reason = printable(response.reason or "")
         if response.status in (404, 410):
             raise GoneError(f"{response.url}: is not there ({reason})")
         if response.status == 401:
@@ -273,6 +271,11 @@ class Remote:
 
     def _not_ours(self) -> KnowledgeBaseError:
         return KnowledgeBaseError(f"{self.url}: is no server of knowledge bases of format {FORMAT}; check the address")
+
+
+def printable(said: object) -> str:
+    """What a server said, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in str(said))
 
 
 def _is_address(url: str) -> bool:

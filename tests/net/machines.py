@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -153,3 +155,27 @@ def pretending(answers: dict[str, bytes], status: int = 200) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def ask(
+    url: str,
+    method: str = "GET",
+    path: str | None = None,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """A request whose path no library tidies up."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection.request(method, parts.path if path is None else path, body, headers or {})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, content
+
+
+def same(copy: Path, base: KnowledgeBase) -> bool:
+    """Whether a folder holds what a base does, every byte of it."""
+    KnowledgeBase.open(copy)._folder.check(base.manifest, thorough=True)
+    opened = KnowledgeBase.open(copy)
+    return opened.id == base.id and list(opened.entries) == list(base.entries)

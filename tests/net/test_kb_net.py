@@ -1,69 +1,19 @@
-"""Knowledge bases between machines: over real sockets, through wires that break, and from servers that lie."""
+"""Knowledge bases between machines: over real sockets, and through wires that break."""
 
 import contextlib
-import hashlib
-import http.client
 import json
 import threading
-from dataclasses import replace
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp")
 
-from machines import CODE, Wire, add, make, named, pretending, serving, unit
+from machines import CODE, add, ask, make, pretending, same, serving, unit
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, KnowledgeBase
-from crlsc_phy.net import publish, pull, remote
-from crlsc_phy.net.parcels import CONTENT_TYPE, pack, split, unpack
-
-
-@pytest.fixture
-def base(tmp_path):
-    return make(tmp_path / "server/skb")
-
-
-@pytest.fixture
-def copy(tmp_path):
-    return tmp_path / "terminal/skb"
-
-
-@pytest.fixture
-def wire():
-    wires = []
-
-    def lay(url):
-        wires.append(Wire(url))
-        return wires[-1]
-
-    yield lay
-    for one in wires:
-        one.close()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(remote, "_PAUSES_S", (0.01, 0.05))
-
-
-def ask(url, method="GET", path=None, body=None, headers=None):
-    """A request whose path no library tidies up."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
-    connection.request(method, parts.path if path is None else path, body, headers or {})
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, content
-
-
-def same(copy, base):
-    KnowledgeBase.open(copy)._folder.check(base.manifest, thorough=True)
-    opened = KnowledgeBase.open(copy)
-    return opened.id == base.id and list(opened.entries) == list(base.entries)
+from crlsc_phy.net import pull
 
 
 def size_of(base, folder=""):
@@ -263,6 +213,19 @@ class TestRefusal:
             pull(url, copy)
 
 
+def start(*paths, **options):
+    """Start a server that fails to."""
+    import asyncio
+
+    from crlsc_phy.net.kb_server import running
+
+    async def run():
+        async with running(paths, **({"port": 0} | options)):
+            pass
+
+    asyncio.run(run())
+
+
 class TestServer:
     @pytest.mark.parametrize(
         "path",
@@ -342,181 +305,3 @@ class TestServer:
         with pretending({"/kb/skb/current": b""}, 302) as url, pytest.raises(KnowledgeBaseError, match="status 302"):
             pull(url, copy)
         assert not copy.exists()
-
-
-def start(*paths, **options):
-    """Start a server that fails to."""
-    import asyncio
-
-    from crlsc_phy.net.kb_server import running
-
-    async def run():
-        async with running(paths, **({"port": 0} | options)):
-            pass
-
-    asyncio.run(run())
-
-
-class TestLiars:
-    """Servers whose manifests are made to do harm."""
-
-    def answers(self, base, change=None, files=None):
-        manifest = json.loads((base.path / "000001/manifest.json").read_bytes())
-        if change:
-            change(manifest)
-        raw = json.dumps(manifest).encode()
-        offer = {
-            "generation": "000001",
-            "id": hashlib.sha256(raw).hexdigest(),
-            "air_code": base.manifest.air_code,
-        }
-        sent = {name: (base.path / name).read_bytes() for name in base.manifest.files} | (files or {})
-        return {
-            "/kb/skb/current": json.dumps(offer).encode(),
-            "/kb/skb/files/000001/manifest.json": raw,
-        } | {f"/kb/skb/files/{name}": content for name, content in sent.items()}
-
-    def refused(self, answers, copy, message):
-        with pretending(answers) as url, pytest.raises(KnowledgeBaseError, match=message):
-            pull(url, copy)
-        assert not (copy / "current").exists()
-        assert not (copy.parent / "evil").exists()
-
-    @pytest.mark.parametrize("name", ["../evil", "/tmp/evil.npy", "000001/../../evil.npy", "current", "000001/evil.sh"])
-    def test_names_that_climb_out(self, base, copy, name):
-        def change(manifest):
-            manifest["files"][name] = {"size": 1, "sha256": "0" * 64}
-
-        self.refused(self.answers(base, change), copy, "no file of a knowledge base")
-
-    @pytest.mark.parametrize("size", [10**15, 10**30, -1, "12"])
-    def test_absurd_sizes(self, base, copy, size):
-        def change(manifest):
-            manifest["files"]["000001/entries.sqlite"]["size"] = size
-
-        self.refused(self.answers(base, change), copy, "MB are needed|is none|is damaged")
-
-    def test_more_bytes_than_said(self, base, copy):
-        files = {"000001/codes.npy": (base.path / "000001/codes.npy").read_bytes() + b"more"}
-        self.refused(self.answers(base, files=files), copy, "sends more than the 8,128 bytes")
-
-    def test_fewer_bytes_than_said(self, base, copy):
-        self.refused(self.answers(base, files={"000001/codes.npy": b"few"}), copy, "was cut off at 3 of 8,128")
-
-    def test_other_bytes_than_said(self, base, copy):
-        size = base.manifest.files["000001/codes.npy"].size
-        self.refused(self.answers(base, files={"000001/codes.npy": bytes(size)}), copy, "SHA-256 differs")
-
-    def test_a_file_that_its_manifest_names_but_it_lacks(self, base, copy):
-        answers = self.answers(base)
-        del answers["/kb/skb/files/000001/codes.npy"]
-        self.refused(answers, copy, "codes.npy: is not there")
-
-    def test_another_manifest_than_offered(self, base, copy):
-        answers = self.answers(base)
-        answers["/kb/skb/files/000001/manifest.json"] += b" "
-        self.refused(answers, copy, "arrives damaged")
-
-    @pytest.mark.parametrize("name", ["codes.npy", "entries.sqlite", "air_code.safetensors"])
-    def test_files_that_are_as_said_and_yet_garbage(self, base, copy, name):
-        garbage = np.random.default_rng(0).bytes(base.manifest.files[f"000001/{name}"].size)
-
-        def change(manifest):
-            manifest["files"][f"000001/{name}"]["sha256"] = hashlib.sha256(garbage).hexdigest()
-
-        self.refused(
-            self.answers(base, change, {f"000001/{name}": garbage}), copy, "no array|not a database|not an air code"
-        )
-        # It leaves nothing behind that an honest server could stumble over.
-        with serving(base.path) as url:
-            pull(url, copy)
-        assert same(copy, base)
-
-
-class TestPublish:
-    def test_adds_what_is_new_and_tells_the_rest(self, base, tmp_path):
-        private = make(tmp_path / "pkb", 1990, 2010)
-        private.add(unit(5000)[[5]], [replace(named(5, 6)[0], name="my 5", thumbnail=b"\x00png\xff", caption="Ä 🙂\n")])
-        with serving(base.path, allow_publish=True) as url:
-            merged = publish(private, url)
-            assert (merged.added, merged.duplicates) == (11, 10)
-            assert merged.alike == (("my 5", "e/5"),)
-            assert publish(private, url).duplicates == 21
-            assert publish(private, url, ["e/2001"]).duplicates == 1
-        assert base.refresh()
-        assert len(base) == 2011
-        entry = base.entry("my 5")
-        assert (entry.origin, entry.thumbnail, entry.caption) == (
-            f"pkb@{private.id[:12]}/my 5",
-            b"\x00png\xff",
-            "Ä 🙂\n",
-        )
-        # Vectors went too: codes alone would score less.
-        assert base.search(unit(5000)[[2005]], 1)[0][0].score > 0.999
-
-    def test_in_parts(self, base, tmp_path, monkeypatch):
-        monkeypatch.setattr("crlsc_phy.net.kb_client.split", lambda parcel, keep: split(parcel, keep, 30_000))
-        private, told = make(tmp_path / "pkb", 2000, 2100), []
-        with serving(base.path, allow_publish=True) as url:
-            assert publish(private, url, progress=lambda *done: told.append(done)).added == 100
-        assert len(told) > 2
-        assert told[-1] == (100, 100)
-        assert len(KnowledgeBase.open(base.path)) == 2100
-
-    @pytest.mark.parametrize(("mine", "theirs"), [(True, False), (False, True), (False, False)])
-    def test_whether_or_not_both_keep_vectors(self, tmp_path, mine, theirs):
-        shared, private = (
-            make(tmp_path / "skb", 0, 10, keep_vectors=theirs),
-            make(tmp_path / "pkb", 10, 20, keep_vectors=mine),
-        )
-        with serving(shared.path, allow_publish=True) as url:
-            assert publish(private, url).added == 10
-        shared.refresh()
-        assert shared.search(private.air_code.decode(private.codes[:1]), 1)[0][0].name == "e/10"
-
-    def test_is_refused_where_it_does_not_fit(self, base, tmp_path):
-        private = make(tmp_path / "pkb", 2000, 2001)
-        foreign = make(tmp_path / "foreign", 0, 3, AirCode(CODE.centroids + 1))
-        renamed = KnowledgeBase.create(tmp_path / "renamed", CODE, unit(5000)[[7]], named(8, 9))
-        with serving(base.path) as url, pytest.raises(KnowledgeBaseError, match="--allow-publish"):
-            publish(private, url)
-        with serving(base.path, allow_publish=True) as url:
-            with pytest.raises(KnowledgeBaseError, match="has the air code"):
-                publish(foreign, url)
-            with pytest.raises(KnowledgeBaseError, match="skb: has an entry 'e/8' with another code"):
-                publish(renamed, url)
-            with pytest.raises(KnowledgeBaseError, match="has no entry 'absent'"):
-                publish(private, url, ["absent"])
-            with base._folder.writing(), pytest.raises(KnowledgeBaseError, match="another process is writing"):
-                publish(private, url)
-        assert KnowledgeBase.open(base.path).id == base.id
-
-    def test_a_hostile_parcel_changes_nothing(self, base, tmp_path):
-        parcel = make(tmp_path / "pkb", 2000, 2003).parcel()
-        good = pack(parcel)
-        bad = [b"", b"\xff" * 8, good[:-10], good[:200], bytes(1000), (1 << 62).to_bytes(8, "little") + b"{}"]
-        bad += [good.replace(b'"name": "e/2000"', change) for change in (b'"name": 123456789', b'"xxxx": "e/2000"')]
-        bad += [good.replace(b'"thumbnail": 0', b'"thumbnail": 9')]
-        bad += [good.replace(b"e/2000", text) for text in (b"e/2001", b"e/\x1b[2J", b"\\ud800", b"\\u0000")]
-        bad += [pack(replace(parcel, codes=np.zeros((3, 5), np.uint8))), pack(replace(parcel, air_code="0" * 64))]
-        bad += [pack(replace(parcel, vectors=np.full((3, 16), np.inf, np.float32)))]
-        headers = {"Content-Type": CONTENT_TYPE}
-        with serving(base.path, allow_publish=True) as url:
-            for body in bad:
-                status, content = ask(f"{url}/entries", "POST", body=body, headers=headers)
-                assert status == 409
-                assert str(base.path) not in json.loads(content)["error"]
-            # As a web page could send it.
-            assert ask(f"{url}/entries", "POST", body=good, headers={"Content-Type": "text/plain"})[0] == 415
-            large = {"Content-Length": str(1 << 40)}
-            assert ask(f"{url}/entries", "POST", body=b"", headers=headers | large)[0] in (400, 413)
-            assert KnowledgeBase.open(base.path).id == base.id
-            assert ask(f"{url}/entries", "POST", body=good, headers=headers)[0] == 200
-        assert len(KnowledgeBase.open(base.path)) == 2003
-
-    def test_a_parcel_survives_its_bytes(self, tmp_path):
-        parcel = make(tmp_path / "pkb", 0, 20).parcel()
-        again = unpack(pack(parcel))
-        assert (again.entries, again.origin, again.air_code) == (parcel.entries, parcel.origin, parcel.air_code)
-        assert np.array_equal(again.codes, parcel.codes)
-        assert np.array_equal(again.vectors, parcel.vectors)
