@@ -8,6 +8,7 @@ image -> local encoder -> vector -> air code ------------------> semantic layer 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,10 +40,11 @@ class DecodeResult:
 
     Attributes:
         image: uint8 [H, W, 3].
-        label: What the image shows by vote of its neighbours; empty when the semantic layer is lost.
+        label: What the image shows by vote of its neighbours; empty when the semantic layer is lost for good.
         neighbours: The nearest entries of the knowledge base, best first.
         confidence: Share of the vote that ``label`` got, 0 to 1; not calibrated.
         layers_ok: Whether each of ``semantic`` and ``detail`` arrived whole.
+        repaired: Whether the knowledge base has told what a damaged semantic layer meant.
     """
 
     image: UInt8Image
@@ -50,6 +52,7 @@ class DecodeResult:
     neighbours: tuple[Hit, ...]
     confidence: float
     layers_ok: dict[str, bool]
+    repaired: bool = False
 
 
 class SemanticCodec:
@@ -134,16 +137,24 @@ class SemanticCodec:
         )
         return SemanticFrame(header, semantic, detail)
 
-    def decode(self, frame: SemanticFrame, snr_db: float | None = None) -> DecodeResult:
+    def decode(
+        self,
+        frame: SemanticFrame,
+        snr_db: float | None = None,
+        semantic_llr: npt.NDArray[np.float32] | None = None,
+    ) -> DecodeResult:
         """Decode a frame, whole or with losses.
 
-        A lost semantic layer costs the label and the neighbours; lost tokens cost sharpness where they were; with no
-        token at all the picture is what the meaning alone suggests.
+        A lost semantic layer is repaired with the knowledge base where that knows what it was; otherwise it costs the
+        label and the neighbours. Lost tokens cost sharpness where they were; with no token at all the picture is what
+        the meaning alone suggests.
 
         Args:
             frame: From :meth:`encode` or a modem.
             snr_db: Estimated Es/N0 of the analog symbols (``Burst.detail_snr_db``), 20 dB if None. Digital detail does
                 not depend on it.
+            semantic_llr: LLRs of the air code's bits (``Burst.semantic_llr``), float32 [8 M]; looked at if the semantic
+                layer is lost.
 
         Raises:
             FrameError: If the frame was made with another knowledge base, or its sizes contradict each other.
@@ -153,8 +164,12 @@ class SemanticCodec:
         neighbours: tuple[Hit, ...] = ()
         label, confidence = "", 0.0
         vector = np.zeros((1, self.bundle.knowledge.air_code.dim), np.float32)
-        if frame.semantic is not None:
-            vector = self.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
+        code = None if frame.semantic is None else np.frombuffer(frame.semantic, np.uint8)
+        if code is None and semantic_llr is not None and len(semantic_llr) == 8 * header.semantic_bytes:
+            repair = self.bundle.knowledge.repair(semantic_llr)
+            code = repair.code if repair.known else None
+        if code is not None:
+            vector = self.bundle.knowledge.air_code.decode(code[None])
             hits = self.bundle.knowledge.search(vector, VOTERS)[0]
             label, confidence = _vote(hits)
             neighbours = tuple(hits)
@@ -167,6 +182,7 @@ class SemanticCodec:
             neighbours=neighbours,
             confidence=confidence,
             layers_ok={"semantic": frame.semantic is not None, "detail": whole},
+            repaired=frame.semantic is None and code is not None,
         )
 
     def _latent(self, frame: SemanticFrame, snr_db: float) -> tuple[npt.NDArray[np.float32], bool]:
@@ -199,7 +215,7 @@ def _planes(image: UInt8Image) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
 
-def _vote(hits: list[Hit]) -> tuple[str, float]:
+def _vote(hits: Sequence[Hit]) -> tuple[str, float]:
     """The label with the largest share of softmax(score / temperature) over the hits, and that share."""
     scores = np.array([hit.score for hit in hits])
     weights = np.exp((scores - scores.max()) / VOTE_TEMPERATURE)

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
-from crlsc_phy.bundle import BUNDLE_FORMAT, OTHER_FILES, SHARED_FILES, Bundle
+from crlsc_phy.bundle import BUNDLE_FORMAT, FILES, Bundle
 from crlsc_phy.errors import BundleError
+from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 
 
 @pytest.fixture
@@ -22,26 +24,29 @@ def test_the_shipped_bundle_is_whole(bundle_folder):
     assert bundle.knowledge.air_code.size == 16
 
 
-@pytest.mark.parametrize("name", [*SHARED_FILES, *OTHER_FILES, "MODEL_CARD.md"])
+KNOWLEDGE_FILES = ["skb/000001/codes.npy", "skb/000001/entries.sqlite", "skb/000001/air_code.safetensors"]
+
+
+@pytest.mark.parametrize("name", [*FILES, *KNOWLEDGE_FILES, "MODEL_CARD.md"])
 def test_one_flipped_byte_is_noticed(copy, name):
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 3] ^= 4
     (copy / name).write_bytes(data)
-    with pytest.raises(BundleError, match=f"{name}.* is damaged"):
+    with pytest.raises(BundleError, match=f"{name.removeprefix('skb/')}.* is damaged"):
         Bundle.load(copy)
 
 
-@pytest.mark.parametrize("name", [*SHARED_FILES, *OTHER_FILES, "manifest.json"])
+@pytest.mark.parametrize("name", [*FILES, *KNOWLEDGE_FILES, "manifest.json"])
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
-    with pytest.raises(BundleError, match=f"{name} is missing|holds no {name}"):
+    with pytest.raises(BundleError, match=f"{name.removeprefix('skb/')} is missing|holds no {name}"):
         Bundle.load(copy)
 
 
 def test_a_newer_bundle_is_named(copy):
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": BUNDLE_FORMAT + 1}))
-    with pytest.raises(BundleError, match=r"has format 2, this program reads up to 1; update"):
+    with pytest.raises(BundleError, match=r"has format 3, this program reads up to 2; update"):
         Bundle.load(copy)
 
 
@@ -50,6 +55,31 @@ def test_a_manifest_that_leaves_a_file_out_is_refused(copy):
     del manifest["files"]["encoder.onnx"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"lacks encoder\.onnx"):
+        Bundle.load(copy)
+
+
+def test_an_earlier_bundle_is_named(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    with pytest.raises(BundleError, match="earlier format; make it again"):
+        Bundle.load(copy)
+
+
+def test_new_entries_leave_what_both_ends_must_share(copy):
+    """A receiver whose knowledge base is newer reads the frames of one whose is older."""
+    before = Bundle.load(copy)
+    vectors = np.eye(1, before.knowledge.air_code.dim, dtype=np.float32)
+    KnowledgeBase.open(copy / "skb").add(vectors, [Entry("test/new", "new")])
+    after = Bundle.load(copy)
+    assert after.shared_id == before.shared_id
+    assert len(after.knowledge) == len(before.knowledge) + 1
+
+
+def test_another_air_code_is_refused(copy):
+    shutil.rmtree(copy / "skb")
+    code = AirCode(np.random.default_rng(0).normal(size=(16, 256, 4)).astype(np.float32))
+    KnowledgeBase.create(copy / "skb", code, np.eye(64, dtype=np.float32)[:1], [Entry("a", "a")])
+    with pytest.raises(BundleError, match="another air code than its networks"):
         Bundle.load(copy)
 
 

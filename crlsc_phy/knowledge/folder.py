@@ -19,6 +19,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -39,8 +40,8 @@ LARGEST_MANIFEST = 16 << 20
 MOST_ENTRIES = 1 << 31
 # Larger files are hashed once and then known by size and time of change.
 _HASHED_EACH_TIME = 8 << 20
-_NAME = re.compile(r"\d{6,9}")
-_FILE = re.compile(r"\d{6,9}/[a-z_]{1,32}\.(?:npy|safetensors|sqlite)")
+_NAME = re.compile(r"[0-9]{6,9}")
+_FILE = re.compile(r"[0-9]{6,9}/[a-z_]{1,32}\.(?:npy|safetensors|sqlite)")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "str": (str,), "float": (int, float)}
 
@@ -140,6 +141,8 @@ class Manifest:
             kind = _KINDS.get(str(one.type))
             if kind and (not isinstance(value, kind) or isinstance(value, bool)):
                 raise ValueError(f"{one.name} is {value!r}, not like {default!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{one.name} is {value}")
         rows = 0
         for shard in self.shards:
             if not _NAME.fullmatch(shard.folder) or not 0 <= shard.entries <= MOST_ENTRIES:

@@ -130,9 +130,10 @@ class Generation:
         live = iter(self._live)
         return (entry for table in self._tables for entry in table.all() if next(live))
 
-    def kept_vectors(self) -> Vectors:
-        """The kept vectors of the live entries, float32 [N, D], or what their codes decode to."""
-        return np.concatenate([self._unit(start, stop) for start, stop in _pieces(self.rows)])[self._live]
+    @property
+    def rounded_vectors(self) -> npt.NDArray[np.int8] | None:
+        """The kept vectors of the live entries as they lie on the disk, int8 [N, D]; None if none are kept."""
+        return _joined(self._vectors, self._live, self.air_code.dim) if self._vectors else None
 
     def rows_of(self, names: Sequence[str]) -> dict[str, int]:
         """The live rows of those of ``names`` that are there."""
@@ -318,10 +319,6 @@ def _joined(parts: Sequence[npt.NDArray[Any]], live: npt.NDArray[np.bool_] | Non
         return parts[0]
     joined = np.concatenate(parts) if parts else np.empty((0, width), np.uint8)
     return joined if live is None else joined[live]
-
-
-def _pieces(count: int, size: int = 1 << 16) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _change(path: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -94,7 +95,7 @@ class KnowledgeBase:
         own = air_code.encode(array) if codes is None else check_codes(codes, len(array), air_code.size)
         if index:
             IndexSpec.parse(index)
-        largest = float(np.abs(array).max()) if array.size else 1.0
+        largest = float(np.abs(_unit(array)).max()) if array.size else 1.0
         manifest = Manifest(
             number=1,
             name=name or folder.path.resolve().name,
@@ -416,8 +417,15 @@ class KnowledgeBase:
 def _rounded(vectors: Vectors, scale: float) -> npt.NDArray[np.int8] | None:
     if not scale:
         return None
-    rounded: npt.NDArray[np.int8] = np.clip(np.rint(vectors * np.float32(scale)), -127, 127).astype(np.int8)
+    rounded: npt.NDArray[np.int8] = np.clip(np.rint(_unit(vectors) * np.float32(scale)), -127, 127).astype(np.int8)
     return rounded
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """The vectors at unit norm: searches know no other, and one scale must fit all."""
+    unit = np.array(vectors, np.float32)
+    faiss.normalize_L2(unit)
+    return unit
 
 
 def _write_shard(aside: Path, codes: Codes, entries: Iterable[Entry], vectors: npt.NDArray[np.int8] | None) -> None:

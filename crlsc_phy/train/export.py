@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from crlsc_phy import __version__
-from crlsc_phy.bundle import BUNDLE_FORMAT
+from crlsc_phy.bundle import BUNDLE_FORMAT, KNOWLEDGE
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
+from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.detail import DetailCoder
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.runtime import NETWORKS
@@ -54,20 +55,21 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
         save_file({key: value.contiguous() for key, value in kept.items()}, aside / f"{name}.safetensors")
         network.float()
     _export_networks(encoder, detail, aside)
-    shutil.copytree(run.folder / "space/skb", aside / "skb")
+    knowledge = KnowledgeBase.open(run.folder / "space/skb").snapshot(aside / KNOWLEDGE)
     content: dict[str, Any] = {
         "name": run.recipe.name,
         "crlsc_phy": __version__,
+        "air_code": knowledge.air_code.id,
         "config": {"encoder": asdict(run.recipe.encoder), "detail": asdict(run.recipe.detail)},
         "recipe": asdict(run.recipe),
     }
     # The bundle is measured as a user would load it, so the manifest must stand before the metrics that go into it.
-    write_manifest(aside, BUNDLE_FORMAT, content)
+    write_manifest(aside, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
     codecs = {runtime: SemanticCodec.load(aside, runtime) for runtime in ("onnx", "torch")}
     metrics = {"parity": _parity(codecs), **evaluate(codecs["onnx"], run)}
     write_text(aside / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_text(aside / "MODEL_CARD.md", model_card(run, metrics))
-    write_manifest(aside, BUNDLE_FORMAT, content)
+    write_manifest(aside, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
