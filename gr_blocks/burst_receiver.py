@@ -84,7 +84,9 @@ class burst_receiver(Block):  # noqa: N801
     def _send(self, bursts: Iterable[Burst]) -> None:
         for burst in bursts:
             estimates = {name: float(getattr(burst, name)) for name in ("snr_db", "detail_snr_db", "cfo_hz", "evm_db")}
-            message = pdu.frame_to_pdu(burst.frame, **estimates)
+            # What the knowledge base may still make sense of.
+            soft = {"semantic_llr": burst.semantic_llr} if burst.frame.semantic is None else {}
+            message = pdu.frame_to_pdu(burst.frame, **estimates, **soft)
             self.frames += 1
             self.damaged += not burst.frame.complete
             self.publish("frames", message)

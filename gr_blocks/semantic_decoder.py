@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import KnowledgeBaseError
 from gr_blocks import pdu
 from gr_blocks.codec_block import CodecBlock
 
 __all__ = ["semantic_decoder"]
 
+LOOK_EVERY_S = 1.0
+
 
 class semantic_decoder(CodecBlock):  # noqa: N801
     """Turn received semantic frames into images with the decoder and knowledge base of a bundle.
 
-    A frame of another bundle, or a damaged message, is logged and counted; it never becomes a picture.
+    A frame of another bundle, or a damaged message, is logged and counted; it never becomes a picture. A lost air code
+    is repaired with the knowledge base if it can be. What is added to the knowledge base meanwhile is taken up.
 
     Args:
         bundle: Folder of the bundle; it is loaded when the flowgraph starts.
@@ -22,7 +28,7 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         queue_size: Most frames that may wait; the oldest are dropped.
     """
 
-    COUNTERS = ("images", "errors", "dropped")
+    COUNTERS = ("images", "repaired", "errors", "dropped")
 
     def __init__(
         self,
@@ -33,14 +39,17 @@ class semantic_decoder(CodecBlock):  # noqa: N801
     ) -> None:
         super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime)
         self._neighbours = neighbours
-        self.images = 0
+        self._next_look = 0.0
+        self.images = self.repaired = 0
 
     def convert(self, message: Any) -> Any:
         """The image PDU of a frame PDU."""
         codec = self.codec("frame is decoded")
         frame, meta = pdu.frame_from_pdu(message)
-        result = codec.decode(frame, snr_db=meta.get("detail_snr_db"))
+        self._look_for_new_entries(codec)
+        result = codec.decode(frame, snr_db=meta.get("detail_snr_db"), semantic_llr=meta.pop("semantic_llr", None))
         self.images += 1
+        self.repaired += result.repaired
         del meta["sequence"], meta["erasures"]
         neighbours = [
             {"label": near.label, "name": near.name, "score": float(near.score)}
@@ -53,4 +62,15 @@ class semantic_decoder(CodecBlock):  # noqa: N801
             label=result.label,
             neighbours=neighbours,
             confidence=float(result.confidence),
+            repaired=result.repaired,
         )
+
+    def _look_for_new_entries(self, codec: SemanticCodec) -> None:
+        """Take up a newer generation of the knowledge base, such as a pull has brought, without a restart."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_EVERY_S
+        try:
+            codec.bundle.knowledge.refresh()
+        except KnowledgeBaseError as error:
+            self.fail(f"the knowledge base stays as it was: {error}")

@@ -233,11 +233,15 @@ class StoreFolder:
             raise KnowledgeBaseError(f"{self.path}: {name} holds the manifest of {manifest.folder}")
         return manifest, hashlib.sha256(raw).hexdigest()
 
-    def generations(self) -> list[str]:
-        """Names of the generations whose manifest is here, oldest first, up to the current one."""
+    def written(self) -> list[str]:
+        """Names of the generations whose manifest is here, oldest first."""
         names = (path.parent.name for path in self.path.glob(f"*/{MANIFEST}"))
+        return sorted((name for name in names if _NAME.fullmatch(name)), key=int)
+
+    def generations(self) -> list[str]:
+        """Those of :meth:`written` up to the current one."""
         newest = int(self.current())
-        return sorted((name for name in names if _NAME.fullmatch(name) and int(name) <= newest), key=int)
+        return [name for name in self.written() if int(name) <= newest]
 
     def check(self, manifest: Manifest, thorough: bool = False) -> None:
         """Check the files of a generation; see :meth:`faults`.
@@ -288,8 +292,8 @@ class StoreFolder:
         return stamps if isinstance(stamps, dict) else {}
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the writer's lock; what a killed writer has left is swept away.
+    def writing(self, sweep: bool = True) -> Iterator[None]:
+        """Hold the writer's lock; what a killed writer has left is swept away, unless told otherwise.
 
         Raises:
             KnowledgeBaseError: If another process writes, or the folder cannot be written.
@@ -303,7 +307,8 @@ class StoreFolder:
             except OSError:
                 raise KnowledgeBaseError(f"{self.path}: another process is writing to it; try again later") from None
             with storing(self.path):
-                self._sweep()
+                if sweep:
+                    self._sweep()
                 yield
         finally:
             lock.close()

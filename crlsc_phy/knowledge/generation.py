@@ -233,6 +233,9 @@ class Generation:
         if k < 1:
             raise KnowledgeBaseError(f"k is {k}; ask for at least one entry")
         k = min(k, len(self))
+        if not k:
+            nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+            return [Hits(*nothing, self._named, self.manifest.name) for _ in queries]
         rerank = self.spec.rerank
         wanted = min(k * max(rerank, 1) + (0 if self._all_live else k), self.rows)
         scores, rows = self._index.search(queries, wanted)

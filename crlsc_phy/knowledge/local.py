@@ -148,6 +148,16 @@ class KnowledgeBase:
         return self.manifest.name
 
     @property
+    def tau(self) -> float:
+        """How far the code of a picture is from that of its entry, in soft repair: as calibrated, or by default."""
+        return self._generation.tau
+
+    @property
+    def spec(self) -> IndexSpec:
+        """The search index."""
+        return self._generation.spec
+
+    @property
     def air_code(self) -> AirCode:
         """The quantiser of its codes."""
         return self._generation.air_code

@@ -60,11 +60,11 @@ class EntryTable:
     def __init__(self, path: Path, count: int) -> None:
         self._path, self._count = path, count
         self._lock = threading.Lock()
-        # Immutable: no locks and no journal, also on a medium that cannot be written.
-        self._connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-        )
         try:
+            # Immutable: no locks and no journal, also on a medium that cannot be written.
+            self._connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
             self._connection.execute("PRAGMA trusted_schema = OFF")
             self._connection.execute("PRAGMA query_only = ON")
             last = self._ask("SELECT max(row) FROM entries")[0][0]

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pmt
@@ -6,6 +7,7 @@ import pytest
 from gr_helpers import Collector, picture, post
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.knowledge import Entry, KnowledgeBase
 from gr_blocks import pdu
 from gr_blocks.semantic_decoder import semantic_decoder
 from gr_blocks.semantic_encoder import semantic_encoder
@@ -79,7 +81,7 @@ def test_decoder_makes_no_picture_of_a_wrong_frame_and_goes_on(top, bundle_folde
     assert [pdu.read_event(event)["event"] for event in events] == ["skip"] * 3
     assert "knowledge base" in pdu.read_event(events[0])["reason"]
     assert pdu.image_from_pdu(image)[1]["sequence"] == 4
-    assert decoder.stats() == {"images": 1, "errors": 4, "dropped": 0}
+    assert decoder.stats() == {"images": 1, "repaired": 0, "errors": 4, "dropped": 0}
     assert [bool(line) for line in decoder.messages] == [True] * 4
 
 
@@ -119,3 +121,40 @@ def test_queue_is_bounded_and_the_oldest_go(top, bundle_folder):
 def test_an_instance_is_cheap_until_the_flowgraph_starts():
     assert semantic_encoder()._codec is None
     assert semantic_decoder()._codec is None
+
+
+def test_decoder_repairs_a_lost_air_code(top, bundle_folder, codec):
+    frame = codec.encode(picture(2))
+    code = np.array(codec.bundle.knowledge.codes[17])
+    llrs = (2 * np.unpackbits(code).astype(np.float32) - 1) * 4
+    llrs[::16] *= -0.5
+    lost = dataclasses.replace(frame, semantic=None)
+    decoder = semantic_decoder(str(bundle_folder))
+    (message,) = run(top, decoder, "images", [pdu.frame_to_pdu(lost, semantic_llr=llrs)], 1)
+    _, meta = pdu.image_from_pdu(message)
+    result = codec.decode(lost, semantic_llr=llrs)
+    assert result.repaired
+    assert (meta["repaired"], meta["semantic_ok"], meta["label"]) == (True, False, result.label)
+    assert "semantic_llr" not in meta
+    assert decoder.stats()["repaired"] == 1
+
+
+def test_decoder_takes_up_new_entries_while_it_runs(top, bundle_folder, codec, tmp_path, monkeypatch):
+    monkeypatch.setattr("gr_blocks.semantic_decoder.LOOK_EVERY_S", 0.0)
+    copy = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    frame = codec.encode(picture(2))
+    decoder = semantic_decoder(str(copy), neighbours=1)
+    collector = Collector()
+    top.msg_connect((decoder, "images"), (collector, "in"))
+    post(decoder, "frames", pdu.frame_to_pdu(frame))
+    top.start()
+    collector.wait_for(1)
+    knowledge = KnowledgeBase.open(copy / "skb")
+    knowledge.add(
+        knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None]), [Entry("new", "just added")]
+    )
+    post(decoder, "frames", pdu.frame_to_pdu(frame))
+    before, after = (pdu.image_from_pdu(message)[1] for message in collector.wait_for(2))
+    assert before["neighbours"][0]["name"] != "new"
+    assert after["neighbours"][0]["name"] == "new"
+    assert decoder.errors == 0

@@ -1,0 +1,281 @@
+"""``crlsc-kb``: make knowledge bases, look into them, change them, and move them between machines."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from crlsc_phy.cli import kb_migrate, kb_net
+from crlsc_phy.cli.kb_images import embed_images, embedded
+from crlsc_phy.errors import CrlscError, KnowledgeBaseError
+from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.knowledge.joint import joint_search
+from crlsc_phy.knowledge.verify import verify
+
+__all__ = ["main"]
+
+DEFAULT_BUNDLE = Path("models/default")
+_COLUMNS = ("name", "label", "source", "licence", "caption", "path")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except CrlscError as error:
+        print(f"crlsc-kb: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crlsc-kb: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crlsc-kb", description="Make, search and move knowledge bases.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    build = _verb(verbs, "build", _build, "make a knowledge base from images or vectors")
+    build.add_argument("--name", default="", help="what hits call it (the folder's name)")
+    build.add_argument("--keep-vectors", action="store_true", help="keep the vectors too, as int8, for finer searches")
+    build.add_argument("--index", default="", metavar="SPEC", help="search index, like IVF4096,PQ64x4fs;nprobe=32")
+    build.add_argument("--air-code", type=Path, metavar="FILE", help="with --vectors: an air code (.safetensors)")
+    build.add_argument("--code-bytes", type=int, metavar="M", help="with --vectors: train an air code of M bytes")
+    build.add_argument("--seed", type=int, default=0, help="of the training (%(default)s)")
+    _source_options(build)
+
+    add = _verb(verbs, "add", _add, "add images or vectors")
+    _source_options(add)
+
+    info = _verb(verbs, "info", _info, "say what a knowledge base holds")
+    info.add_argument("--entries", type=int, default=0, metavar="N", help="list the first N entries")
+
+    search = _verb(verbs, "search", _search, "find the nearest entries")
+    search.add_argument("more", nargs="*", type=Path, metavar="PATH", help="further bases of the same space")
+    query = search.add_mutually_exclusive_group(required=True)
+    query.add_argument("--image", type=Path, metavar="FILE")
+    query.add_argument("--code", metavar="HEX", help="an air code")
+    query.add_argument("--vectors", type=Path, metavar="FILE", help=".npy of float32 [N, D]")
+    search.add_argument("-k", type=int, default=5, help="answers for each (%(default)s)")
+    search.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder for --image")
+
+    remove = _verb(verbs, "remove", _remove, "remove entries")
+    which = remove.add_mutually_exclusive_group(required=True)
+    which.add_argument("--names", nargs="+", metavar="NAME")
+    which.add_argument("--label", help="all entries with it")
+
+    merge = _verb(verbs, "merge", _merge, "add the entries of another knowledge base")
+    merge.add_argument("other", type=Path, metavar="OTHER")
+
+    _verb(verbs, "compact", _compact, "give back the space of what was removed, and of old generations")
+    check = _verb(verbs, "verify", _verify, "hash every file")
+    check.add_argument("--repair", action="store_true", help="rebuild indexes; go back to the last whole generation")
+
+    kb_net.add_parsers(verbs)
+    kb_migrate.add_parsers(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base")
+    verb.add_argument("--json", action="store_true", help="print the result as JSON")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _source_options(verb: argparse.ArgumentParser) -> None:
+    source = verb.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="FOLDER", help="images; labels are the names of their folders")
+    source.add_argument("--vectors", type=Path, metavar="FILE", help=".npy of float32 [N, D]; needs --entries")
+    verb.add_argument("--entries", type=Path, metavar="CSV", help=f"a row a vector: {', '.join(_COLUMNS)}")
+    verb.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder for --images")
+    verb.add_argument("--source", default="", help="where the images come from")
+    verb.add_argument("--licence", default="", help="SPDX identifier of the images")
+
+
+def _vectors(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        array: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except (OSError, ValueError) as error:
+        raise KnowledgeBaseError(f"{path}: no array of vectors ({error})") from None
+
+
+def _listed_entries(path: Path | None) -> list[Entry]:
+    if path is None:
+        raise KnowledgeBaseError("--vectors needs --entries: a CSV file with a row a vector")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise KnowledgeBaseError(f"{path}: cannot be read ({error})") from None
+    if rows and not {"name", "label"} <= rows[0].keys():
+        raise KnowledgeBaseError(f"{path}: needs the columns name and label; has {', '.join(rows[0])}")
+    return [
+        Entry(
+            row["name"],
+            row["label"],
+            source=row.get("source") or "",
+            licence=row.get("licence") or "",
+            caption=row.get("caption") or "",
+            path=row.get("path") or "",
+        )
+        for row in rows
+    ]
+
+
+def _build(options: argparse.Namespace) -> int:
+    settings = {"name": options.name, "keep_vectors": options.keep_vectors, "index": options.index}
+    if options.images:
+        bundle, vectors, entries = embed_images(options.bundle, options.images)
+        code, aligned_to = bundle.knowledge.air_code, bundle.knowledge.id
+        entries = _with_source(entries, options)
+    else:
+        vectors, entries, aligned_to = _vectors(options.vectors), _listed_entries(options.entries), ""
+        if options.air_code:
+            code = AirCode.load(options.air_code)
+        elif options.code_bytes:
+            Console(stderr=True).print(f"training an air code of {options.code_bytes} bytes")
+            code = AirCode.train(np.asarray(vectors, np.float32), options.code_bytes, options.seed)
+        else:
+            raise KnowledgeBaseError("--vectors needs --air-code or --code-bytes")
+    base = KnowledgeBase.create(options.path, code, vectors, entries, aligned_to=aligned_to, **settings)
+    return _tell(options, _facts(base))
+
+
+def _with_source(entries: Sequence[Entry], options: argparse.Namespace) -> list[Entry]:
+    return [replace(entry, source=options.source, licence=options.licence) for entry in entries]
+
+
+def _add(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    if options.images:
+        bundle, vectors, entries = embed_images(options.bundle, options.images)
+        if bundle.knowledge.air_code.id != base.air_code.id:
+            raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
+        entries = _with_source(entries, options)
+    else:
+        vectors, entries = _vectors(options.vectors), _listed_entries(options.entries)
+    base.add(vectors, entries)
+    return _tell(options, _facts(base))
+
+
+def _facts(base: KnowledgeBase) -> dict[str, Any]:
+    manifest = base.manifest
+    size = sum(fact.size for fact in manifest.files.values())
+    return {
+        "name": base.name,
+        "entries": len(base),
+        "id": base.id,
+        "air_code": manifest.air_code,
+        "code_bytes": manifest.code_bytes,
+        "dim": manifest.dim,
+        "generation": manifest.number,
+        "shards": len(manifest.shards),
+        "vectors": "kept as int8" if manifest.vector_scale else "not kept",
+        "index": str(base.spec),
+        "aligned_to": manifest.aligned_to,
+        "bytes": size,
+    }
+
+
+def _info(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    facts = _facts(base)
+    listed = [entry for entry, _ in zip(base.entries, range(options.entries), strict=False)]
+    if options.json:
+        facts["listed"] = [{key: value for key, value in asdict(e).items() if key != "thumbnail"} for e in listed]
+        return _tell(options, facts)
+    _tell(options, facts)
+    if listed:
+        _table(("name", "label", "source", "licence"), [(e.name, e.label, e.source, e.licence) for e in listed])
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    bases = [KnowledgeBase.open(path) for path in (options.path, *options.more)]
+    code = bases[0].air_code
+    if options.image:
+        vectors = embedded(options.bundle, options.image, code)
+    elif options.code:
+        try:
+            received = np.frombuffer(bytes.fromhex(options.code), np.uint8)
+        except ValueError:
+            raise KnowledgeBaseError(f"{options.code!r} is no code in hex") from None
+        vectors = code.decode(received[None])
+    else:
+        vectors = np.asarray(_vectors(options.vectors), np.float32)
+    found = joint_search(bases, vectors, options.k)
+    if options.json:
+        for row in found:
+            print(json.dumps([asdict(hit) for hit in row]))
+        return 0
+    for row in found:
+        _table(("score", "label", "name", "base"), [(f"{hit.score:.3f}", hit.label, hit.name, hit.base) for hit in row])
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    removed = base.remove(options.names or base.named(options.label))
+    return _tell(options, {"removed": removed, "entries": len(base)})
+
+
+def _merge(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    merged = base.merge(KnowledgeBase.open(options.other))
+    return _tell(options, {"added": merged.added, "duplicates": merged.duplicates, "entries": len(base)})
+
+
+def _compact(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    base.compact()
+    return _tell(options, _facts(base))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    found = verify(options.path, options.repair)
+    if options.json:
+        print(json.dumps(asdict(found)))
+    else:
+        for line in (*found.faults, *found.mended):
+            print(line)
+        print(f"generation {found.generation} is whole" if found.generation else "not whole")
+    return 0 if found.generation else 2
+
+
+def _tell(options: argparse.Namespace, facts: dict[str, Any]) -> int:
+    if options.json:
+        print(json.dumps(facts))
+        return 0
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console(width=200).print(table)
+    return 0
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in names:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

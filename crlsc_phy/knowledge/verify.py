@@ -1,0 +1,70 @@
+"""Checking a knowledge base to the last byte, and mending what can be mended."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge.folder import CACHE, StoreFolder
+from crlsc_phy.knowledge.generation import Generation
+
+__all__ = ["Verified", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+        generation: The generation that is current now; empty if none can be read.
+        faults: What is wrong, a line each; empty if nothing is.
+        mended: What was done about it.
+    """
+
+    generation: str
+    faults: tuple[str, ...]
+    mended: tuple[str, ...]
+
+
+def verify(path: str | Path, repair: bool = False) -> Verified:
+    """Hash every file of the current generation, and open it.
+
+    Args:
+        path: Folder of the base.
+        repair: Throw away the search indexes, so that they are built again from codes or vectors, and go back to the
+            newest generation that is whole if the current one is not.
+
+    Raises:
+        KnowledgeBaseError: If there is no knowledge base, or another process writes to it.
+    """
+    folder = StoreFolder(path)
+    if not folder.exists():
+        raise KnowledgeBaseError(f"{folder.path}: holds no knowledge base")
+    faults = _faults(folder)
+    if not repair:
+        return Verified("" if faults else folder.current(), faults, ())
+    mended = []
+    with folder.writing(sweep=False):
+        if (folder.path / CACHE).exists():
+            shutil.rmtree(folder.path / CACHE)
+            mended.append("search indexes will be built anew")
+        if faults:
+            names = [name for name in folder.written() if not _faults(folder, name)]
+            if names:
+                folder.point_to(names[-1])
+                mended.append(f"generation {names[-1]} is the current one now")
+    whole = not _faults(folder)
+    return Verified(folder.current() if whole else "", faults, tuple(mended))
+
+
+def _faults(folder: StoreFolder, name: str | None = None) -> tuple[str, ...]:
+    try:
+        manifest, identity = folder.read(name)
+        found = folder.faults(manifest, thorough=True)
+        if not found:
+            Generation(folder, manifest, identity)
+        return tuple(f"{file} {fault}" for file, fault in found.items())
+    except KnowledgeBaseError as error:
+        return (str(error),)

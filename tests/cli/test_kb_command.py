@@ -1,0 +1,87 @@
+"""``crlsc-kb``, as a command."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from crlsc_phy.cli.kb import main
+from crlsc_phy.knowledge import KnowledgeBase
+
+
+def run(capsys, *arguments) -> dict:
+    assert main([str(argument) for argument in (*arguments, "--json")]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def pictures(tmp_path, image_folder):
+    folder = tmp_path / "pictures"
+    (folder / "birds").mkdir(parents=True)
+    shutil.copy(image_folder / "owl.jpg", folder / "birds/one.jpg")
+    shutil.copy(image_folder / "cat-face.jpg", folder / "cat.jpg")
+    return folder
+
+
+def test_images_are_found_again_beside_the_shared_base(capsys, tmp_path, pictures, bundle_folder):
+    pkb = tmp_path / "pkb"
+    made = run(capsys, "build", pkb, "--images", pictures, "--bundle", bundle_folder, "--licence", "CC0-1.0")
+    assert made["entries"] == 2
+    assert made["aligned_to"] == KnowledgeBase.open(bundle_folder / "skb").id
+    entry = KnowledgeBase.open(pkb).entry("birds/one.jpg")
+    assert (entry.label, entry.licence, entry.thumbnail[8:12]) == ("birds", "CC0-1.0", b"WEBP")
+    image = pictures / "birds/one.jpg"
+    hits = run(capsys, "search", bundle_folder / "skb", pkb, "--image", image, "--bundle", bundle_folder, "-k", 3)
+    assert (hits[0]["label"], hits[0]["base"], hits[1]["base"]) == ("birds", "pkb", "skb")
+    assert hits[0]["score"] > 0.8
+    code = KnowledgeBase.open(pkb).codes[0].tobytes().hex()
+    assert run(capsys, "search", pkb, "--code", code, "-k", 1)[0]["name"] == "birds/one.jpg"
+
+
+def test_vectors_with_a_table_of_entries(capsys, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    with (tmp_path / "entries.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "label"), *((f"n{i}", f"l{i % 3}") for i in range(600))])
+    kb, source = tmp_path / "kb", ("--vectors", tmp_path / "vectors.npy", "--entries", tmp_path / "entries.csv")
+    made = run(capsys, "build", kb, *source, "--code-bytes", 8, "--keep-vectors")
+    assert (made["entries"], made["code_bytes"], made["dim"], made["vectors"]) == (600, 8, 16, "kept as int8")
+    assert run(capsys, "remove", kb, "--label", "l0") == {"removed": 200, "entries": 400}
+    assert run(capsys, "compact", kb)["shards"] == 1
+    assert run(capsys, "verify", kb)["faults"] == []
+    shutil.copytree(kb, tmp_path / "other")
+    assert run(capsys, "remove", kb, "--names", "n1") == {"removed": 1, "entries": 399}
+    assert run(capsys, "merge", kb, tmp_path / "other") == {"added": 1, "duplicates": 399, "entries": 400}
+    listed = run(capsys, "info", kb, "--entries", 2)["listed"]
+    assert [entry["name"] for entry in listed] == ["n2", "n4"]
+    assert main(["search", str(kb), "--vectors", str(tmp_path / "vectors.npy"), "-k", "1"]) == 0
+    assert capsys.readouterr().out.count("score") == 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nowhere"], "holds no knowledge base"),
+        (["search", "kb", "--code", "zz"], "is no code in hex"),
+        (["search", "kb", "--code", "00"], "codes are [1, 1]"),
+        (["search", "kb", "--vectors", "absent.npy"], "no array of vectors"),
+        (["add", "kb", "--vectors", "v.npy"], "needs --entries"),
+        (["build", "new", "--vectors", "v.npy", "--entries", "e.csv"], "needs --air-code or --code-bytes"),
+        (["build", "new", "--images", "nowhere"], "no such folder"),
+        (["merge", "kb", "nowhere"], "holds no knowledge base"),
+        (["verify", "nowhere"], "holds no knowledge base"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, bundle_folder, arguments, message):
+    shutil.copytree(bundle_folder / "skb", tmp_path / "kb")
+    monkeypatch.chdir(tmp_path)
+    np.save("v.npy", np.zeros((1, 64), np.float32))
+    (tmp_path / "e.csv").write_text("name,label\na,b\n")
+    options = ["--bundle", str(bundle_folder)] if "--images" in arguments else []
+    assert main([*arguments, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("crlsc-kb: ")
+    assert error.count("\n") == 1
+    assert message in error
