@@ -233,6 +233,9 @@ class Generation:
         if k < 1:
             raise KnowledgeBaseError(f"k is {k}; ask for at least one entry")
         k = min(k, len(self))
+        if not k:
+            none = np.empty(0, np.int64), np.empty(0, np.float32)
+            return [Hits(*none, self._named, self.manifest.name) for _ in queries]
         rerank = self.spec.rerank
         wanted = min(k * max(rerank, 1) + (0 if self._all_live else k), self.rows)
         scores, rows = self._index.search(queries, wanted)
@@ -251,7 +254,7 @@ class Generation:
     ) -> Hits:
         if not self._all_live:
             rows, scores = self._living(query, scores, rows, k)
-        if rows[-1] < 0:
+        if (rows < 0).any():
             # An inverted file that had too few entries in the cells it looked at.
             scores, rows = scores[rows >= 0], rows[rows >= 0]
         if rerank:
