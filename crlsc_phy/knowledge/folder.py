@@ -117,7 +117,7 @@ class Manifest:
         try:
             content = json.loads(raw)
             found = content.pop("format")
-        except (ValueError, KeyError, AttributeError, RecursionError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise KnowledgeBaseError(f"{place}: {MANIFEST} is damaged") from None
         if found != FORMAT:
             other = "update crlsc-phy" if isinstance(found, int) and found > FORMAT else "build it again"

@@ -254,7 +254,7 @@ class Generation:
     ) -> Hits:
         if not self._all_live:
             rows, scores = self._living(query, scores, rows, k)
-        if rows[-1] < 0:
+        if (rows < 0).any():
             # An inverted file that had too few entries in the cells it looked at.
             scores, rows = scores[rows >= 0], rows[rows >= 0]
         if rerank:

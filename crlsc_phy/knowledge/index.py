@@ -27,7 +27,7 @@ _LARGEST_FLAT = 20_000
 # Sample of the entries for training, a cell; faiss advises 39 to 256.
 _A_CELL = 64
 _CHUNK = 1 << 16
-_SPEC = re.compile(r"(?P<factory>[^;]+)(?:;nprobe=(?P<nprobe>\d+))?(?:;rerank=(?P<rerank>\d+))?")
+_SPEC = re.compile(r"(?P<factory>[^;]+)(?:;nprobe=(?P<nprobe>[1-9][0-9]{0,8}))?(?:;rerank=(?P<rerank>[0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)

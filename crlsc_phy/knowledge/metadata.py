@@ -102,8 +102,10 @@ class EntryTable:
             yield from self._ask(f"SELECT {wanted} FROM entries WHERE {column} IN ({', '.join('?' * len(part))})", part)
 
     def all(self) -> Iterator[Entry]:
-        """Every entry, in order; a second connection, so that other threads are not kept waiting."""
-        with sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro&immutable=1", uri=True) as connection:
-            for values in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM entries ORDER BY row"):
-                yield Entry(*values)
-        connection.close()
+        """Every entry, in order; some at a time, so that other threads are not kept waiting.
+
+        The file is not opened again: a writer may have deleted it meanwhile.
+        """
+        question = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row >= ? AND row < ? ORDER BY row"
+        for start in range(0, self._count, _AT_A_TIME):
+            yield from (Entry(*values) for values in self._ask(question, (start, start + _AT_A_TIME)))
