@@ -1,0 +1,112 @@
+"""How many bit errors of an air code a knowledge base repairs, by rule and tau.
+
+    python benchmarks/repair.py [--entries 10000] [--queries 1000] [--seed 1] [--out benchmarks/results/repair.json]
+
+Clustered synthetic vectors of 512 numbers. A query is new: an entry moved by noise of a quarter of its length, encoded,
+sent as BPSK over AWGN at a bit error rate, and repaired from its LLRs (soft) or its hard decisions. It is right if the
+entry is the one that it was made from. "tau" compares values of tau, in parts of the root mean square distance between
+a centroid and its nearest; half of it is the default. "foreign" asks for vectors of clusters that the base does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+from numpy.typing import NDArray
+from report import machine, write_json
+from scipy.stats import norm
+
+from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.link.plots import drawing
+
+DIM, CLUSTERS = 512, 300
+BER = (1e-6, 0.01, 0.02, 0.05, 0.1)
+SIZES = (16, 32)
+TAUS = (0.125, 0.25, 0.5, 1.0, 2.0)
+RULES = (("soft", True), ("soft", False), ("nearest", False), ("hamming", False))
+
+
+def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def moved(rng: np.random.Generator, vectors: NDArray[Any], distance: float) -> NDArray[np.float32]:
+    return unit(vectors + distance * rng.normal(size=vectors.shape) / np.sqrt(DIM))
+
+
+def received(rng: np.random.Generator, codes: NDArray[np.uint8], ber: float) -> NDArray[np.float32]:
+    """LLRs of codes over a channel with a bit error rate."""
+    signs = 2.0 * np.unpackbits(codes, axis=1) - 1
+    sigma = 1 / norm.isf(ber)
+    return np.asarray(2 * (signs + sigma * rng.normal(size=signs.shape)) / sigma**2, np.float32)
+
+
+def measure(size: int, entries: int, queries: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(CLUSTERS, DIM)) * np.linspace(1, 0.05, DIM))
+    foreign = unit(rng.normal(size=(CLUSTERS, DIM)) * np.linspace(1, 0.05, DIM))
+    vectors = moved(rng, centres[rng.integers(CLUSTERS, size=entries)], 0.7)
+    code = AirCode.train(vectors, size, seed, rounds=20_000)
+    base = KnowledgeBase.create(folder / str(size), code, vectors, [Entry(str(i), "") for i in range(entries)])
+    meant = rng.integers(entries, size=queries)
+    sent = {
+        "fresh": code.encode(moved(rng, vectors[meant], 0.25)),
+        "foreign": code.encode(moved(rng, foreign[rng.integers(CLUSTERS, size=queries)], 0.7)),
+    }
+    standard = 2 * base.tau
+    rows = []
+    for part in TAUS:
+        base.configure(tau=part * standard)
+        for ber in BER:
+            for rule, soft in RULES:
+                if part != 0.5 and not (rule == "soft" and soft):
+                    continue
+                row: dict[str, Any] = {"code_bytes": size, "tau": part, "ber": ber, "rule": rule, "llrs": soft}
+                for kind, codes in sent.items():
+                    llrs = received(np.random.default_rng([seed, 1]), codes, ber)
+                    found = base.repair_batch(llrs if soft else np.packbits(llrs > 0, axis=1), rule)
+                    if kind == "fresh":
+                        right = sum(int(f.entry.name) == i for f, i in zip(found, meant, strict=True))
+                        row |= {"right": right / queries, "right_95": lab.wilson(right, queries)}
+                    row[f"{kind}_known"] = float(np.mean([f.known for f in found]))
+                rows.append(row)
+    return rows
+
+
+def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+    with drawing(path, 1100, 480) as figure:
+        for axes, size in zip(figure.subplots(1, len(SIZES)), SIZES, strict=True):
+            for rule, soft in RULES:
+                here = [row for row in rows if (row["code_bytes"], row["tau"]) == (size, 0.5)]
+                here = [row for row in here if (row["rule"], row["llrs"]) == (rule, soft)]
+                label = f"{rule}, {'LLRs' if soft else 'hard decisions'}"
+                axes.plot([row["ber"] for row in here], [row["right"] for row in here], "o-", ms=4, label=label)
+            axes.set(xlabel="bit error rate", ylabel="right entry", ylim=(0.4, 1.01), title=f"{size} bytes")
+            axes.legend()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=10_000)
+    parser.add_argument("--queries", type=int, default=1000, help="for each point (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/repair.json"))
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            row for size in SIZES for row in measure(size, options.entries, options.queries, options.seed, Path(folder))
+        ]
+    lab.show("Repair", rows)
+    settings = {"entries": options.entries, "queries": options.queries, "dim": DIM}
+    write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"rows": rows})
+    plot(options.out.with_suffix(".png"), rows)
+
+
+if __name__ == "__main__":
+    main()
