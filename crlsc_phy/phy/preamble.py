@@ -103,8 +103,8 @@ class Preamble:
 
         Returns:
             The sum of products over the energy for a burst that starts at each sample, complex64
-            [n - sync_length + 1], its magnitude 0 to 0.95, its phase 2 pi 16 times the CFO; and whether it passes
-            ``threshold`` and a quick coherent look, bool of the same shape.
+            [n - sync_length + 1], its magnitude 0 to 0.95, its phase 2 pi 16 times the CFO; and whether it is a
+            peak that passes ``threshold`` and a quick coherent look, bool of the same shape.
         """
         if len(samples) < self.sync_length:
             return np.empty(0, np.complex64), np.empty(0, np.bool_)
@@ -223,35 +223,46 @@ def _look(
     cover: NDArray[np.float32],
     least: float,
 ) -> None:
-    """Keep those places in ``above`` near which the synchronisation part adds up coherently.
+    """Keep those peaks in ``above`` near which the synchronisation part adds up coherently.
 
     Its power must be ``least`` times what noise of the same energy has on average.
     """
     size, repeats = len(period), len(cover)
-    correlations = np.empty(repeats, np.complex128)
+    correlations = np.empty(repeats + 2, np.complex64)
+    phases = np.empty(7, np.complex64)
+    # A strong burst raises hundreds of samples; the slopes of its peak are not worth a look, nor what is far lower.
+    reaches = ((4, 1.0), (size * repeats // 2, 2.25))
     for peak in np.flatnonzero(above):
+        height = total[peak].real ** 2 + total[peak].imag ** 2
+        for reach, times in reaches:
+            for near in total[max(peak - reach, 0) : peak + reach + 1]:
+                if near.real**2 + near.imag**2 > times * height:
+                    above[peak] = False
+                    break
+        if not above[peak]:
+            continue
         energy = 0.0
         for n in range(size * repeats):
             energy += samples[peak + n].real ** 2 + samples[peak + n].imag ** 2
         # The phase from period to period by the metric is good to a tenth of a turn.
         turn = np.angle(total[peak])
+        for i in range(len(phases)):
+            phases[i] = np.exp(-1j * (turn + (i - len(phases) // 2) * 0.8 * np.pi / repeats))
         best = 0.0
         # A metric that noise has moved peaks a period off, or a sample.
-        for periods in range(-1, 2):
-            for beside in range(-1, 2):
-                place = peak + periods * size + beside
-                if place < 0 or place + size * repeats > len(samples):
-                    continue
-                for m in range(repeats):
-                    value = np.complex128(0)
+        for beside in range(-1, 2):
+            for m in range(repeats + 2):
+                place = peak + beside + (m - 1) * size
+                value = np.complex64(0)
+                if 0 <= place <= len(samples) - size:
                     for n in range(size):
-                        value += samples[place + m * size + n] * np.conj(period[n])
-                    correlations[m] = value * cover[m]
-                for step in range(-5, 6):
-                    phase = np.exp(-1j * (turn + step * np.pi / (2 * repeats)))
+                        value += samples[place + n] * period[n].conjugate()
+                correlations[m] = value
+            for periods in range(3):
+                for phase in phases:
                     # Horner's rule.
-                    value = np.complex128(0)
+                    value = np.complex64(0)
                     for m in range(repeats - 1, -1, -1):
-                        value = value * phase + correlations[m]
+                        value = value * phase + correlations[periods + m] * cover[m]
                     best = max(best, float(value.real**2 + value.imag**2))
         above[peak] = best >= least * energy
