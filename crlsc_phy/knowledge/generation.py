@@ -50,6 +50,8 @@ class Generation:
         self.air_code = AirCode.load(root / manifest.air_code_file)
         if self.air_code.id != manifest.air_code:
             raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} is not the air code that the manifest names")
+        if (self.air_code.size, self.air_code.dim) != (manifest.code_bytes, manifest.dim):
+            raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} has other sizes than the manifest says")
         self._codes = [
             self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, self.air_code.size) for s in self._shards
         ]
@@ -100,7 +102,7 @@ class Generation:
         path = self._folder.path / name
         try:
             with _READING_HEADERS:
-                array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+                array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
         except (ValueError, EOFError) as error:
             raise KnowledgeBaseError(f"{path}: no array ({error})") from None
         fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
