@@ -19,7 +19,9 @@ OWN, OTHERS = [f"e/{i}" for i in range(300)], [f"m/{i}" for i in range(300, 600)
 
 def entries_and_vectors(names):
     rows = [int(name[2:]) for name in names]
-    return VECTORS[rows], [Entry(name, f"label {row % 7}", caption="x" * row) for name, row in zip(names, rows)]
+    return VECTORS[rows], [
+        Entry(name, f"label {row % 7}", caption="x" * row) for name, row in zip(names, rows, strict=True)
+    ]
 
 
 def work(path, other_path, journal, seed):
