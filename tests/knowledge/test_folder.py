@@ -1,5 +1,6 @@
 """The store on disk: what does not fit, is damaged, hostile, full or held by others; generations come and go."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -7,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -174,6 +176,9 @@ def test_a_disk_that_fills_up_is_told_and_keeps_what_was_there(small_disk):
         while count < 1900:
             add(base, count, count + 60)
             count += 60
+    whole(path, count)
+    many = np.ones((40_000, 16), np.float32)
+    refused(base.add, many, (Entry(f"n/{i}", "") for i in range(len(many))), match="disk is full; nothing was changed")
     whole(path, count)
     for size in range(0, 120_000, 4096):
         (small_disk / "rest").write_bytes(b"")
@@ -395,6 +400,18 @@ def test_codes_that_are_none_are_refused_also_with_the_right_hash(path, content)
 def test_other_files_that_are_none_are_refused_also_with_the_right_hash(path, name, content):
     with_content(path, name, content)
     refused(KnowledgeBase.open, path, match=name)
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize("harm", ["DELETE FROM entries WHERE row = 5", "UPDATE entries SET row = -1 WHERE row = 5"])
+def test_a_table_with_gaps_is_told_when_they_are_met(path, harm):
+    file = path / "000001/entries.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(harm)
+    with_content(path, "entries.sqlite", file.read_bytes())
+    opened = KnowledgeBase.open(path)
+    for ask in (opened.parcel, lambda: names(opened), lambda: list(opened.search(VECTORS[:1], 100)[0])):
+        refused(ask, match="entries.sqlite: lacks some of its 100 entries")
 
 
 # What does not fit.
