@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from crlsc_phy.errors import KnowledgeBaseError
 
@@ -146,7 +146,8 @@ class AirCode:
         arrays = {"centroids": self.centroids}
         if self.rotation is not None:
             arrays["rotation"] = self.rotation
-        save_file(arrays, path)
+        # Not save_file, whose errors are no OSError when the disk is full.
+        Path(path).write_bytes(save(arrays))
 
     def encode(self, vectors: Vectors) -> Codes:
         """Codes uint8 [N, M] of vectors float32 [N, D]: the nearest centroid of each part.

@@ -19,7 +19,6 @@ import errno
 import fcntl
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -38,6 +37,7 @@ FORMAT = 2
 CURRENT, CACHE, LOCK = "current", "cache", "lock"
 LARGEST_MANIFEST = 16 << 20
 MOST_ENTRIES = 1 << 31
+_MOST = 1e30
 # Larger files are hashed once and then known by size and time of change.
 _HASHED_EACH_TIME = 8 << 20
 _NAME = re.compile(r"[0-9]{6,9}")
@@ -132,7 +132,9 @@ class Manifest:
             )
             manifest._check()
         except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise KnowledgeBaseError(f"{place}: {MANIFEST} is damaged ({error})") from None
+            # Names in it may hold line breaks.
+            reason = " ".join(str(error).split())[:500]
+            raise KnowledgeBaseError(f"{place}: {MANIFEST} is damaged ({reason})") from None
         return manifest
 
     def _check(self) -> None:
@@ -141,13 +143,18 @@ class Manifest:
             kind = _KINDS.get(str(one.type))
             if kind and (not isinstance(value, kind) or isinstance(value, bool)):
                 raise ValueError(f"{one.name} is {value!r}, not like {default!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{one.name} is {value}")
+            # An int of any size is a number to JSON too; comparing to NaN is False.
+            if one.type == "float" and not (0 if one.name != "threshold" else -_MOST) <= value <= _MOST:
+                raise ValueError(f"{one.name} is {value!r:.40}")
         rows = 0
         for shard in self.shards:
-            if not _NAME.fullmatch(shard.folder) or not 0 <= shard.entries <= MOST_ENTRIES:
+            if not _NAME.fullmatch(shard.folder) or type(shard.entries) is not int:
                 raise ValueError(f"no such shard: {shard}")
+            if not 0 <= shard.entries <= MOST_ENTRIES:
+                raise ValueError(f"no shard has {shard.entries} entries")
             rows += shard.entries
+        if len({shard.folder for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is named twice")
         if not (0 <= self.entries <= rows <= MOST_ENTRIES and 1 <= self.code_bytes <= 64 and 1 <= self.dim <= 1 << 16):
             raise ValueError(f"{self.entries} entries of {rows} rows, {self.code_bytes} bytes, {self.dim} numbers")
         if not 1 <= self.number < 10**9 or not _HASH.fullmatch(self.air_code):

@@ -30,6 +30,8 @@ __all__ = ["Generation"]
 _SMALLEST_CACHED = 20_000
 # numpy reads a header with ast, and Python 3.11 raises SystemError at times when two threads are in there at once.
 _READING_HEADERS = threading.Lock()
+# Not np.load, which also opens zip files and pickles.
+_open_array: Any = np.lib.format.open_memmap
 
 
 class Generation:
@@ -50,6 +52,8 @@ class Generation:
         self.air_code = AirCode.load(root / manifest.air_code_file)
         if self.air_code.id != manifest.air_code:
             raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} is not the air code that the manifest names")
+        if (self.air_code.size, self.air_code.dim) != (manifest.code_bytes, manifest.dim):
+            raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} has other sizes than the manifest says")
         self._codes = [
             self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, self.air_code.size) for s in self._shards
         ]
@@ -100,9 +104,12 @@ class Generation:
         path = self._folder.path / name
         try:
             with _READING_HEADERS:
-                array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise KnowledgeBaseError(f"{path}: no array ({error})") from None
+                array: npt.NDArray[Any] = _open_array(path, mode="r")
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever a header leads numpy, ast and tokenize to raise.
+            raise KnowledgeBaseError(f"{path}: no array ({' '.join(str(error).split())[:200]})") from None
         fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
         if array.dtype != dtype or not fits:
             raise KnowledgeBaseError(

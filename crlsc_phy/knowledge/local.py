@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import faiss
 import numpy as np
@@ -296,7 +298,7 @@ class KnowledgeBase:
             gone = np.union1d(np.setdiff1d(np.arange(current.rows), current.live), np.array(rows, np.int64))
 
             def fill(aside: Path) -> Manifest:
-                np.save(aside / "removed.npy", gone.astype(np.int64), allow_pickle=False)
+                _save(aside / "removed.npy", gone.astype(np.int64))
                 files = {name: fact for name, fact in old.files.items() if name != old.removed}
                 return replace(
                     old,
@@ -439,7 +441,14 @@ def _unit(vectors: Vectors) -> Vectors:
 
 
 def _write_shard(aside: Path, codes: Codes, entries: Iterable[Entry], vectors: npt.NDArray[np.int8] | None) -> None:
-    np.save(aside / "codes.npy", codes, allow_pickle=False)
+    _save(aside / "codes.npy", codes)
     write_entries(aside / "entries.sqlite", entries)
     if vectors is not None:
-        np.save(aside / "vectors.npy", vectors, allow_pickle=False)
+        _save(aside / "vectors.npy", vectors)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    """``np.save``, which tells of a full disk without its error number if it is given the file itself."""
+    with path.open("wb") as file:
+        through: Any = SimpleNamespace(write=file.write)
+        np.save(through, array, allow_pickle=False)

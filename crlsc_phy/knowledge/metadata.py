@@ -82,11 +82,21 @@ class EntryTable:
 
     def named(self, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
         """Name and label of rows."""
-        return {row: (name, label) for row, name, label in self._in("row", rows, "row, name, label")}
+        found = {row: (name, label) for row, name, label in self._in("row", rows, "row, name, label")}
+        if len(found) < len(set(rows)):
+            raise self._gap()
+        return found
 
     def entry(self, row: int) -> Entry:
         """All that is known of a row."""
-        return Entry(*self._ask(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row = ?", (row,))[0])
+        found = self._ask(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row = ?", (row,))
+        if not found:
+            raise self._gap()
+        return Entry(*found[0])
+
+    def _gap(self) -> KnowledgeBaseError:
+        # Not looked for at opening, which would have to count all rows.
+        return KnowledgeBaseError(f"{self._path}: lacks some of its {self._count} entries")
 
     def rows(self, names: Sequence[str]) -> dict[str, int]:
         """The rows of those of ``names`` that are there."""
@@ -108,4 +118,7 @@ class EntryTable:
         """
         question = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row >= ? AND row < ? ORDER BY row"
         for start in range(0, self._count, _AT_A_TIME):
-            yield from (Entry(*values) for values in self._ask(question, (start, start + _AT_A_TIME)))
+            found = self._ask(question, (start, start + _AT_A_TIME))
+            if len(found) != min(_AT_A_TIME, self._count - start):
+                raise self._gap()
+            yield from (Entry(*values) for values in found)

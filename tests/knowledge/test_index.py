@@ -76,7 +76,7 @@ def large(tmp_path_factory, code, vectors):
     return path
 
 
-def recall(base, queries, live=None):
+def recall(base, queries):
     """Of the ten nearest by brute force over what is kept, how many are found."""
     kept = unit(base._generation.vectors_at(base._generation.live))
     truth = np.argsort(-(queries @ kept.T), axis=1)[:, :10]
