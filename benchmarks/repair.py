@@ -5,7 +5,8 @@
 Clustered synthetic vectors of 512 numbers. A query is new: an entry moved by noise of a quarter of its length, encoded,
 sent as BPSK over AWGN at a bit error rate, and repaired from its LLRs (soft) or its hard decisions. It is right if the
 entry is the one that it was made from. "tau" compares values of tau, in parts of the root mean square distance between
-a centroid and its nearest; half of it is the default. "foreign" asks for vectors of clusters that the base does not hold.
+a centroid and its nearest; half of it is the default. "foreign" asks for vectors of clusters that the base does not
+hold.
 """
 
 from __future__ import annotations

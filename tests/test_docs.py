@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ("README.md", r"\w.* \(\d+, \d+, 3\) -?\d+\.\d"),
         ("docs/blocks.md", r"'images': 1, 'lost': 0"),
         ("docs/codec.md", r"^$"),
+        ("docs/knowledge.md", r"^$"),
     ],
 )
 def test_example_runs(guide, expected, tmp_path):

@@ -29,6 +29,8 @@ from crlsc_phy.knowledge.transfer import Merged, Parcel
 
 __all__ = ["KnowledgeBase"]
 
+THRESHOLD = 3.0
+"""Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
 _ROOM = 1.25
 """Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
 
@@ -70,7 +72,7 @@ class KnowledgeBase:
         index: str = "",
         aligned_to: str = "",
         tau: float = 0.0,
-        threshold: float = 0.0,
+        threshold: float = THRESHOLD,
     ) -> KnowledgeBase:
         """Make a base in the new folder ``path``.
 
