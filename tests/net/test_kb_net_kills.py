@@ -150,7 +150,7 @@ def test_pulls_survive_kills_of_terminal_and_server(tmp_path, machines):
     pull(machines.url, copy)
     whole(copy, states)
     # Otherwise the kills came too late or too early to try anything.
-    assert midway > KILLS // 10
+    assert midway >= 3
     assert not (copy / ".pull").exists()
 
 
