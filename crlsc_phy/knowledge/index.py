@@ -1,8 +1,8 @@
 """The search index of a knowledge base: which one, how it is built, and its file in the cache.
 
-An index is private to a machine and can be rebuilt from codes or kept vectors at any time. Up to some 20,000 entries all
-of them are looked at, which takes a millisecond; beyond, the cells of an inverted file are scanned with 4-bit codes, and
-the best candidates are looked at again with what is kept of the vectors.
+An index is private to a machine and can be rebuilt from codes or kept vectors at any time. Up to some 20,000 entries
+all of them are looked at; beyond, the cells of an inverted file are scanned with 4-bit codes, and the best candidates
+are looked at again with what is kept of the vectors.
 """
 
 from __future__ import annotations
