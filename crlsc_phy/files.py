@@ -10,7 +10,7 @@ from typing import Any
 
 from crlsc_phy.errors import CrlscError
 
-__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "sync_folder", "write_manifest", "write_text"]
+__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "sync", "write_manifest", "write_text"]
 
 MANIFEST = "manifest.json"
 
@@ -39,12 +39,12 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
             os.fsync(file.fileno())
     aside.replace(path)
     if durable:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

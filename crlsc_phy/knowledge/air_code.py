@@ -76,6 +76,11 @@ class AirCode:
             digest.update(self.rotation.astype("<f4").tobytes())
         return digest.hexdigest()
 
+    def centroid_distances(self) -> Vectors:
+        """Squared L2 distances of the centroids of each part from each other, float32 [M, 256, 256]."""
+        distances: Vectors = ((self.centroids[:, :, None] - self.centroids[:, None]) ** 2).sum(axis=3)
+        return distances
+
     @classmethod
     def train(
         cls,

@@ -24,12 +24,12 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import MANIFEST, sha256_of, sync_folder, write_text
+from crlsc_phy.files import MANIFEST, sha256_of, sync, write_text
 
 __all__ = ["CACHE", "CURRENT", "FORMAT", "FileFact", "Manifest", "Shard", "StoreFolder"]
 
@@ -345,32 +345,32 @@ class StoreFolder:
             manifest = fill(aside)
             files = dict(manifest.files)
             for path in sorted(aside.iterdir()):
-                _sync_file(path)
+                sync(path)
                 files[f"{folder_name(number)}/{path.name}"] = FileFact(path.stat().st_size, sha256_of(path))
-            complete = Manifest(**{**_shallow(manifest), "files": files})
+            complete = replace(manifest, files=files)
             complete._check()
             text = complete.to_json()
             (aside / MANIFEST).write_text(text, encoding="utf-8")
-            _sync_file(aside / MANIFEST)
-            sync_folder(aside)
+            sync(aside / MANIFEST)
+            sync(aside)
             aside.rename(self.path / folder_name(number))
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        sync_folder(self.path)
+        sync(self.path)
         self.point_to(folder_name(number))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def place(self, files: Mapping[str, Path]) -> None:
         """Move files to their places below the folder, from elsewhere on its disk; the caller holds the lock."""
         for name, source in files.items():
-            _sync_file(source)
+            sync(source)
             target = self.path / name
             target.parent.mkdir(exist_ok=True)
             source.replace(target)
         for folder in {name.split("/")[0] for name in files}:
-            sync_folder(self.path / folder)
-        sync_folder(self.path)
+            sync(self.path / folder)
+        sync(self.path)
 
     def point_to(self, name: str) -> None:
         """Make a generation the current one."""
@@ -401,12 +401,3 @@ def storing(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise KnowledgeBaseError(f"{path}: the disk is full; nothing was changed") from None
         raise KnowledgeBaseError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _shallow(manifest: Manifest) -> dict[str, Any]:
-    return {one.name: getattr(manifest, one.name) for one in fields(manifest)}
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -201,7 +201,7 @@ class Generation:
     def _unit(self, start: int, stop: int) -> Vectors:
         return self.vectors_at(np.arange(start, stop))
 
-    @property
+    @cached_property
     def spec(self) -> indexes.IndexSpec:
         """The search index."""
         if self.manifest.index:
@@ -295,8 +295,7 @@ class Generation:
         """Of soft repair: as calibrated, or half the root mean square distance between a centroid and its nearest."""
         if self.manifest.tau:
             return self.manifest.tau
-        centroids = self.air_code.centroids
-        squares = ((centroids[:, :, None] - centroids[:, None]) ** 2).sum(axis=3)
+        squares = self.air_code.centroid_distances()
         squares[:, np.arange(256), np.arange(256)] = np.inf
         # By benchmarks/repair.py: of its values the one that does well with every code.
         return 0.5 * float(np.sqrt(squares.min(axis=2).mean()))

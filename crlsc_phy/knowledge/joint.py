@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.knowledge.air_code import AirCode, Vectors
+from crlsc_phy.knowledge.air_code import Vectors
 from crlsc_phy.knowledge.base import Hit, KnowledgeSource, Repair, Rule
 from crlsc_phy.knowledge.local import KnowledgeBase
 
@@ -40,10 +40,9 @@ def joint_repair(bases: Sequence[KnowledgeBase], received: npt.ArrayLike, rule: 
     return min(found, key=lambda repair: (not repair.known, repair.distance))
 
 
-def _one_air_code(bases: Sequence[KnowledgeSource]) -> AirCode:
-    codes = {base.air_code.id: base.air_code for base in bases}
+def _one_air_code(bases: Sequence[KnowledgeSource]) -> None:
+    codes = {base.air_code.id for base in bases}
     if len(codes) != 1:
         raise KnowledgeBaseError(
             f"the knowledge bases have {len(codes)} air codes; bases that are searched together must share one"
         )
-    return next(iter(codes.values()))

@@ -50,7 +50,8 @@ class KnowledgeBase:
     def open(cls, path: str | Path) -> KnowledgeBase:
         """Open the base in folder ``path``, checking the hash of every file.
 
-        Files beyond 8 MB are hashed once and then known by size and time of change; :meth:`verify` hashes them again.
+        Files beyond 8 MB are hashed once and then known by size and time of change;
+        :func:`crlsc_phy.knowledge.verify.verify` hashes them again.
 
         Raises:
             KnowledgeBaseError: If a file is missing or damaged, or its format is another.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import sync_folder
+from crlsc_phy.files import sync
 from crlsc_phy.knowledge.base import Batch
 from crlsc_phy.knowledge.folder import StoreFolder, storing
 from crlsc_phy.knowledge.local import KnowledgeBase
@@ -145,7 +145,7 @@ def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], No
     _compare(source, wanted, copy, str(path), tell)
     with storing(path):
         aside.rename(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     return KnowledgeBase.open(path)
 
 

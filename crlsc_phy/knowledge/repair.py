@@ -98,8 +98,7 @@ class Repairer:
         self._air_code, self._codes = air_code, np.ascontiguousarray(codes)
         counts = np.stack([np.bincount(column, minlength=256) for column in self._codes.T]) + 1.0
         self._usage = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
-        squares = ((air_code.centroids[:, :, None] - air_code.centroids[:, None]) ** 2).sum(axis=3)
-        meant = self._usage[:, :, None] * np.exp(-squares / max(tau, 1e-6) ** 2)
+        meant = self._usage[:, :, None] * np.exp(-air_code.centroid_distances() / max(tau, 1e-6) ** 2)
         # [M, b, k]
         self._meant = (meant / np.maximum(meant.sum(axis=1, keepdims=True), _FLOOR)).astype(np.float32)
 
