@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -16,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import sha256_of, write_text
 from crlsc_phy.knowledge import index as indexes
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import Entry, Hit, Hits, Repair, Rule, check_vectors
 from crlsc_phy.knowledge.folder import CACHE, Manifest, Shard, StoreFolder
+from crlsc_phy.knowledge.index_cache import kept_index
 from crlsc_phy.knowledge.metadata import EntryTable
 from crlsc_phy.knowledge.repair import Repairer, code_or_llrs
 
@@ -218,20 +214,13 @@ class Generation:
         if self.rows < _SMALLEST_CACHED:
             return indexes.build(spec, dim, self.rows, self._unit)
         kept = "vectors" if self._vectors else "codes"
-        content = [self.manifest.files[f"{shard.folder}/{kept}.npy"].sha256 for shard in self._shards]
-        key = hashlib.sha256(json.dumps([spec.factory, faiss.__version__, self.manifest.air_code, content]).encode())
-        path = self._folder.path / CACHE / f"{key.hexdigest()[:16]}.faiss"
-        stamp = path.with_suffix(".json")
-        if _intact(path, stamp):
-            return indexes.load(path, spec)
-        index = indexes.build(spec, dim, self.rows, self._unit)
-        # On a medium that cannot be written it is built each time.
-        with suppress(OSError, RuntimeError):
-            path.parent.mkdir(exist_ok=True)
-            indexes.save(index, path)
-            write_text(stamp, json.dumps({"sha256": sha256_of(path), **_change(path)}))
-            return indexes.load(path, spec)
-        return index
+        files = self.manifest.files
+        # The air code too: codes mean nothing without theirs.
+        parts = [
+            (self.manifest.air_code + files[f"{shard.folder}/{kept}.npy"].sha256, shard.entries)
+            for shard in self._shards
+        ]
+        return kept_index(self._folder.path / CACHE, spec, dim, parts, self._unit)
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
         """The ``k`` nearest entries by cosine; see :meth:`KnowledgeBase.search`."""
@@ -246,6 +235,8 @@ class Generation:
         rerank = self.spec.rerank
         wanted = min(k * max(rerank, 1) + (0 if self._all_live else k), self.rows)
         scores, rows = self._index.search(queries, wanted)
+        if self._all_live and not rerank and (rows >= 0).all():
+            return [Hits(row, score, self._named, self.manifest.name) for row, score in zip(rows, scores, strict=True)]
         return [
             self._best(query, score, row, k, rerank > 0)
             for query, score, row in zip(queries, scores, rows, strict=True)
@@ -329,18 +320,3 @@ def _joined(parts: Sequence[npt.NDArray[Any]], live: npt.NDArray[np.bool_] | Non
         return parts[0]
     joined = np.concatenate(parts) if parts else np.empty((0, width), np.uint8)
     return joined if live is None else joined[live]
-
-
-def _change(path: Path) -> dict[str, int]:
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
-
-
-def _intact(path: Path, stamp: Path) -> bool:
-    """Whether a cached index is as it was written; faiss would load a damaged one in silence."""
-    try:
-        known = json.loads(stamp.read_text(encoding="utf-8"))
-        unchanged = known == {"sha256": known["sha256"], **_change(path)}
-        return unchanged or bool(sha256_of(path) == known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -20,12 +20,13 @@ import numpy as np
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import Vectors
 
-__all__ = ["IndexSpec", "build", "load", "save"]
+__all__ = ["IndexSpec", "build", "extend", "load", "save", "tune"]
 
 _LARGEST_FLAT = 20_000
 # Sample of the entries for training, a cell; faiss advises 39 to 256.
 _A_CELL = 64
 _CHUNK = 1 << 16
+_COMPONENTS = 256
 _SPEC = re.compile(r"(?P<factory>[^;]+)(?:;nprobe=(?P<nprobe>[1-9][0-9]{0,8}))?(?:;rerank=(?P<rerank>[0-9]{1,9}))?")
 
 
@@ -64,8 +65,10 @@ class IndexSpec:
             return cls("Flat")
         # Some 4 sqrt(N) cells, a power of two.
         cells = 1 << round(np.log2(4 * np.sqrt(entries)))
-        parts = next(parts for parts in range(min(64, dim), 0, -1) if dim % parts == 0)
-        return cls(f"IVF{cells},PQ{parts}x4fs", nprobe=32, rerank=20)
+        # The spectrum of embeddings falls off: its first part finds more with the same bytes.
+        first, size = (f"PCAR{_COMPONENTS},", _COMPONENTS) if dim > _COMPONENTS else ("", dim)
+        parts = next(parts for parts in range(min(64, size), 0, -1) if size % parts == 0)
+        return cls(f"{first}IVF{cells},PQ{parts}x4fs", nprobe=64, rerank=40)
 
     def __str__(self) -> str:
         probes = f";nprobe={self.nprobe}" if self.nprobe != 1 else ""
@@ -92,14 +95,20 @@ def build(spec: IndexSpec, dim: int, count: int, read: Callable[[int, int], Vect
         raise KnowledgeBaseError(f"{spec.factory!r} is no index of {dim} numbers: {reason}") from None
     if not index.is_trained:
         index.train(_sample(index, count, read, seed))
-    for start in range(0, count, _CHUNK):
-        index.add(read(start, min(start + _CHUNK, count)))
+    extend(index, 0, count, read)
     tune(index, spec)
     return index
 
 
+def extend(index: Any, start: int, stop: int, read: Callable[[int, int], Vectors]) -> None:
+    """Add rows ``start`` to ``stop`` to a trained index that holds those before."""
+    for first in range(start, stop, _CHUNK):
+        index.add(read(first, min(first + _CHUNK, stop)))
+
+
 def _sample(index: Any, count: int, read: Callable[[int, int], Vectors], seed: int) -> Vectors:
-    wanted = max(_A_CELL * getattr(index, "nlist", 1), 20_000)
+    inverted = faiss.try_extract_index_ivf(index)
+    wanted = max(_A_CELL * (inverted.nlist if inverted is not None else 1), 20_000)
     if wanted >= count:
         return read(0, count)
     chosen = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
@@ -124,8 +133,8 @@ def save(index: Any, path: Path) -> None:
     aside.replace(path)
 
 
-def load(path: Path, spec: IndexSpec) -> Any:
-    """Map an index into memory; its hash has been checked."""
-    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+def load(path: Path, spec: IndexSpec, grow: bool = False) -> Any:
+    """Map an index into memory, or read it to be added to; its hash has been checked."""
+    index = faiss.read_index(str(path), 0 if grow else faiss.IO_FLAG_MMAP_IFC)
     tune(index, spec)
     return index

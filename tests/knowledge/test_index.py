@@ -1,10 +1,13 @@
 """The search index: its words, how well it finds, its file in the cache, and what was removed."""
 
+import os
+
 import numpy as np
 import pytest
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.knowledge import index as indexes
 from crlsc_phy.knowledge.index import IndexSpec
 
 COUNT, DIM = 30_000, 64
@@ -169,3 +172,66 @@ def test_an_index_that_does_not_fit_the_vectors_is_refused_in_one_line(tmp_path,
 def test_an_empty_base_answers_with_nothing(tmp_path, code, vectors):
     base = KnowledgeBase.create(tmp_path / "kb", code, vectors[:0], [])
     assert [list(hits) for hits in base.search(vectors[:2], 3)] == [[], []]
+
+
+def add_some(base, vectors, count):
+    """Add moved copies of ``count`` entries."""
+    moved = unit(vectors[:count] + 0.05 * np.random.default_rng(2).normal(size=(count, DIM)))
+    base.add(moved.astype(np.float32), [Entry(f"new/{i}", "new") for i in range(count)])
+    return moved.astype(np.float32)
+
+
+def test_an_addition_grows_the_kept_index_and_the_old_file_goes(tmp_path, large, vectors, queries, monkeypatch):
+    base = KnowledgeBase.open(large).snapshot(tmp_path / "kb")
+    base.search(queries[:1], 1)
+    old = index_file(base.path)
+    left = old.with_name(f".{old.name}.12345")
+    left.write_bytes(b"of a killed process")
+    os.utime(left, (0, 0))
+    moved = add_some(base, vectors, 500)
+    with monkeypatch.context() as patch:
+        patch.setattr("crlsc_phy.knowledge.index.build", lambda *_: pytest.fail("built anew"))
+        found = [hits[0].name for hits in base.search(moved, 1)]
+    assert np.mean([name == f"new/{i}" for i, name in enumerate(found)]) > 0.95
+    assert recall(base, queries) >= 0.9
+    assert index_file(base.path) != old
+    assert not left.exists()
+    assert not old.with_suffix(".json").exists()
+
+
+def test_an_index_is_built_anew_when_its_base_has_more_than_doubled_or_it_is_damaged(tmp_path, large, vectors, queries):
+    base = KnowledgeBase.open(large).snapshot(tmp_path / "kb")
+    base.search(queries[:1], 1)
+    index_file(base.path).write_bytes(b"damaged")
+    add_some(base, vectors, 100)
+    assert recall(base, queries) >= 0.9
+    more = unit(np.random.default_rng(3).normal(size=(COUNT + 200, DIM))).astype(np.float32)
+    base.add(more, [Entry(f"more/{i}", "more") for i in range(len(more))])
+    built = []
+    build = indexes.build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crlsc_phy.knowledge.index.build", lambda *given: built.append(given) or build(*given))
+        assert base.search(more[:1], 1)[0][0].name == "more/0"
+    assert len(built) == 1
+
+
+@pytest.mark.parametrize(("entries", "dim", "index"), [
+    (20_000, 512, "Flat"), (20_001, 64, "IVF512,PQ64x4fs;nprobe=64;rerank=40"),
+    (100_000, 96, "IVF1024,PQ48x4fs;nprobe=64;rerank=40"),
+    (1_000_000, 512, "PCAR256,IVF4096,PQ64x4fs;nprobe=64;rerank=40"),
+])  # fmt: skip
+def test_the_index_by_size(entries, dim, index):
+    assert str(IndexSpec.choose(entries, dim)) == index
+
+
+def test_beyond_256_numbers_an_index_of_principal_components_finds_nine_of_ten(tmp_path):
+    rng = np.random.default_rng(0)
+    spread = np.arange(1, 321) ** -0.55
+    directions = np.linalg.qr(rng.normal(size=(320, 320)))[0]
+    entries = unit((rng.normal(size=(21_000, 320)) * spread) @ directions).astype(np.float32)
+    code = AirCode(entries[: 8 * 256].reshape(256, 8, 8, 40)[:, 0].transpose(1, 0, 2).copy())
+    named = [Entry(str(i), "") for i in range(len(entries))]
+    base = KnowledgeBase.create(tmp_path / "kb", code, entries, named, keep_vectors=True)
+    assert base.spec.factory.startswith("PCAR256,")
+    asked = unit(entries[:200] + 0.3 * unit((rng.normal(size=(200, 320)) * spread) @ directions)).astype(np.float32)
+    assert recall(base, asked) >= 0.85

@@ -1,0 +1,109 @@
+"""Search indexes kept beside a knowledge base: one is built once, and grown when the base grows.
+
+Nothing here is needed: what is missing, damaged or of another version of faiss is built anew from codes or vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from crlsc_phy.files import sha256_of, write_text
+from crlsc_phy.knowledge import index as indexes
+from crlsc_phy.knowledge.air_code import Vectors
+from crlsc_phy.knowledge.index import IndexSpec
+
+__all__ = ["Part", "kept_index"]
+
+Part = tuple[str, int]
+"""A shard: the SHA-256 of what is indexed of it, and its rows."""
+# An index that was trained on a smaller share of the rows is built anew.
+_LEAST_SHARE = 0.5
+_ABANDONED = 24 * 3600
+
+
+def kept_index(
+    folder: Path, spec: IndexSpec, dim: int, parts: Sequence[Part], read: Callable[[int, int], Vectors]
+) -> Any:
+    """The index over all rows of ``parts``: as kept, grown from that over the first of them, or built.
+
+    Args:
+        folder: Of the cache; made when there is something to keep.
+        spec: Which index.
+        dim: Size of a vector.
+        parts: In the order of the rows.
+        read: Gives rows ``start`` to ``stop``.
+
+    Raises:
+        KnowledgeBaseError: If faiss knows no such index.
+    """
+    path = _path(folder, spec, parts)
+    if _intact(path):
+        return indexes.load(path, spec)
+    rows = sum(count for _, count in parts)
+    index = _grown(folder, spec, parts, rows, read) or indexes.build(spec, dim, rows, read)
+    # On a medium that cannot be written it is built each time.
+    with suppress(OSError, RuntimeError):
+        folder.mkdir(exist_ok=True)
+        indexes.save(index, path)
+        write_text(_stamp(path), json.dumps({"sha256": sha256_of(path), **_change(path)}))
+        _sweep(folder, path)
+        return indexes.load(path, spec)
+    return index
+
+
+def _path(folder: Path, spec: IndexSpec, parts: Sequence[Part]) -> Path:
+    key = json.dumps([spec.factory, faiss.__version__, [list(part) for part in parts]])
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.faiss"
+
+
+def _stamp(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _grown(
+    folder: Path, spec: IndexSpec, parts: Sequence[Part], rows: int, read: Callable[[int, int], Vectors]
+) -> Any | None:
+    for last in range(len(parts) - 1, 0, -1):
+        there = sum(count for _, count in parts[:last])
+        if there < _LEAST_SHARE * rows:
+            return None
+        path = _path(folder, spec, parts[:last])
+        if _intact(path):
+            index = indexes.load(path, spec, grow=True)
+            indexes.extend(index, there, rows, read)
+            return index
+    return None
+
+
+def _sweep(folder: Path, newest: Path) -> None:
+    """Delete other indexes, and what killed processes have left. Who has one mapped keeps it."""
+    for path in folder.glob("*.faiss"):
+        if path != newest:
+            path.unlink(missing_ok=True)
+            _stamp(path).unlink(missing_ok=True)
+    for path in folder.glob(".*.faiss.*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED:
+            path.unlink(missing_ok=True)
+
+
+def _change(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _intact(path: Path) -> bool:
+    """Whether a kept index is as it was written; faiss would load a damaged one in silence."""
+    try:
+        known = json.loads(_stamp(path).read_text(encoding="utf-8"))
+        unchanged = known == {"sha256": known["sha256"], **_change(path)}
+        return unchanged or bool(sha256_of(path) == known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
