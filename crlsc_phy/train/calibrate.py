@@ -1,0 +1,63 @@
+"""Calibration of a bundle's knowledge base: how soft repair judges what the channel has broken."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.knowledge.calibration import Calibration, calibrate
+from crlsc_phy.train.crops import fixed_crops
+from crlsc_phy.train.data import load_photos, load_pictograms
+
+__all__ = ["air_codes", "calibrate_bundle"]
+
+CROPS_EACH = 4
+
+
+def calibrate_bundle(path: Path, data: Path) -> Calibration:
+    """Calibrate the knowledge base of the bundle in ``path`` and configure it so; held-out data is not looked at.
+
+    The pictures are the pictograms of the last vendor it was trained on, by their labels, and crops of the training
+    photographs as what it does not know: it misnames nearly all of them. That vendor's own entries are left out, as a
+    vendor that the base has never seen has none.
+
+    Args:
+        path: Of the bundle.
+        data: Where ``crlsc-train data`` put the sets.
+
+    Raises:
+        DataError: If a set is missing.
+        BundleError: If the bundle is damaged.
+    """
+    codec = SemanticCodec.load(path)
+    base = codec.bundle.knowledge
+    vendor = codec.bundle.manifest["recipe"]["space"]["vendors"][-1]
+    asked, photos = load_pictograms(data, vendor), fixed_crops(load_photos(data, "train"), CROPS_EACH)
+    codes = air_codes(codec, [*asked.images, *photos])
+    entries = list(base.entries)
+    others = [i for i, entry in enumerate(entries) if not entry.name.startswith(f"{vendor}/")]
+    with tempfile.TemporaryDirectory() as folder:
+        rest = KnowledgeBase.create(
+            Path(folder) / "rest",
+            base.air_code,
+            base.air_code.decode(base.codes[others]),
+            [entries[i] for i in others],
+            codes=base.codes[others],
+            tau=base.tau,
+        )
+        labels = [*asked.names, *[""] * len(photos)]
+        found = calibrate(rest, codes, labels)
+    base.configure(tau=found.tau, threshold=found.threshold)
+    return found
+
+
+def air_codes(codec: SemanticCodec, images: list[UInt8Image]) -> npt.NDArray[np.uint8]:
+    """The air codes of images, uint8 [N, M]."""
+    frames = (codec.encode(image, levels=0).semantic or b"" for image in images)
+    return np.stack([np.frombuffer(code, np.uint8) for code in frames])
