@@ -51,6 +51,9 @@ as the frame with all levels.
 
 Parity of the two runtimes: {parity}.
 
+The repair of broken air codes is calibrated (tau {tau:g}, threshold {threshold:g} nats) at 5 % bit errors, on the
+pictograms of the last training vendor, its own entries left out, and crops of the training photographs as foreign.
+
 ## Limits
 Trained on {train_photos} photographs and two vendors of pictograms. **Photographs are mostly misnamed**: the space has
 to hold 1,000 classes beside the pictograms, and the encoder has seen too few photographs to carry the teacher's
@@ -90,6 +93,8 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         top1=_percent(recognition["top1"]),
         top5=_percent(recognition["top5"]),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
+        tau=metrics["repair"]["tau"],
+        threshold=metrics["repair"]["threshold"],
         parity=", ".join(f"{name} {value:.1e}" for name, value in metrics["parity"].items()),
     )
 

@@ -66,9 +66,9 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
     }
     # The bundle is measured as a user would load it, so the manifest must stand before the metrics that go into it.
     write_manifest(aside, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
-    calibrate_bundle(aside, run.data)
+    calibration = calibrate_bundle(aside, run.data)
     codecs = {runtime: SemanticCodec.load(aside, runtime) for runtime in ("onnx", "torch")}
-    metrics = {"parity": _parity(codecs), **evaluate(codecs["onnx"], run)}
+    metrics = {"parity": _parity(codecs), "repair": asdict(calibration), **evaluate(codecs["onnx"], run)}
     write_text(aside / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_text(aside / "MODEL_CARD.md", model_card(run, metrics))
     write_manifest(aside, BUNDLE_FORMAT, content, apart=KNOWLEDGE)

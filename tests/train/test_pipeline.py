@@ -1,6 +1,7 @@
 """All stages on a tiny set: two steps a loop, the real tower, the real export."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.cli.train import main
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.train.data import OBJECT_CATEGORIES
 
 RECIPE = """
@@ -80,3 +82,31 @@ def test_the_networks_do_not_tell_where_they_were_made(trained):
     for path in (trained / "bundle").glob("*.onnx"):
         assert b"site-packages" not in path.read_bytes()
         assert b"crlsc_phy/" not in path.read_bytes()
+
+
+def test_repair_is_calibrated_also_by_its_own_command_without_held_out_data(trained, data, tmp_path, capsys):
+    made = KnowledgeBase.open(trained / "bundle/skb")
+    metrics = json.loads((trained / "bundle/metrics.json").read_text())
+    assert (made.tau, made.manifest.threshold) == (metrics["repair"]["tau"], metrics["repair"]["threshold"])
+    bundle = shutil.copytree(trained / "bundle", tmp_path / "bundle")
+    KnowledgeBase.open(bundle / "skb").configure(tau=1.0, threshold=3.0)
+    trained_on = tmp_path / "data"
+    trained_on.mkdir()
+    for name in ("pictograms-google.npz", "pictograms-twitter.npz", "photos-train.npz"):
+        shutil.copy(data / name, trained_on)
+    assert main(["calibrate", str(bundle), "--data", str(trained_on), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    again = KnowledgeBase.open(bundle / "skb")
+    assert (again.tau, again.manifest.threshold) == (told["tau"], told["threshold"])
+    assert again.codes.tobytes() == made.codes.tobytes()
+    assert main(["calibrate", str(bundle), "--data", str(trained_on)]) == 0
+    assert "nats; at 5 % bit errors names" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("bundle", "sets", "message"), [
+    ("nowhere", "data", "nowhere: holds no manifest.json"), ("bundle", "empty", "no such data set"),
+])  # fmt: skip
+def test_calibration_says_what_is_missing(trained, data, tmp_path, capsys, bundle, sets, message):
+    folder = data if sets == "data" else tmp_path
+    assert main(["calibrate", str(trained / bundle), "--data", str(folder)]) == 2
+    assert message in capsys.readouterr().err
