@@ -20,9 +20,9 @@ import lab
 import numpy as np
 from numpy.typing import NDArray
 from report import machine, write_json
-from scipy.stats import norm
 
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.knowledge.calibration import noisy_llrs
 from crlsc_phy.link.plots import drawing
 
 DIM, CLUSTERS = 512, 300
@@ -38,13 +38,6 @@ def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def moved(rng: np.random.Generator, vectors: NDArray[Any], distance: float) -> NDArray[np.float32]:
     return unit(vectors + distance * rng.normal(size=vectors.shape) / np.sqrt(DIM))
-
-
-def received(rng: np.random.Generator, codes: NDArray[np.uint8], ber: float) -> NDArray[np.float32]:
-    """LLRs of codes over a channel with a bit error rate."""
-    signs = 2.0 * np.unpackbits(codes, axis=1) - 1
-    sigma = 1 / norm.isf(ber)
-    return np.asarray(2 * (signs + sigma * rng.normal(size=signs.shape)) / sigma**2, np.float32)
 
 
 def measure(size: int, entries: int, queries: int, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -69,7 +62,7 @@ def measure(size: int, entries: int, queries: int, seed: int, folder: Path) -> l
                     continue
                 row: dict[str, Any] = {"code_bytes": size, "tau": part, "ber": ber, "rule": rule, "llrs": soft}
                 for kind, codes in sent.items():
-                    llrs = received(np.random.default_rng([seed, 1]), codes, ber)
+                    llrs = noisy_llrs(codes, ber, np.random.default_rng([seed, 1]))
                     found = base.repair_batch(llrs if soft else np.packbits(llrs > 0, axis=1), rule)
                     if kind == "fresh":
                         right = sum(int(f.entry.name) == i for f, i in zip(found, meant, strict=True))

@@ -25,12 +25,11 @@ from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
 from crlsc_phy.knowledge.metadata import write_entries
+from crlsc_phy.knowledge.repair import THRESHOLD
 from crlsc_phy.knowledge.transfer import Merged, Parcel
 
 __all__ = ["KnowledgeBase"]
 
-THRESHOLD = 3.0
-"""Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
 _ROOM = 1.25
 """Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
 

@@ -31,6 +31,7 @@ from crlsc_phy.knowledge.milvus_rows import (
     pieces_of,
     row_of,
 )
+from crlsc_phy.knowledge.repair import THRESHOLD
 
 __all__ = ["MilvusKnowledgeBase"]
 
@@ -115,7 +116,7 @@ class MilvusKnowledgeBase:
         index: str = "",
         aligned_to: str = "",
         tau: float = 0.0,
-        threshold: float = 0.0,
+        threshold: float = THRESHOLD,
         filled_from: str = "",
         token: str = "",
         timeout: float = 10.0,

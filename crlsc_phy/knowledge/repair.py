@@ -29,8 +29,10 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes
 from crlsc_phy.knowledge.base import Rule
 
-__all__ = ["ASSUMED_BER", "Finding", "Repairer", "code_or_llrs"]
+__all__ = ["ASSUMED_BER", "THRESHOLD", "Finding", "Repairer", "code_or_llrs"]
 
+THRESHOLD = 3.0
+"""Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
 ASSUMED_BER = 0.02
 """Bit error rate of a code that comes without LLRs."""
 # Entries beyond these have next to no share in the confidence.
