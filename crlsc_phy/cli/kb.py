@@ -18,7 +18,8 @@ from rich.table import Table
 
 from crlsc_phy.cli import kb_migrate, kb_net
 from crlsc_phy.cli.kb_images import embed_images, embedded
-from crlsc_phy.errors import CrlscError, KnowledgeBaseError
+from crlsc_phy.cli.verbs import run_verb
+from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.joint import joint_search
 from crlsc_phy.knowledge.verify import verify
@@ -31,16 +32,7 @@ _COLUMNS = ("name", "label", "source", "licence", "caption", "path")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
-    options = _parser().parse_args(arguments)
-    try:
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
-    except CrlscError as error:
-        print(f"crlsc-kb: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("crlsc-kb: interrupted", file=sys.stderr)
-        return 130
+    return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,7 +18,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from crlsc_phy.errors import CrlscError, FrameError, ImageError, ModemError
+from crlsc_phy.cli.verbs import run_verb
+from crlsc_phy.errors import FrameError, ImageError, ModemError
 from crlsc_phy.images import find_images, load_image, save_png
 from crlsc_phy.phy import PRESETS, Burst, BurstModem, Numerology
 from crlsc_phy.phy.taps import Taps
@@ -34,16 +35,7 @@ _SAMPLE = np.dtype("<c8")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
-    options = _parser().parse_args(arguments)
-    try:
-        work: Callable[[argparse.Namespace], int] = options.work
-        return work(options)
-    except CrlscError as error:
-        print(f"crlsc-modem: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("crlsc-modem: interrupted", file=sys.stderr)
-        return 130
+    return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     send.add_argument("--snr", type=_finite, metavar="DB", help="add noise: Es/N0 on an occupied carrier (no noise)")
     send.add_argument("--seed", type=_count, default=1, help="of the noise (%(default)s)")
-    send.set_defaults(work=_send)
+    send.set_defaults(run=_send)
 
     receive.description = "Find the bursts in a recording, list them, and decode their images."
     receive.add_argument("file", type=Path, metavar="FILE", help=samples)
@@ -73,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     target.add_argument("--out", type=Path, metavar="FOLDER", help="where the images go, as PNG")
     target.add_argument("--no-images", action="store_true", help="only list the bursts")
     receive.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for plot")
-    receive.set_defaults(work=_receive)
+    receive.set_defaults(run=_receive)
 
     for verb in (send, receive):
         verb.add_argument(
@@ -91,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("folder", type=Path, metavar="FOLDER", help="of the taps")
     plot.add_argument("--burst", type=_count, metavar="N", help="count from 0 (the last one)")
     plot.add_argument("--out", type=Path, metavar="FILE", help="the PNG (FOLDER/burst-N.png)")
-    plot.set_defaults(work=_plot)
+    plot.set_defaults(run=_plot)
     for verb, what in ((send, "what was sent"), (receive, "a line for each burst, and the counters"), (plot, "result")):
         verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
     return parser

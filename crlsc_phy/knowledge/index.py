@@ -20,7 +20,7 @@ import numpy as np
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import Vectors
 
-__all__ = ["IndexSpec", "build", "extend", "load", "save", "tune"]
+__all__ = ["IndexSpec", "build", "extend", "load", "save"]
 
 _LARGEST_FLAT = 20_000
 # Sample of the entries for training, a cell; faiss advises 39 to 256.
