@@ -1,19 +1,23 @@
-"""What repair is worth on the air: held-out pictures named from bursts whose air code's LDPC block fails.
+"""What knowledge bases are worth on the air: held-out pictures named from bursts whose air code is lost.
 
     crlsc-train data
     python benchmarks/repair_link.py [--bundle models/default] [--data data] [--seed 1]
 
-The held-out vendor's pictograms are encoded with the bundle, sent as semantic-only bursts over AWGN with unknown timing
-and phase, received and decoded. A picture is right if the label is its own. "without" drops what the LDPC decoder could
-not restore, "repair" is the codec as it is, "always" believes the nearest entry whatever its likelihood; "clean" is the
-same pictures without a channel. A burst whose header is lost is wrong on all sides. The held-out vendor had no part in
-the calibration of the base.
+Two questions, both with pictograms of the vendor that no training and no calibration has seen:
+
+    drawing   the base holds other vendors' drawings of the same thing: the bundle's shared base
+    view      the base holds the very picture, and what is sent is another view of it, turned, cut, re-lit and with the
+              marks of JPEG: beside the shared base the receiver has a private one, made of this vendor's pictograms
+
+Each picture is encoded with the bundle, sent as a semantic-only burst over AWGN with unknown timing and phase, received
+and decoded. It is right if the label is its own. "without" takes what the LDPC decoder restores, "entries" adds entries
+that soft repair believes, "turbo" is the codec as it is: knowledge bases and LDPC decoder look for the code together
+first. "clean" is without a channel. A burst whose header is lost is wrong on all sides.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -21,85 +25,108 @@ from typing import Any
 
 import lab
 import numpy as np
+from pictures import HELD_OUT, another_view
 from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.knowledge import Entry, KnowledgeBase
 from crlsc_phy.link.plots import drawing
-from crlsc_phy.phy import BurstModem
-from crlsc_phy.train.data import OBJECT_CATEGORIES, load_pictograms
+from crlsc_phy.phy import Burst, BurstModem
+from crlsc_phy.train.data import Pictograms, load_pictograms
 
-SNR_DB = (-10, -9.5, -9, -8.5, -8, -7.5, -7, -6)
-SIDES = ("without", "repair", "always")
-JOB = 100
-
-
-@cache
-def pictures(bundle: str, data: str) -> tuple[list[Any], list[str]]:
-    """Held-out pictograms of things that the base knows, and their labels there."""
-    known = {entry.name.partition("/")[2]: entry.label for entry in load(bundle).bundle.knowledge.entries}
-    held = load_pictograms(Path(data), "fluent")
-    rows = zip(held.images, held.ids, held.categories, strict=True)
-    chosen = [(image, known[name]) for image, name, kind in rows if kind in OBJECT_CATEGORIES and name in known]
-    return [image for image, _ in chosen], [label for _, label in chosen]
+SNR_DB = (-10.0, -9.5, -9.25, -9.0, -8.75, -8.5, -8.25, -8.0, -7.5, -7.0, -6.0)
+QUESTIONS = ("drawing", "view")
+SIDES = ("without", "entries", "turbo")
+JOB = 50
+COUNTS = ("sent", "headers", "failed", "restored", "believed", "clean", *SIDES)
 
 
 @cache
-def load(bundle: str) -> SemanticCodec:
-    return SemanticCodec.load(bundle)
+def asked(bundle: str, data: str) -> Pictograms:
+    """Held-out pictograms of things that the shared base knows."""
+    base = KnowledgeBase.open(Path(bundle) / "skb")
+    return load_pictograms(Path(data), HELD_OUT).things({entry.name.partition("/")[2] for entry in base.entries})
 
 
-def work(job: tuple[str, str, str, int, int, float]) -> dict[str, Any]:
-    bundle, always, data, seed, start, snr_db = job
-    images, labels = pictures(bundle, data)
-    codec, believing, modem = load(bundle), load(always), BurstModem()
-    row: dict[str, Any] = {"snr_db": snr_db, "sent": 0, "headers": 0, "failed": 0, "repaired": 0, "clean": 0}
-    row |= dict.fromkeys(SIDES, 0)
-    for index in range(start, min(start + JOB, len(images))):
-        frame = codec.encode(images[index], levels=0)
-        row["sent"] += 1
-        row["clean"] += codec.decode(frame).label == labels[index]
-        rng = np.random.default_rng([seed, index])
-        iq = lab.turn(np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300)), 0.0, rng.uniform(0, 6.28))
-        iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db))
-        bursts = [b for b in modem.receive(iq) + modem.flush() if b.frame.header == frame.header]
-        if not bursts:
-            continue
-        burst = bursts[0]
-        row["headers"] += 1
-        row["failed"] += burst.frame.semantic is None
-        repaired = codec.decode(burst.frame, semantic_llr=burst.semantic_llr)
-        row["repaired"] += repaired.repaired
-        answers = (
-            codec.decode(burst.frame),
-            repaired,
-            believing.decode(burst.frame, semantic_llr=burst.semantic_llr),
-        )
-        for side, answer in zip(SIDES, answers, strict=True):
-            row[side] += answer.label == labels[index]
-    return row
+@cache
+def load(bundle: str, private: str) -> SemanticCodec:
+    return SemanticCodec.load(bundle, private=[private] if private else [])
+
+
+def make_private(bundle: str, data: str, folder: Path) -> str:
+    """A private base of all the vendor's pictograms, as ``crlsc-kb build`` makes it of their files."""
+    codec, pictures = load(bundle, ""), load_pictograms(Path(data), HELD_OUT)
+    shared = codec.bundle.knowledge
+    entries = [Entry(f"{HELD_OUT}/{i}", name) for i, name in zip(pictures.ids, pictures.names, strict=True)]
+    vectors = np.stack([codec.embed(image) for image in pictures.images])
+    settings = {"tau": shared.tau, "threshold": shared.manifest.threshold}
+    KnowledgeBase.create(folder / "pkb", shared.air_code, vectors, entries, aligned_to=shared.id, **settings)
+    return str(folder / "pkb")
+
+
+def work(job: tuple[str, str, str, int, str, int]) -> list[dict[str, Any]]:
+    """Send ``JOB`` pictures at every Es/N0."""
+    bundle, private, data, seed, question, start = job
+    pictures, codec, modem = asked(bundle, data), load(bundle, private), BurstModem()
+    rows = [{"question": question, "snr_db": snr} | dict.fromkeys(COUNTS, 0) for snr in SNR_DB]
+    for index in range(start, min(start + JOB, len(pictures.ids))):
+        image, label = pictures.images[index], pictures.names[index]
+        if question == "view":
+            image = another_view(image, np.random.default_rng([seed, index, 1]))
+        frame = codec.encode(image, levels=0)
+        clean = codec.decode(frame).label == label
+        burst = modem.modulate(frame)
+        for row in rows:
+            rng = np.random.default_rng([seed, index])
+            iq = lab.turn(np.pad(burst, (int(rng.integers(300, 1500)), 300)), 0.0, rng.uniform(0, 6.28))
+            iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, row["snr_db"]))
+            row["sent"] += 1
+            row["clean"] += clean
+            received = [b for b in modem.receive(iq) + modem.flush() if b.frame.header == frame.header]
+            if received:
+                judge(row, codec, received[0], label, clean)
+    return rows
+
+
+def judge(row: dict[str, Any], codec: SemanticCodec, burst: Burst, label: str, clean: bool) -> None:
+    """Count what each side makes of a burst; ``clean`` is what it would make of the code as sent."""
+    row["headers"] += 1
+    if burst.frame.semantic is not None:
+        for side in SIDES:
+            row[side] += clean
+        return
+    row["failed"] += 1
+    entries = codec.decode(burst.frame, semantic_llr=burst.semantic_llr)
+    turbo = codec.decode(burst.frame, None, burst.semantic_llr, burst.semantic_coded_llr)
+    alone = codec.decode(burst.frame, semantic_coded_llr=burst.semantic_coded_llr)
+    row["believed"] += entries.repaired
+    row["restored"] += alone.repaired
+    row["entries"] += entries.label == label
+    row["turbo"] += turbo.label == label
 
 
 def added(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    total = rows[0] | {name: sum(row[name] for row in rows) for name in rows[0] if name != "snr_db"}
+    total = rows[0] | {name: sum(row[name] for row in rows) for name in COUNTS}
     for name in ("clean", *SIDES):
         total[f"{name}_95"] = lab.wilson(total[name], total["sent"])
     return total
 
 
 def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    with drawing(path, 1000, 500) as figure:
-        axes = figure.subplots()
-        snr = [row["snr_db"] for row in rows]
-        for name, label in (("clean", "no channel"), ("without", "without repair"), ("repair", "with repair"),
-                            ("always", "with repair, always believed")):  # fmt: skip
-            share = np.array([row[name] / row["sent"] for row in rows])
-            bars = np.abs(np.array([row[f"{name}_95"] for row in rows]).T - share)
-            axes.errorbar(snr, share, bars, marker="o", ms=4, capsize=3, label=label)
-        failed = [1 - (row["headers"] - row["failed"]) / row["sent"] for row in rows]
-        axes.plot(snr, failed, "k--", lw=1, label="air codes lost")
-        axes.set(xlabel="Es/N0 on an occupied carrier [dB]", ylabel="share of the pictures", ylim=(0, 1))
-        axes.legend()
+    titles = {"drawing": "another drawing of a thing in the base", "view": "another view of a picture in the base"}
+    labels = {"clean": "no channel", "without": "LDPC alone", "entries": "entries believed", "turbo": "turbo, entries"}
+    with drawing(path, 1200, 480) as figure:
+        for axes, question in zip(figure.subplots(1, 2, sharey=True), QUESTIONS, strict=True):
+            shown = [row for row in rows if row["question"] == question]
+            snr = [row["snr_db"] for row in shown]
+            for name, label in labels.items():
+                share = np.array([row[name] / row["sent"] for row in shown])
+                bars = np.abs(np.array([row[f"{name}_95"] for row in shown]).T - share)
+                axes.errorbar(snr, share, bars, marker="o", ms=4, capsize=3, label=label)
+            axes.plot(snr, [row["headers"] / row["sent"] for row in shown], "k--", lw=1, label="headers received")
+            axes.set(xlabel="Es/N0 on an occupied carrier [dB]", ylim=(0, 1), title=titles[question])
+        figure.axes[0].set_ylabel("share of the pictures named rightly")
+        figure.axes[0].legend(loc="upper left")
 
 
 def main() -> None:
@@ -111,16 +138,15 @@ def main() -> None:
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        always = shutil.copytree(options.bundle, Path(folder) / "bundle")
-        KnowledgeBase.open(always / "skb").configure(threshold=-1e9)
-        count = len(pictures(options.bundle, options.data)[0])
+        bases = {"drawing": "", "view": make_private(options.bundle, options.data, Path(folder))}
         jobs = [
-            (options.bundle, str(always), options.data, options.seed, start, snr)
-            for snr in SNR_DB
-            for start in range(0, count, JOB)
+            (options.bundle, bases[question], options.data, options.seed, question, start)
+            for question in QUESTIONS
+            for start in range(0, len(asked(options.bundle, options.data).ids), JOB)
         ]
-        parts = lab.in_processes(work, jobs, "Bursts")
-    rows = [added([part for part in parts if part["snr_db"] == snr]) for snr in SNR_DB]
+        parts = [row for rows in lab.in_processes(work, jobs, "Bursts") for row in rows]
+    keys = [(question, snr) for question in QUESTIONS for snr in SNR_DB]
+    rows = [added([part for part in parts if (part["question"], part["snr_db"]) == key]) for key in keys]
     lab.show("Held-out pictures named", rows)
     base = KnowledgeBase.open(Path(options.bundle) / "skb")
     settings = {"bundle": options.bundle, "tau": base.tau, "threshold": base.manifest.threshold}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.bundle import Bundle
-from crlsc_phy.errors import FrameError, ImageError
+from crlsc_phy.errors import BundleError, FrameError, ImageError, KnowledgeBaseError, ModemError
 from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
 from crlsc_phy.images import UInt8Image, check_image, pad_to_stride, resize
-from crlsc_phy.knowledge import Hit
+from crlsc_phy.knowledge import Hit, KnowledgeBase
+from crlsc_phy.knowledge.joint import check_one_air_code, joint_extrinsic, joint_repair, joint_search
+from crlsc_phy.phy.turbo import turbo_decode
 from crlsc_phy.semantic.analog import LatentTransform
 from crlsc_phy.semantic.runtime import Runtime, load_runtime
 
@@ -61,29 +64,48 @@ class SemanticCodec:
     Args:
         bundle: The trained model.
         runtime: Its networks, loaded.
+        private: Knowledge bases of one's own, which a decoder looks into beside the bundle's.
+
+    Attributes:
+        bases: The bundle's knowledge base, and the private ones.
+
+    Raises:
+        BundleError: If a private base has another air code than the bundle.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, private: Sequence[KnowledgeBase] = ()) -> None:
         self.bundle, self.runtime = bundle, runtime
+        self.bases = (bundle.knowledge, *private)
+        try:
+            check_one_air_code(self.bases)
+        except KnowledgeBaseError:
+            names = ", ".join(str(base.path) for base in private)
+            raise BundleError(f"{names}: made with another air code than bundle {bundle.folder}") from None
         self.kb_id = bundle.shared_id[:4]
         self.levels = bundle.quantiser.levels
         self.analog = LatentTransform(bundle.quantiser.codebooks)
         self._pixels = int(bundle.config["encoder"]["pixels"])
 
     @classmethod
-    def load(cls, path: str | Path, runtime: str = "onnx", threads: int = 1) -> SemanticCodec:
+    def load(
+        cls, path: str | Path, runtime: str = "onnx", threads: int = 1, private: Sequence[str | Path] = ()
+    ) -> SemanticCodec:
         """Load a bundle folder.
 
         Args:
             path: The bundle, such as ``models/default``.
             runtime: ``onnx`` or ``torch``.
             threads: Threads a network may use in the ``onnx`` runtime.
+            private: Folders of private knowledge bases, such as ``crlsc-kb build`` makes.
 
         Raises:
-            BundleError: If the bundle is damaged, incomplete or newer, or the runtime is not installed.
+            BundleError: If the bundle is damaged, incomplete or newer, the runtime is not installed, or a private base
+                has another air code.
+            KnowledgeBaseError: If a private base is damaged.
         """
         bundle = Bundle.load(path)
-        return cls(bundle, load_runtime(runtime, bundle.folder, bundle.config, threads))
+        bases = [KnowledgeBase.open(folder) for folder in private]
+        return cls(bundle, load_runtime(runtime, bundle.folder, bundle.config, threads), bases)
 
     def embed(self, image: UInt8Image) -> npt.NDArray[np.float32]:
         """The semantic vector of an image, float32 [S] of unit norm, before the air code."""
@@ -142,35 +164,39 @@ class SemanticCodec:
         frame: SemanticFrame,
         snr_db: float | None = None,
         semantic_llr: npt.NDArray[np.float32] | None = None,
+        semantic_coded_llr: npt.NDArray[np.float32] | None = None,
     ) -> DecodeResult:
         """Decode a frame, whole or with losses.
 
-        A lost semantic layer is repaired with the knowledge base where that knows what it was; otherwise it costs the
-        label and the neighbours. Lost tokens cost sharpness where they were; with no token at all the picture is what
-        the meaning alone suggests.
+        A lost semantic layer is repaired with the knowledge bases where these know what it was; otherwise it costs the
+        label and the neighbours. First they and the LDPC decoder look for the code together; if its CRC does not come
+        true, the entry that was most likely meant stands in for it, if it is believed. Lost tokens cost sharpness
+        where they were; with no token at all the picture is what the meaning alone suggests.
 
         Args:
             frame: From :meth:`encode` or a modem.
             snr_db: Estimated Es/N0 of the analog symbols (``Burst.detail_snr_db``), 20 dB if None. Digital detail does
                 not depend on it.
             semantic_llr: LLRs of the air code's bits (``Burst.semantic_llr``), float32 [8 M]; looked at if the semantic
-                layer is lost.
+                layer is lost, as is the next.
+            semantic_coded_llr: LLRs of its coded bits (``Burst.semantic_coded_llr``), float32 [40 (M + 2)].
 
         Raises:
-            FrameError: If the frame was made with another knowledge base, or its sizes contradict each other.
+            FrameError: If the frame was made with another knowledge base, or its sizes or the LLRs' contradict each
+                other.
         """
         header = frame.header
         self._check(header)
         neighbours: tuple[Hit, ...] = ()
         label, confidence = "", 0.0
         vector = np.zeros((1, self.bundle.knowledge.air_code.dim), np.float32)
-        code = None if frame.semantic is None else np.frombuffer(frame.semantic, np.uint8)
-        if code is None and semantic_llr is not None and len(semantic_llr) == 8 * header.semantic_bytes:
-            repair = self.bundle.knowledge.repair(semantic_llr)
-            code = repair.code if repair.known else None
+        if frame.semantic is None:
+            code = self._repaired(semantic_llr, semantic_coded_llr)
+        else:
+            code = np.frombuffer(frame.semantic, np.uint8)
         if code is not None:
             vector = self.bundle.knowledge.air_code.decode(code[None])
-            hits = self.bundle.knowledge.search(vector, VOTERS)[0]
+            hits = joint_search(self.bases, vector, VOTERS)[0]
             label, confidence = _vote(hits)
             neighbours = tuple(hits)
         latent, whole = self._latent(frame, ASSUMED_SNR_DB if snr_db is None else snr_db)
@@ -184,6 +210,23 @@ class SemanticCodec:
             layers_ok={"semantic": frame.semantic is not None, "detail": whole},
             repaired=frame.semantic is None and code is not None,
         )
+
+    def _repaired(
+        self, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[np.uint8] | None:
+        """The air code that was meant by what is left of it, uint8 [M], if the knowledge bases can tell."""
+        try:
+            if coded_llr is not None:
+                size = self.bundle.knowledge.air_code.size
+                found = turbo_decode(coded_llr, size, partial(joint_extrinsic, self.bases))
+                if found is not None:
+                    return np.frombuffer(found, np.uint8)
+            if llr is not None:
+                repair = joint_repair(self.bases, llr)
+                return repair.code if repair.known else None
+        except (KnowledgeBaseError, ModemError) as error:
+            raise FrameError(f"soft bits of the semantic layer do not fit: {error}") from None
+        return None
 
     def _latent(self, frame: SemanticFrame, snr_db: float) -> tuple[npt.NDArray[np.float32], bool]:
         """The latent, float32 [D, h, w], and whether all of the detail layer arrived."""

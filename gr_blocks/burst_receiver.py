@@ -85,7 +85,8 @@ class burst_receiver(Block):  # noqa: N801
         for burst in bursts:
             estimates = {name: float(getattr(burst, name)) for name in ("snr_db", "detail_snr_db", "cfo_hz", "evm_db")}
             # What the knowledge base may still make sense of.
-            soft = {"semantic_llr": burst.semantic_llr} if burst.frame.semantic is None else {}
+            names = ("semantic_llr", "semantic_coded_llr") if burst.frame.semantic is None else ()
+            soft = {name: getattr(burst, name) for name in names}
             message = pdu.frame_to_pdu(burst.frame, **estimates, **soft)
             self.frames += 1
             self.damaged += not burst.frame.complete

@@ -18,18 +18,29 @@ class CodecBlock(MessageBlock):
         name, source, target, queue_size: As for :class:`MessageBlock`.
         bundle: Folder of the bundle.
         runtime: What runs the networks.
+        private: Folder of a private knowledge base, or none.
     """
 
     def __init__(
-        self, name: str, source: str, target: str, queue_size: int, bundle: str, runtime: Literal["onnx", "torch"]
+        self,
+        name: str,
+        source: str,
+        target: str,
+        queue_size: int,
+        bundle: str,
+        runtime: Literal["onnx", "torch"],
+        private: str = "",
     ) -> None:
         super().__init__(name, source, target, queue_size)
         self._bundle, self._runtime = bundle, runtime
+        self._private = [private] if private else []
         self._codec: SemanticCodec | None = None
 
     def start(self) -> bool:
         """Load the bundle."""
-        self._codec = self._codec or self.attempt(lambda: SemanticCodec.load(self._bundle, runtime=self._runtime))
+        self._codec = self._codec or self.attempt(
+            lambda: SemanticCodec.load(self._bundle, runtime=self._runtime, private=self._private)
+        )
         return True
 
     def codec(self, purpose: str) -> SemanticCodec:

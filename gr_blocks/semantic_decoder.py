@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge import KnowledgeBase
 from gr_blocks import pdu
 from gr_blocks.codec_block import CodecBlock
 
@@ -19,13 +20,14 @@ class semantic_decoder(CodecBlock):  # noqa: N801
     """Turn received semantic frames into images with the decoder and knowledge base of a bundle.
 
     A frame of another bundle, or a damaged message, is logged and counted; it never becomes a picture. A lost air code
-    is repaired with the knowledge base if it can be. What is added to the knowledge base meanwhile is taken up.
+    is repaired with the knowledge bases if it can be. What is added to a knowledge base meanwhile is taken up.
 
     Args:
         bundle: Folder of the bundle; it is loaded when the flowgraph starts.
         runtime: What runs the networks.
         neighbours: Most neighbours in the metadata of an image.
         queue_size: Most frames that may wait; the oldest are dropped.
+        private: Folder of a knowledge base of one's own to look into beside the bundle's, or none.
     """
 
     COUNTERS = ("images", "repaired", "errors", "dropped")
@@ -36,8 +38,9 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         runtime: Literal["onnx", "torch"] = "onnx",
         neighbours: int = 3,
         queue_size: int = 64,
+        private: str = "",
     ) -> None:
-        super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime)
+        super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime, private)
         self._neighbours = neighbours
         self._next_look = 0.0
         self.images = self.repaired = 0
@@ -47,12 +50,13 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         codec = self.codec("frame is decoded")
         frame, meta = pdu.frame_from_pdu(message)
         self._look_for_new_entries(codec)
-        result = codec.decode(frame, snr_db=meta.get("detail_snr_db"), semantic_llr=meta.pop("semantic_llr", None))
+        soft = {name: meta.pop(name, None) for name in ("semantic_llr", "semantic_coded_llr")}
+        result = codec.decode(frame, meta.get("detail_snr_db"), **soft)
         self.images += 1
         self.repaired += result.repaired
         del meta["sequence"], meta["erasures"]
         neighbours = [
-            {"label": near.label, "name": near.name, "score": float(near.score)}
+            {"label": near.label, "name": near.name, "score": float(near.score), "base": near.base}
             for near in result.neighbours[: self._neighbours]
         ]
         return pdu.image_to_pdu(
@@ -66,11 +70,15 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         )
 
     def _look_for_new_entries(self, codec: SemanticCodec) -> None:
-        """Take up a newer generation of the knowledge base, such as a pull has brought, without a restart."""
+        """Take up newer generations of the knowledge bases, such as a pull has brought, without a restart."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_EVERY_S
+        for base in codec.bases:
+            self._refresh(base)
+
+    def _refresh(self, base: KnowledgeBase) -> None:
         try:
-            codec.bundle.knowledge.refresh()
+            base.refresh()
         except KnowledgeBaseError as error:
-            self.fail(f"the knowledge base stays as it was: {error}")
+            self.fail(f"knowledge base {base.name} stays as it was: {error}")

@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import BundleError, FrameError, ImageError
+from crlsc_phy.errors import BundleError, FrameError, ImageError, KnowledgeBaseError
 from crlsc_phy.frame import SYMBOL, Mode, SemanticFrame
-from crlsc_phy.images import load_image, resize
+from crlsc_phy.images import find_images, load_image, resize
+from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.phy import BurstModem
 
 
 def test_a_photograph_comes_back(codec, photo):
@@ -159,3 +161,67 @@ def test_wrong_images_are_refused(codec, image):
 def test_an_unknown_runtime_is_refused(bundle_folder):
     with pytest.raises(BundleError, match="must be one of onnx, torch"):
         SemanticCodec.load(bundle_folder, runtime="tpu")
+
+
+@pytest.fixture(scope="module")
+def private(codec, image_folder, tmp_path_factory):
+    """A private base of the shipped pictures."""
+    shared = codec.bundle.knowledge
+    paths = find_images(image_folder)
+    return KnowledgeBase.create(
+        tmp_path_factory.mktemp("private") / "pkb",
+        shared.air_code,
+        np.stack([codec.embed(load_image(path)) for path in paths]),
+        [Entry(path.name, path.stem) for path in paths],
+        tau=shared.tau,
+        threshold=shared.manifest.threshold,
+    )
+
+
+def test_a_private_base_is_looked_into_beside_the_shared_one(bundle_folder, private, photo):
+    codec = SemanticCodec.load(bundle_folder, private=[private.path])
+    result = codec.decode(codec.encode(photo))
+    assert (result.neighbours[0].name, result.neighbours[0].base) == ("cat-face.jpg", "pkb")
+    assert {hit.base for hit in result.neighbours} == {"pkb", "skb"}
+
+
+def test_a_private_base_of_another_air_code_is_refused(bundle_folder, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(300, 128)).astype(np.float32)
+    code = AirCode.train(vectors, 16, rounds=100)
+    KnowledgeBase.create(tmp_path / "foreign", code, vectors, [Entry(str(i), "") for i in range(300)])
+    with pytest.raises(BundleError, match="foreign: made with another air code than bundle"):
+        SemanticCodec.load(bundle_folder, private=[tmp_path / "foreign"])
+    with pytest.raises(KnowledgeBaseError):
+        SemanticCodec.load(bundle_folder, private=[tmp_path / "nowhere"])
+
+
+def test_knowledge_and_channel_code_restore_together_what_either_loses(bundle_folder, codec, private, photo):
+    """Pictures that differ from the one in the private base by light and cut, in noise that the LDPC code fails in."""
+    knowing, modem = SemanticCodec.load(bundle_folder, private=[private.path]), BurstModem()
+    modem.receive(modem.modulate(codec.encode(photo, levels=0)))
+    lost = restored = by_entries = by_shared = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        margin = int(rng.integers(1, 20))
+        frame = codec.encode((photo[margin:-margin, margin:-margin] * rng.uniform(0.8, 1)).astype(np.uint8), levels=0)
+        iq = np.pad(modem.modulate(frame), 300)
+        noise = rng.standard_normal((len(iq), 2)) * np.sqrt(10**0.91 * 64 / 52 / 2)
+        for burst in modem.receive(iq + noise.view(complex)[:, 0]) + modem.flush():
+            if not burst.semantic_ok:
+                lost += 1
+                soft = {"semantic_llr": burst.semantic_llr, "semantic_coded_llr": burst.semantic_coded_llr}
+                result = knowing.decode(burst.frame, **soft)
+                restored += result.repaired and result.neighbours == knowing.decode(frame).neighbours
+                by_entries += knowing.decode(burst.frame, semantic_llr=burst.semantic_llr).repaired
+                by_shared += codec.decode(burst.frame, **soft).repaired
+    assert lost >= 12
+    assert restored >= 0.6 * lost
+    assert max(by_entries, by_shared) < restored
+
+
+def test_soft_bits_that_do_not_fit_are_refused(codec, photo):
+    lost = replace(codec.encode(photo), semantic=None)
+    for soft in ({"semantic_llr": np.zeros(100)}, {"semantic_coded_llr": np.zeros(719)}):
+        with pytest.raises(FrameError, match="soft bits of the semantic layer do not fit"):
+            codec.decode(lost, **soft)
+    assert not codec.decode(lost, semantic_llr=np.zeros(128), semantic_coded_llr=np.zeros(720)).repaired

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from crlsc_phy.cli import kb_migrate, kb_net
-from crlsc_phy.cli.kb_images import embed_images, embedded
+from crlsc_phy.cli import kb_calibrate, kb_migrate, kb_net
+from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images, embedded
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
@@ -26,7 +26,6 @@ from crlsc_phy.knowledge.verify import verify
 
 __all__ = ["main"]
 
-DEFAULT_BUNDLE = Path("models/default")
 _COLUMNS = ("name", "label", "source", "licence", "caption", "path")
 
 
@@ -75,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     check = _verb(verbs, "verify", _verify, "hash every file")
     check.add_argument("--repair", action="store_true", help="rebuild indexes; go back to the last whole generation")
 
+    kb_calibrate.add_parsers(verbs)
     kb_net.add_parsers(verbs)
     kb_migrate.add_parsers(verbs)
     return parser
@@ -130,10 +130,13 @@ def _listed_entries(path: Path | None) -> list[Entry]:
 
 
 def _build(options: argparse.Namespace) -> int:
-    settings = {"name": options.name, "keep_vectors": options.keep_vectors, "index": options.index}
+    settings: dict[str, Any] = {"name": options.name, "keep_vectors": options.keep_vectors, "index": options.index}
     if options.images:
         bundle, vectors, entries = embed_images(options.bundle, options.images)
-        code, aligned_to = bundle.knowledge.air_code, bundle.knowledge.id
+        shared = bundle.knowledge
+        code, aligned_to = shared.air_code, shared.id
+        # The same encoder makes the codes: until it is calibrated on its own, what fits the shared base fits this one.
+        settings |= {"tau": shared.tau, "threshold": shared.manifest.threshold}
         entries = _with_source(entries, options)
     else:
         vectors, entries, aligned_to = _vectors(options.vectors), _listed_entries(options.entries), ""
@@ -180,6 +183,8 @@ def _facts(base: KnowledgeBase) -> dict[str, Any]:
         "vectors": "kept as int8" if manifest.vector_scale else "not kept",
         "index": str(base.spec),
         "aligned_to": manifest.aligned_to,
+        "tau": base.tau,
+        "threshold": manifest.threshold,
         "bytes": size,
     }
 

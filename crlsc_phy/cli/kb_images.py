@@ -17,7 +17,9 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.images import UInt8Image, find_images, load_image
 from crlsc_phy.knowledge import AirCode, Entry
 
-__all__ = ["embed_images", "embedded"]
+__all__ = ["DEFAULT_BUNDLE", "embed_images", "embedded"]
+
+DEFAULT_BUNDLE = Path("models/default")
 
 THUMBNAIL = 64
 

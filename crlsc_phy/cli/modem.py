@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -64,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     target = receive.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, metavar="FOLDER", help="where the images go, as PNG")
     target.add_argument("--no-images", action="store_true", help="only list the bursts")
+    receive.add_argument(
+        "--private",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a knowledge base of your own to look into beside the bundle's; may be given several times",
+    )
     receive.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for plot")
     receive.set_defaults(run=_receive)
 
@@ -140,7 +148,7 @@ def _send(options: argparse.Namespace) -> int:
 def _receive(options: argparse.Namespace) -> int:
     numerology = Numerology.preset(options.numerology, options.sample_rate, options.network)
     samples = _open_samples(options.file)
-    codec = None if options.no_images else _load_codec(options.bundle)
+    codec = None if options.no_images else _load_codec(options.bundle, options.private)
     if options.out:
         _make_folder(options.out)
     taps = Taps(options.taps) if options.taps else None
@@ -185,11 +193,11 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_codec(bundle: Path) -> SemanticCodec:
+def _load_codec(bundle: Path, private: Sequence[Path] = ()) -> SemanticCodec:
     # The networks' libraries take a second to load; a list of bursts does without them.
     from crlsc_phy.codec import SemanticCodec
 
-    return SemanticCodec.load(bundle)
+    return SemanticCodec.load(bundle, private=private)
 
 
 def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Generator) -> NDArray[np.complex64]:
@@ -329,24 +337,26 @@ def _row(burst: Burst) -> dict[str, Any]:
             "segment_failures": burst.segment_failures,
         },
         "label": None,
+        "repaired": False,
     }
 
 
 def _decode(codec: SemanticCodec, burst: Burst, folder: Path, index: int) -> dict[str, Any]:
     """Decode the burst and save its image; what is to be added to its row."""
-    if not burst.frame.semantic and not burst.frame.detail:
-        return {"image": None, "problem": None}
     try:
-        result = codec.decode(burst.frame, burst.detail_snr_db)
+        result = codec.decode(burst.frame, burst.detail_snr_db, burst.semantic_llr, burst.semantic_coded_llr)
     except FrameError as error:
         return {"image": None, "problem": str(error)}
+    if not (result.label or burst.frame.detail):
+        # Nothing has arrived of what the picture shows.
+        return {"image": None, "problem": None}
     # The sequence alone would let a sender that starts anew overwrite its earlier images.
     path = folder / f"{index:05d}-sequence-{burst.frame.header.sequence:05d}.png"
     try:
         save_png(path, result.image)
     except OSError as error:
         raise ModemError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from None
-    return {"label": result.label or None, "image": str(path), "problem": None}
+    return {"label": result.label or None, "repaired": result.repaired, "image": str(path), "problem": None}
 
 
 def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Namespace) -> None:
@@ -361,7 +371,7 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
         for row in rows:
             figures = (f"{row[name]:.1f}" for name in ("snr_db", "cfo_hz", "evm_db"))
             label = Text(row["label"] or "-")
-            table.add_row(str(row["start"]), str(row["sequence"]), *figures, row["mcs"], _layers(row["layers"]), label)
+            table.add_row(str(row["start"]), str(row["sequence"]), *figures, row["mcs"], _layers(row), label)
         console.print(table)
     counters = modem.counters
     parts = [_number(counters.samples, "sample"), _number(counters.detected, "preamble")]
@@ -392,9 +402,10 @@ def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _layers(layers: dict[str, Any]) -> str:
+def _layers(row: dict[str, Any]) -> str:
     """What arrived, for example ``air code, 7/8``."""
-    parts = [] if layers["semantic"] is None else ["air code" if layers["semantic"] else "no air code"]
+    layers, lost = row["layers"], "air code repaired" if row["repaired"] else "no air code"
+    parts = [] if layers["semantic"] is None else ["air code" if layers["semantic"] else lost]
     if layers["segments"]:
         parts.append(f"{layers['segments'] - layers['segment_failures']}/{layers['segments']}")
     elif layers["mode"] == "analog":

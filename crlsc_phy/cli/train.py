@@ -64,10 +64,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(found)))
     else:
-        print(
-            f"{options.bundle}: tau {found.tau:g}, threshold {found.threshold:g} nats; at 5 % bit errors names "
-            f"{found.right:.1%} of the calibration pictures, believes {found.believed:.1%}, wrong {found.wrong:.1%}"
-        )
+        print(f"{options.bundle}: {found.summary()}")
     return 0
 
 

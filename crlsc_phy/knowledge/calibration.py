@@ -45,6 +45,13 @@ class Calibration:
     believed: float
     wrong: float
 
+    def summary(self, ber: float = 0.05) -> str:
+        """It in words, for the bit error rate that it was found at."""
+        return (
+            f"tau {self.tau:g}, threshold {self.threshold:g} nats; at {100 * ber:g} % bit errors names "
+            f"{self.right:.1%} of the calibration pictures, believes {self.believed:.1%}, wrong {self.wrong:.1%}"
+        )
+
 
 def noisy_llrs(codes: Codes, ber: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """LLRs float32 [N, 8 M] of codes uint8 [N, M] sent as BPSK over AWGN at a bit error rate, 0 < ``ber`` < 0.5."""

@@ -278,7 +278,8 @@ class Generation:
             scores, rows = found[0][0], found[1][0]
 
     @cached_property
-    def _repairer(self) -> Repairer:
+    def repairer(self) -> Repairer:
+        """Of its codes, built when first asked for."""
         with self._building:
             return Repairer(self.air_code, self.codes, self.tau)
 
@@ -297,7 +298,7 @@ class Generation:
         if not len(self):
             raise KnowledgeBaseError("an empty knowledge base repairs nothing")
         batch = code_or_llrs(received, self.air_code.size)
-        found = self._repairer.find(batch, rule)
+        found = self.repairer.find(batch, rule)
         rows = self.live[found.rows]
         codes, named = self.codes_at(rows), self._named(rows)
         meant, decoded = self.vectors_at(rows), self.air_code.decode(found.received)

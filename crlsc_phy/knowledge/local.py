@@ -25,7 +25,7 @@ from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
 from crlsc_phy.knowledge.metadata import write_entries
-from crlsc_phy.knowledge.repair import THRESHOLD
+from crlsc_phy.knowledge.repair import THRESHOLD, Repairer
 from crlsc_phy.knowledge.transfer import Merged, Parcel
 
 __all__ = ["KnowledgeBase"]
@@ -165,6 +165,11 @@ class KnowledgeBase:
     def air_code(self) -> AirCode:
         """The quantiser of its codes."""
         return self._generation.air_code
+
+    @property
+    def repairer(self) -> Repairer:
+        """What repairs codes with its entries, of which there must be some."""
+        return self._generation.repairer
 
     @property
     def codes(self) -> Codes:

@@ -14,10 +14,13 @@ as the picture sent need not be the one in the base; w is how often the base use
 entry, a sum of M table look-ups, is what stock faiss scans: an IndexPQ by inner product over 256 M dimensions, whose
 centroids are unit vectors. Against it stands an unknown code, P(b) = w(b), as likely beforehand as all entries
 together; whether an entry is believed is the ratio of the two, whatever rule has chosen it.
+
+Short of choosing an entry, :func:`extrinsic` tells a channel decoder what bits the base expects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +32,7 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes
 from crlsc_phy.knowledge.base import Rule
 
-__all__ = ["ASSUMED_BER", "THRESHOLD", "Finding", "Repairer", "code_or_llrs"]
+__all__ = ["ASSUMED_BER", "THRESHOLD", "Finding", "Repairer", "code_or_llrs", "extrinsic"]
 
 THRESHOLD = 3.0
 """Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
@@ -37,6 +40,11 @@ ASSUMED_BER = 0.02
 """Bit error rate of a code that comes without LLRs."""
 # Entries beyond these have next to no share in the confidence.
 _RIVALS = 32
+# So many entries are weighed for extrinsic information: more bring no code back that these do not.
+_WEIGHED = 256
+# Chance beforehand that a code is none of the base.
+_STRANGER = 0.1
+_MOST_EXTRINSIC = 10.0
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 _MOST_LLR = 30.0
 _FLOOR = 1e-30
@@ -171,12 +179,71 @@ class Repairer:
             distances = -ratios
         return Finding(rows, ratios, confidences, distances, codes)
 
+    def byte_weights(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """How likely each byte of a code is to have each value, by what the LLRs say of its *other* bytes.
+
+        Args:
+            llrs: float32 [8 M].
+
+        Returns:
+            Weights float64 [M, 256], and the logarithms of their scales, float64 [M].
+        """
+        size, count = self._air_code.size, len(self._codes)
+        at = np.arange(size)
+        tables, unknown = self._log_tables(_byte_likelihoods(llrs[None]))
+        _, rows = self._soft_index.search(tables.reshape(1, -1), min(_WEIGHED, count))
+        codes = self._codes[rows[0]]
+        own = tables[0, at, codes]
+        entries = own.sum(axis=1, keepdims=True) - own + np.log((1 - _STRANGER) / count)
+        stranger = unknown[0].sum() - unknown[0] + np.log(_STRANGER)
+        scales = np.maximum(entries.max(axis=0), stranger).astype(np.float64)
+        meant = np.zeros((size, 256))
+        np.add.at(meant, (at, codes), np.exp(entries - scales))
+        weights = np.einsum("mbk,mk->mb", self._meant, meant)
+        return weights + np.exp(stranger - scales)[:, None] * self._usage, scales
+
     def _tables(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Log-likelihoods of the entries' bytes, float32 [N, M, 256], and of an unknown code, float32 [N]."""
-        size = self._air_code.size
-        bits = np.clip(llrs, -_MOST_LLR, _MOST_LLR).reshape(len(llrs), size, 8)
-        # log p(b | LLR) = sum of b_i LLR_i - log(1 + exp LLR_i)
-        likelihood = np.exp(bits @ _BITS.T - np.logaddexp(0, bits).sum(axis=2, keepdims=True))
+        tables, unknown = self._log_tables(_byte_likelihoods(llrs))
+        return tables, unknown.sum(axis=1)
+
+    def _log_tables(
+        self, likelihood: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Log-likelihoods of the entries' bytes, float32 [N, M, 256], and of those of an unknown code, [N, M]."""
         tables = np.log(np.maximum(np.einsum("nmb,mbk->nmk", likelihood, self._meant, optimize=True), _FLOOR))
-        unknown = np.log(np.maximum((likelihood * self._usage).sum(axis=2), _FLOOR)).sum(axis=1)
+        unknown = np.log(np.maximum((likelihood * self._usage).sum(axis=2), _FLOOR))
         return tables.astype(np.float32), unknown.astype(np.float32)
+
+
+def extrinsic(repairers: Sequence[Repairer], llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What knowledge bases add to what the LLRs of a code's bits say: the outer half of a turbo decoder.
+
+    The code belongs to one of the bases, each as likely as the others. What an LLR says of its own bit is not in the
+    answer for that bit, but it is in that for the seven others of its byte.
+
+    Args:
+        repairers: Of bases with one air code, at least one.
+        llrs: log p(1)/p(0), extrinsic information of the channel decoder, float32 [8 M].
+
+    Returns:
+        Logarithms of ratios as ``llrs``, float32 [8 M].
+
+    Source: J. Hagenauer, "Source-controlled channel decoding", IEEE Trans. Commun. 43(9), 1995.
+    """
+    found = [repairer.byte_weights(llrs) for repairer in repairers]
+    top = np.max([scales for _, scales in found], axis=0)
+    weights = np.sum([weights * np.exp(scales - top)[:, None] for weights, scales in found], axis=0)
+    joint = weights * _byte_likelihoods(llrs[None])[0]
+    ones, zeros = joint @ _BITS, joint @ (1 - _BITS)
+    posterior = np.log(np.maximum(ones, _FLOOR) / np.maximum(zeros, _FLOOR)).ravel()
+    told = posterior - np.clip(llrs, -_MOST_LLR, _MOST_LLR)
+    return np.asarray(np.clip(told, -_MOST_EXTRINSIC, _MOST_EXTRINSIC), np.float32)
+
+
+def _byte_likelihoods(llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """p(b | LLRs) of each byte, float32 [N, M, 256], of LLRs float32 [N, 8 M]."""
+    bits = np.clip(llrs, -_MOST_LLR, _MOST_LLR).reshape(len(llrs), -1, 8)
+    # log p(b | LLR) = sum of b_i LLR_i - log(1 + exp LLR_i)
+    likelihood: npt.NDArray[np.float32] = np.exp(bits @ _BITS.T - np.logaddexp(0, bits).sum(axis=2, keepdims=True))
+    return likelihood

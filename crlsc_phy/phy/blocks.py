@@ -15,12 +15,21 @@ from numpy.typing import NDArray
 
 from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import qam
-from crlsc_phy.phy.fec import Decoder, crc24, ldpc_code
+from crlsc_phy.phy.fec import Decoder, LdpcCode, crc24, ldpc_code
 from crlsc_phy.phy.mcs import Mcs
 from crlsc_phy.phy.numerology import Numerology
 from crlsc_phy.phy.sequences import gold, spread
 
-__all__ = ["AnalogBlock", "CodedBlock", "Decoder", "Segments", "analog_block", "detail_block", "signalling_block"]
+__all__ = [
+    "AnalogBlock",
+    "CodedBlock",
+    "Decoder",
+    "Segments",
+    "analog_block",
+    "detail_block",
+    "signalling_block",
+    "signalling_code",
+]
 
 MAX_SEGMENT_BYTES = 192
 """Bytes of the detail layer in a segment: what one failed CRC erases."""
@@ -99,24 +108,41 @@ class CodedBlock:
         return combined
 
     def decode(
-        self, llr: NDArray[np.float32], iterations: int, decoder: Decoder = "min-sum"
+        self,
+        llr: NDArray[np.float32],
+        iterations: int,
+        decoder: Decoder = "min-sum",
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Bytes, uint8 [words, k / 8], and posterior LLRs of their bits, float32 [words, k]."""
+        """Bytes, uint8 [words, k / 8], and posterior LLRs of their bits, float32 [words, k].
+
+        Args:
+            llr: Of the coded bits, float32 [words, n].
+            iterations: Most of them.
+            decoder: Without a prior; there is one that takes priors.
+            prior: Of the information bits, float32 [words, k], or None.
+        """
         code = ldpc_code(self.k, self.n, self.bits_per_symbol)
-        posterior = code.decode(llr, iterations)[0] if decoder == "min-sum" else code.decode_reference(llr, iterations)
+        if decoder == "min-sum" or prior is not None:
+            posterior = code.decode(llr, iterations, prior)[0]
+        else:
+            posterior = code.decode_reference(llr, iterations)
         return np.packbits(posterior > 0, axis=1), posterior
 
-    def expectation(self, llr: NDArray[np.float32], iterations: int) -> NDArray[np.complex64]:
+    def expectation(
+        self, llr: NDArray[np.float32], iterations: int, prior: NDArray[np.float32] | None = None
+    ) -> NDArray[np.complex64]:
         """Mean of the data symbols, given what decoding tells of them: for QPSK.
 
         Args:
             llr: Of the coded bits, float32 [words, n].
             iterations: As for :meth:`decode`.
+            prior: As there.
 
         Returns:
             complex64 [symbols, data_carriers], of magnitude 1 where the bits are certain and 0 where nothing is known.
         """
-        posterior = ldpc_code(self.k, self.n, self.bits_per_symbol).refine(llr, iterations).ravel()
+        posterior = ldpc_code(self.k, self.n, self.bits_per_symbol).refine(llr, iterations, prior).ravel()
         capacity = self.symbols * self.data_carriers
         signs = np.tanh(np.resize(posterior, 2 * capacity) * np.float32(-0.5)) * np.float32(np.sqrt(0.5))
         signs *= 1 - 2 * self._scrambler(capacity).astype(np.float32)
@@ -190,6 +216,12 @@ def analog_block(count: int, mcs: Mcs, numerology: Numerology) -> AnalogBlock:
     """The shortest block for ``count`` analog symbols at the rate of ``mcs``."""
     carriers = numerology.data_carriers
     return AnalogBlock(count, -(-count * mcs.rate[1] // carriers), carriers, numerology.network)
+
+
+def signalling_code(size: int) -> LdpcCode:
+    """The code of the most robust format, for ``size`` bytes."""
+    k = 8 * size
+    return ldpc_code(k, k * _SIGNALLING_RATE[1] // _SIGNALLING_RATE[0], 2)
 
 
 def signalling_block(size: int, numerology: Numerology) -> CodedBlock:

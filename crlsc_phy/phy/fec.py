@@ -87,24 +87,27 @@ class LdpcCode:
         return word[:, self._source]
 
     def decode(
-        self, llr: NDArray[np.float32], iterations: int = 20
+        self, llr: NDArray[np.float32], iterations: int = 20, prior: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
         """Decode words by layered normalised min-sum.
 
         Args:
             llr: log p(1)/p(0) of the coded bits, float32 [words, n].
             iterations: Most sweeps over the checks; a word stops at its first valid one.
+            prior: log p(1)/p(0) of the information bits by what else is known of them, float32 [words, k].
 
         Returns:
             Posterior LLRs of the information bits, float32 [words, k]; whether all checks hold, bool [words]; and
             the iterations spent, int32 [words].
         """
-        word, valid, spent = self._decode(llr, iterations)
+        word, valid, spent = self._decode(llr, iterations, prior)
         return word[:, : self.k], valid, spent
 
-    def refine(self, llr: NDArray[np.float32], iterations: int = 20) -> NDArray[np.float32]:
+    def refine(
+        self, llr: NDArray[np.float32], iterations: int = 20, prior: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Posterior LLRs of the coded bits, float32 [words, n], from channel LLRs as for :meth:`decode`."""
-        word, _, _ = self._decode(llr, iterations)
+        word, _, _ = self._decode(llr, iterations, prior)
         return word[:, self._source]
 
     def decode_reference(self, llr: NDArray[np.float32], iterations: int = 20) -> NDArray[np.float32]:
@@ -122,10 +125,12 @@ class LdpcCode:
         return np.asarray(decoder(torch.from_numpy(llr)).numpy(), np.float32)
 
     def _decode(
-        self, llr: NDArray[np.float32], iterations: int
+        self, llr: NDArray[np.float32], iterations: int, prior: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
         word = np.zeros((len(llr), self._columns * self.lifting), np.float32)
         word[:, self._source] = llr
+        if prior is not None:
+            word[:, : self.k] += prior
         word[:, self.k : self._k_padded] = -1e6
         valid, spent = decode_layered(
             word, self._row_start, self._edge_column, self._edge_shift, self.lifting, iterations

@@ -6,6 +6,7 @@ better guess.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -26,6 +27,10 @@ __all__ = ["Contents", "LayerReader", "Opened", "Receive"]
 _SIGNALLING_ITERATIONS = 40
 _DETAIL_ITERATIONS = 25
 _TRIES = 3
+# Of the count of the headers before, with each new one.
+_MEMORY = 0.8
+# Counts that every bit is given beforehand: after one header its bits are expected at 20 to 1.
+_DOUBT = 0.05
 
 T = TypeVar("T")
 
@@ -59,6 +64,7 @@ class Contents:
         symbols_used: OFDM symbols up to the end of the last layer of which something arrived.
         segments, segment_failures: Segments of the digital detail, and how many of them failed.
         llr: Of the coded bits of the digital detail, float32 [bits].
+        semantic_coded_llr: Of the coded bits of block B, float32 [bits].
         semantic_llr: Posterior, of the air code's bits, float32 [bits].
         symbols: Unbiased analog symbols, complex64 [count].
         symbol_noise: Variance of the noise on each, float32 [count].
@@ -72,6 +78,7 @@ class Contents:
     segments: int
     segment_failures: int
     llr: NDArray[np.float32]
+    semantic_coded_llr: NDArray[np.float32]
     semantic_llr: NDArray[np.float32]
     symbols: NDArray[np.complex64]
     symbol_noise: NDArray[np.float32]
@@ -79,10 +86,11 @@ class Contents:
 
 @dataclass(frozen=True)
 class _Read(Generic[T]):
-    """A signalling block: what it says or why it says nothing, its posterior LLRs, and where it was read from."""
+    """A signalling block: what it says or why it says nothing, its LLRs before and after, and its reception."""
 
     value: T | None
     problem: FrameError | None
+    llr: NDArray[np.float32]
     posterior: NDArray[np.float32]
     reception: Reception
 
@@ -98,6 +106,7 @@ class LayerReader:
     def __init__(self, ofdm: Ofdm, decoder: Decoder = "min-sum") -> None:
         self._ofdm = ofdm
         self._decoder = decoder
+        self._habits = _Habits()
 
     def open(self, receive: Receive) -> Opened:
         """Read the header.
@@ -111,10 +120,11 @@ class LayerReader:
         numerology = self._ofdm.numerology
         block = header_block(numerology)
         nothing = np.empty((0, numerology.data_carriers), np.complex64)
-        read = self._signalling(block, receive, nothing, unpack_header)
+        read = self._signalling(block, receive, nothing, unpack_header, self._habits.prior)
         if read.value is None:
             raise read.problem or FrameError("signalling block is damaged")
         header, mcs = read.value
+        self._habits.learn(header, mcs)
         return Opened(header, mcs, Layout.of(numerology, header, mcs))
 
     def read(self, opened: Opened, receive: Receive) -> Contents:
@@ -128,11 +138,11 @@ class LayerReader:
         known = layout.header.modulate(pack_header(header, opened.mcs))
         first = used = len(known)
         semantic: bytes | None = b""
-        semantic_llr = np.empty(0, np.float32)
+        semantic_coded_llr = semantic_llr = np.empty(0, np.float32)
         if layout.semantic:
             read = self._signalling(layout.semantic, receive, known, unpack_semantic)
             reception, semantic = read.reception, read.value
-            semantic_llr = read.posterior[: 8 * header.semantic_bytes].copy()
+            semantic_coded_llr, semantic_llr = read.llr, read.posterior[: 8 * header.semantic_bytes].copy()
             first += layout.semantic.symbols
             used = first if semantic is not None else used
         else:
@@ -162,25 +172,63 @@ class LayerReader:
             segments=segments,
             segment_failures=failures,
             llr=llr,
+            semantic_coded_llr=semantic_coded_llr,
             semantic_llr=semantic_llr,
             symbols=analog,
             symbol_noise=analog_noise,
         )
 
     def _signalling(
-        self, block: CodedBlock, receive: Receive, before: NDArray[np.complex64], unpack: Callable[[bytes], T]
+        self,
+        block: CodedBlock,
+        receive: Receive,
+        before: NDArray[np.complex64],
+        unpack: Callable[[bytes], T],
+        prior: NDArray[np.float32] | None = None,
     ) -> _Read[T]:
-        """Read the signalling block behind the known symbols ``before``."""
+        """Read the signalling block behind the known symbols ``before``.
+
+        ``prior`` is what its bits may be expected to be, float32 [1, k]; it is asked where the block alone fails.
+        """
         first = len(before)
         known, tries = before, 0
         while True:
             tries += 1
             reception = receive(known)
             llr = block.soft_bits(*equalise(self._ofdm, reception, first, block.symbols))
-            words, posterior = block.decode(llr, _SIGNALLING_ITERATIONS, self._decoder)
-            try:
-                return _Read(unpack(words[0].tobytes()), None, posterior[0], reception)
-            except FrameError as error:
-                if tries == _TRIES:
-                    return _Read(None, error, posterior[0], reception)
-            known = np.concatenate((before, block.expectation(llr, _SIGNALLING_ITERATIONS)))
+            for expected in (None,) if prior is None else (None, prior):
+                words, posterior = block.decode(llr, _SIGNALLING_ITERATIONS, self._decoder, expected)
+                try:
+                    return _Read(unpack(words[0].tobytes()), None, llr[0], posterior[0], reception)
+                except FrameError as error:
+                    problem = error
+            if tries == _TRIES:
+                return _Read(None, problem, llr[0], posterior[0], reception)
+            known = np.concatenate((before, block.expectation(llr, _SIGNALLING_ITERATIONS, prior)))
+
+
+class _Habits:
+    """What the headers that were read have in common, as a prior for one that is hard to read.
+
+    Sequence and checks differ from header to header and are never expected.
+    """
+
+    def __init__(self) -> None:
+        # How often each bit was 0 and 1, the last header counting most.
+        self._seen = np.zeros((2, 1, 1))
+
+    @property
+    def prior(self) -> NDArray[np.float32] | None:
+        """Of the bits of block A, log p(1)/p(0), float32 [1, k]; None before the first header."""
+        if not self._seen.any():
+            return None
+        zeros, ones = self._seen + _DOUBT
+        return np.asarray(self._settled * np.log(ones / zeros), np.float32)
+
+    def learn(self, header: FrameHeader, mcs: Mcs) -> None:
+        """Take note of a header."""
+        bits = pack_header(header, mcs)
+        # The checks are linear: a bit that no single change of the sequence turns is turned by none.
+        others = (dataclasses.replace(header, sequence=header.sequence ^ 1 << place) for place in range(16))
+        self._settled = np.all([pack_header(other, mcs) == bits for other in others], axis=0)
+        self._seen = _MEMORY * self._seen + [1 - bits, bits]

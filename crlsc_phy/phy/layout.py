@@ -22,10 +22,20 @@ from crlsc_phy.phy.blocks import AnalogBlock, CodedBlock, Segments, analog_block
 from crlsc_phy.phy.mcs import Mcs, find_mcs
 from crlsc_phy.phy.numerology import Numerology
 
-__all__ = ["Layout", "carries", "header_block", "pack_header", "pack_semantic", "unpack_header", "unpack_semantic"]
+__all__ = [
+    "SEMANTIC_CRC_BYTES",
+    "Layout",
+    "carries",
+    "header_block",
+    "pack_header",
+    "pack_semantic",
+    "unpack_header",
+    "unpack_semantic",
+]
 
 _HEADER_BYTES = 1 + FrameHeader.SIZE + 1
-_SEMANTIC_CRC_BYTES = 2
+SEMANTIC_CRC_BYTES = 2
+"""Behind the air code in block B."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Layout:
         """The layout of the burst that carries a frame with ``header``."""
         first, semantic = header_block(numerology), None
         if header.semantic_bytes:
-            size = header.semantic_bytes + _SEMANTIC_CRC_BYTES
+            size = header.semantic_bytes + SEMANTIC_CRC_BYTES
             semantic = signalling_block(size, numerology)
         if not header.detail_bytes:
             return cls(first, semantic)
@@ -113,8 +123,8 @@ def unpack_semantic(data: bytes) -> bytes:
     Raises:
         FrameError: If its CRC is wrong.
     """
-    semantic = data[:-_SEMANTIC_CRC_BYTES]
-    if data[-_SEMANTIC_CRC_BYTES:] != _crc16(semantic):
+    semantic = data[:-SEMANTIC_CRC_BYTES]
+    if data[-SEMANTIC_CRC_BYTES:] != _crc16(semantic):
         raise FrameError("semantic layer is damaged (CRC-16 does not match)")
     return semantic
 

@@ -84,6 +84,8 @@ class Burst:
         segments: Segments of the detail layer.
         segment_failures: Segments whose CRC fails.
         llr: Of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
+        semantic_coded_llr: Of the semantic layer's coded bits before decoding, float32 [40 (semantic_bytes + 2)], for
+            :func:`crlsc_phy.phy.turbo.turbo_decode`.
         semantic_llr: Of the air code's bits, most significant first, after decoding, float32 [8 * semantic_bytes].
         symbols: The analog detail, unbiased: what was sent at unit mean power, plus noise; complex64 [n].
         symbol_noise: Variance of that noise, float32 [n].
@@ -100,6 +102,7 @@ class Burst:
     segments: int
     segment_failures: int
     llr: NDArray[np.float32]
+    semantic_coded_llr: NDArray[np.float32]
     semantic_llr: NDArray[np.float32]
     symbols: NDArray[np.complex64]
     symbol_noise: NDArray[np.float32]
@@ -362,6 +365,7 @@ class Receiver:
             segments=contents.segments,
             segment_failures=contents.segment_failures,
             llr=contents.llr,
+            semantic_coded_llr=contents.semantic_coded_llr,
             semantic_llr=contents.semantic_llr,
             symbols=contents.symbols,
             symbol_noise=contents.symbol_noise,

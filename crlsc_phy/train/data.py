@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -49,6 +50,13 @@ class Pictograms:
     ids: list[str]
     names: list[str]
     categories: list[str]
+
+    def things(self, ids: Container[str]) -> Pictograms:
+        """Those that show a thing and whose code points are among ``ids``."""
+        kinds = zip(self.ids, self.categories, strict=True)
+        rows = [row for row, (name, kind) in enumerate(kinds) if kind in OBJECT_CATEGORIES and name in ids]
+        columns = ([column[row] for row in rows] for column in (self.ids, self.names, self.categories))
+        return Pictograms(self.images[rows], *columns)
 
 
 def assemble(folder: Path) -> None:

@@ -13,7 +13,7 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.train.crops import fixed_crops
-from crlsc_phy.train.data import OBJECT_CATEGORIES, load_photos, load_pictograms
+from crlsc_phy.train.data import load_photos, load_pictograms
 from crlsc_phy.train.stages import Run
 
 __all__ = ["evaluate", "interval", "recognition", "reconstruction"]
@@ -40,12 +40,10 @@ def recognition(codec: SemanticCodec, run: Run) -> dict[str, Any]:
 
     All entries of the knowledge base compete; only pictograms that show a thing are asked for.
     """
-    asked = load_pictograms(run.data, HELD_OUT_VENDOR)
     known = {entry.name.partition("/")[2] for entry in codec.bundle.knowledge.entries}
+    asked = load_pictograms(run.data, HELD_OUT_VENDOR).things(known)
     first, among_five = [], []
-    for image, name, category in zip(asked.images, asked.ids, asked.categories, strict=True):
-        if category not in OBJECT_CATEGORIES or name not in known:
-            continue
+    for image, name in zip(asked.images, asked.ids, strict=True):
         frame = codec.encode(image, levels=0)
         assert frame.semantic is not None
         vector = codec.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])

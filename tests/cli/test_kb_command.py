@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from crlsc_phy.cli.kb import main
 from crlsc_phy.knowledge import KnowledgeBase
@@ -38,6 +39,27 @@ def test_images_are_found_again_beside_the_shared_base(capsys, tmp_path, picture
     assert hits[0]["score"] > 0.8
     code = KnowledgeBase.open(pkb).codes[0].tobytes().hex()
     assert run(capsys, "search", pkb, "--code", code, "-k", 1)[0]["name"] == "birds/one.jpg"
+
+
+def test_calibration_with_a_folder_of_pictures(capsys, tmp_path, pictures, image_folder, bundle_folder):
+    bundle, pkb, other = ("--bundle", bundle_folder), tmp_path / "pkb", tmp_path / "other"
+    made = run(capsys, "build", pkb, "--images", pictures, *bundle)
+    shared = KnowledgeBase.open(bundle_folder / "skb")
+    assert (made["tau"], made["threshold"]) == (shared.tau, shared.manifest.threshold)
+    for place, name in (("birds", "duck.jpg"), ("cat", "cat-face.jpg")):
+        (other / place).mkdir(parents=True)
+        load = Image.open(image_folder / name)
+        load.crop((8, 8, load.width - 8, load.height - 8)).save(other / place / name)
+    unknown = tmp_path / "unknown"
+    unknown.mkdir()
+    shutil.copy(image_folder / "leaves.jpg", unknown)
+    found = run(capsys, "calibrate", pkb, "--images", other, "--unknown", unknown, *bundle)
+    base = KnowledgeBase.open(pkb)
+    assert (base.tau, base.manifest.threshold) == (found["tau"], found["threshold"])
+    assert found["right"] == 1
+    assert found["believed"] < 1
+    assert main([str(a) for a in ("calibrate", pkb, "--images", unknown, *bundle)]) == 2
+    assert "no calibration picture has a label that the knowledge base knows" in capsys.readouterr().err
 
 
 def test_vectors_with_a_table_of_entries(capsys, tmp_path):

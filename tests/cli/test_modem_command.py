@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crlsc_phy.cli import kb
 from crlsc_phy.cli import modem as command
 from crlsc_phy.cli.modem import main
 from crlsc_phy.frame import FrameHeader, SemanticFrame
@@ -255,3 +256,28 @@ def test_an_interrupted_reception_reports_what_came(tmp_path, pictures, bundle, 
     captured = capsys.readouterr()
     assert re.search(r"preambles?, 1 burst\n", captured.out)
     assert captured.err == "crlsc-modem: interrupted\n"
+
+
+def test_a_private_base_restores_and_names_what_the_shared_one_does_not_know(tmp_path, pictures, bundle, capsys):
+    file, pkb = tmp_path / "air.cf32", tmp_path / "pkb"
+    assert kb.main(["build", str(pkb), "--images", str(pictures), "--json", *bundle]) == 0
+    capsys.readouterr()
+    assert run("send", pictures / "cat.png", "--out", tmp_path / "clean.cf32", *bundle) == 0
+    parts = [(tmp_path / "clean.cf32").read_bytes()]
+    for seed in range(12):
+        assert run("send", pictures / "cat.png", "--out", file, "--snr", -9, "--seed", seed, *bundle) == 0
+        parts.append(file.read_bytes())
+    file.write_bytes(b"".join(parts))
+    capsys.readouterr()
+    rows = {}
+    for name, private in (("shared", []), ("both", ["--private", pkb])):
+        assert run("receive", file, "--out", tmp_path / name, "--json", *private, *bundle) == 0
+        rows[name] = lines_of(capsys)[:-1]
+    lost = [row for row in rows["both"] if not row["layers"]["semantic"]]
+    assert len(lost) >= 4
+    assert sum(row["repaired"] and row["label"] == "cat" for row in lost) >= 0.6 * len(lost)
+    assert sum(row["repaired"] for row in rows["shared"]) < sum(row["repaired"] for row in rows["both"])
+    assert run("receive", file, "--out", tmp_path / "again", "--private", pkb, *bundle) == 0
+    assert "air code repaired" in capsys.readouterr().out
+    assert run("receive", file, "--out", tmp_path / "again", "--private", tmp_path / "nowhere", *bundle) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -4,11 +4,14 @@ import shutil
 import numpy as np
 import pmt
 import pytest
+from gnuradio import blocks, gr
 from gr_helpers import Collector, picture, post
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.knowledge import Entry, KnowledgeBase
+from crlsc_phy.phy import BurstModem
 from gr_blocks import pdu
+from gr_blocks.burst_receiver import burst_receiver
 from gr_blocks.semantic_decoder import semantic_decoder
 from gr_blocks.semantic_encoder import semantic_encoder
 
@@ -137,6 +140,45 @@ def test_decoder_repairs_a_lost_air_code(top, bundle_folder, codec):
     assert (meta["repaired"], meta["semantic_ok"], meta["label"]) == (True, False, result.label)
     assert "semantic_llr" not in meta
     assert decoder.stats()["repaired"] == 1
+
+
+def test_receiver_and_decoder_restore_a_lost_air_code_with_a_private_base(top, bundle_folder, codec, tmp_path):
+    """From samples: the soft bits cross between the blocks, and the private base knows the picture."""
+    image, shared = picture(4, 64, 64), codec.bundle.knowledge
+    KnowledgeBase.create(
+        tmp_path / "pkb", shared.air_code, codec.embed(image)[None], [Entry("mine", "of my own")], tau=shared.tau
+    )
+    frame, modem, rng = codec.encode(image, levels=0), BurstModem(), np.random.default_rng(1)
+    burst = np.pad(modem.modulate(frame), 400)
+    noise = rng.standard_normal((20, 2 * len(burst))).view(complex) * np.sqrt(10**0.93 * 64 / 52 / 2)
+    samples = np.concatenate((burst, (burst + noise).ravel())).astype(np.complex64)
+    end = gr.tag_t()
+    end.offset, end.key, end.value = len(samples) - 1, pmt.intern(pdu.EVENT_TAG), pdu.event_to_tag(pdu.end_event())
+    source, receiver = blocks.vector_source_c(samples.tolist(), False, 1, [end]), burst_receiver()
+    decoder, collector = semantic_decoder(str(bundle_folder), private=str(tmp_path / "pkb")), Collector()
+    top.connect(source, receiver)
+    top.msg_connect((receiver, "frames"), (decoder, "frames"))
+    top.msg_connect((decoder, "images"), (collector, "in"))
+    top.start()
+    while pdu.read_event(collector.collected[-1] if collector.collected else pmt.PMT_NIL) != {"event": "end"}:
+        collector.wait_for(len(collector.collected) + 1)
+    top.wait()
+    metas = [pdu.image_from_pdu(message)[1] for message in collector.collected[:-1]]
+    lost = [meta for meta in metas if not meta["semantic_ok"]]
+    restored = [meta for meta in lost if meta["repaired"]]
+    assert len(lost) >= 6
+    assert len(restored) >= 0.7 * len(lost)
+    assert decoder.stats()["repaired"] == len(restored)
+    assert all((m["neighbours"][0]["name"], m["neighbours"][0]["base"]) == ("mine", "pkb") for m in restored)
+
+
+def test_a_private_base_that_does_not_fit_is_told_when_the_flowgraph_starts(top, bundle_folder, tmp_path):
+    decoder = semantic_decoder(str(bundle_folder), private=str(tmp_path / "nowhere"))
+    (message,) = run(
+        top, decoder, "images", [pdu.frame_to_pdu(SemanticFrame(FrameHeader(b"kb-1", 32, 32, 0, 0), b""))], 1
+    )
+    assert pdu.read_event(message)["event"] == "skip"
+    assert "nowhere" in decoder.messages[0]
 
 
 def test_decoder_takes_up_new_entries_while_it_runs(top, bundle_folder, codec, tmp_path, monkeypatch):

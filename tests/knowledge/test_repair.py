@@ -5,6 +5,7 @@ import pytest
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.knowledge.joint import joint_extrinsic
 
 DIM, SIZE, COUNT = 32, 8, 2000
 
@@ -109,3 +110,70 @@ def test_rules_that_are_not_there_and_empty_bases_are_named(tmp_path, base):
     with pytest.raises(KnowledgeBaseError, match="empty"):
         empty.repair(np.array(base.codes[0]))
     assert [len(hits) for hits in empty.search(np.ones((2, DIM), np.float32), 3)] == [0, 0]
+
+
+def naive_extrinsic(base, llrs):
+    """What the base adds, written out over every entry and every value of every byte."""
+    centroids, codes, tau = base.air_code.centroids.astype(np.float64), np.array(base.codes), base.tau
+    counts = np.stack([np.bincount(column, minlength=256) for column in codes.T]) + 1.0
+    usage = counts / counts.sum(axis=1, keepdims=True)
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    likelihood, meant = [], []
+    for m in range(SIZE):
+        part = llrs[8 * m : 8 * m + 8].astype(np.float64)
+        likelihood.append(np.prod(np.where(bits == 1, 1 / (1 + np.exp(-part)), 1 / (1 + np.exp(part))), axis=1))
+        near = usage[m][:, None] * np.exp(-((centroids[m][:, None] - centroids[m][None]) ** 2).sum(axis=2) / tau**2)
+        meant.append(near / near.sum(axis=0))
+    told = []
+    for m in range(SIZE):
+        others = [j for j in range(SIZE) if j != m]
+        by_entry = np.prod([(likelihood[j] @ meant[j])[codes[:, j]] for j in others], axis=0)
+        by_stranger = np.prod([likelihood[j] @ usage[j] for j in others])
+        weight = 0.9 * (meant[m][:, codes[:, m]] * by_entry).mean(axis=1) + 0.1 * by_stranger * usage[m]
+        joint = weight * likelihood[m]
+        told += [np.log(joint[bits[:, i] == 1].sum() / joint[bits[:, i] == 0].sum()) for i in range(8)]
+    return np.clip(np.array(told) - llrs, -10, 10)
+
+
+def test_extrinsic_information_is_that_of_the_model(base):
+    few = KnowledgeBase.create(
+        base.path.parent / "few", base.air_code, base.air_code.decode(base.codes[:200]), list(base.entries)[:200]
+    )
+    llrs = received(few.codes[7:8], 1.0)[0]
+    assert np.allclose(joint_extrinsic([few], llrs), naive_extrinsic(few, llrs), atol=2e-3)
+
+
+def test_extrinsic_information_of_a_large_base_misses_nothing_that_counts(base):
+    """Of 2,000 entries 256 are weighed."""
+    llrs = received(base.codes[5:6], 0.9)[0]
+    assert np.allclose(joint_extrinsic([base], llrs), naive_extrinsic(base, llrs), atol=0.05)
+
+
+def test_extrinsic_information_tells_the_bits_of_an_entry(base):
+    llrs = received(base.codes[:100], 1.0)
+    signs = 2.0 * np.unpackbits(base.codes[:100], axis=1) - 1
+    told = np.stack([joint_extrinsic([base], row) for row in llrs])
+    assert ((llrs * signs) < 0).mean() > 0.1
+    assert ((told * signs) > 0).mean() > 0.95
+
+
+def test_bases_tell_together_what_either_knows(base, tmp_path):
+    generator = np.random.default_rng(3)
+    codes = generator.integers(256, size=(1, SIZE)).astype(np.uint8)
+    private = KnowledgeBase.create(
+        tmp_path / "pkb", base.air_code, base.air_code.decode(codes), [Entry("mine", "mine")], codes=codes
+    )
+    empty = KnowledgeBase.create(tmp_path / "empty", base.air_code, np.empty((0, DIM), np.float32), [])
+    for code in (codes, base.codes[9:10]):
+        llrs, signs = received(code, 0.8)[0], 2.0 * np.unpackbits(code) - 1
+        assert (joint_extrinsic([base, private, empty], llrs) * signs > 0).mean() > 0.9
+    with pytest.raises(KnowledgeBaseError, match="empty"):
+        joint_extrinsic([empty], llrs)
+    for bad in (np.full(8 * SIZE, np.nan), np.zeros(3)):
+        with pytest.raises(KnowledgeBaseError):
+            joint_extrinsic([base], bad)
+
+
+def test_extrinsic_information_is_finite(base):
+    for llrs in (1e9 * (2.0 * np.unpackbits(base.codes[3]) - 1), np.zeros(8 * SIZE), np.full(8 * SIZE, -np.inf)):
+        assert np.isfinite(joint_extrinsic([base], llrs)).all()

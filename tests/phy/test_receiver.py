@@ -236,3 +236,28 @@ def test_bursts_of_other_senders_are_ignored(other, make_frame, channel):
     modem = BurstModem()
     assert [b.frame for b in modem.receive(channel(snr_db=15, tail=1000)(iq)) + modem.flush()] == [ours]
     assert modem.counters.bursts == 1
+
+
+def test_a_header_like_those_before_is_read_deeper_in_noise(make_frame, channel):
+    modem = BurstModem()
+    modem.receive(np.pad(modem.modulate(make_frame(detail=0, sequence=9)), (100, 100)))
+    read = {"fresh": 0, "experienced": 0}
+    for seed in range(20):
+        frame = make_frame(detail=0, sequence=100 + 1000 * seed)
+        iq = channel(snr_db=-9.3, lead=300, tail=300)(modem.modulate(frame), seed=seed)
+        for name, receiver in (("fresh", BurstModem()), ("experienced", modem)):
+            headers = [b.frame.header for b in receiver.receive(iq)]
+            assert headers in ([], [frame.header])
+            read[name] += len(headers)
+    assert read["fresh"] <= 8
+    assert read["experienced"] >= 16
+
+
+def test_habits_do_not_deafen_to_another_sender(make_frame, channel):
+    modem = BurstModem()
+    for sequence in range(10):
+        modem.receive(np.pad(modem.modulate(make_frame(seed=1, sequence=sequence)), (100, 100)))
+    other = make_frame(semantic=32, detail=0, seed=2, height=255, width=384, sequence=50_000)
+    link = channel(snr_db=-7, lead=300, tail=300)
+    bursts = [b for seed in range(20) for b in modem.receive(link(modem.modulate(other), seed=seed))]
+    assert [b.frame.header for b in bursts] == [other.header] * 20

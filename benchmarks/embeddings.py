@@ -1,0 +1,191 @@
+"""Repair and search with what the bundle's encoder makes of real pictures.
+
+    crlsc-train data
+    python benchmarks/embeddings.py [--bundle models/default] [--data data] [--crops 400] [--seed 1]
+
+Repair: the base holds all pictograms of three vendors. A query is another view (turned, cut, re-lit, JPEG) of a
+pictogram of the held-out vendor, encoded, sent as BPSK over AWGN at a bit error rate, and repaired from its LLRs. It is
+right if the entry is the very pictogram. "foreign" asks with crops of held-out photographs, of which the base holds
+none. The 16 bytes are the bundle's air code; that of 32 is trained here, on the other two vendors. tau and threshold
+are calibrated on views of one of these, with crops of training photographs as what the base does not know.
+
+Search: entries are the pictograms and random crops of the training photographs at two scales, queries crops of the
+held-out photographs. Recall is the share of the exact ten nearest among the ten answers; one thread asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lab
+
+# isort: split
+# After lab, which tells numpy to use one thread.
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from pictures import HELD_OUT, another_view
+from report import machine, write_json
+
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.images import UInt8Image, resize
+from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
+from crlsc_phy.knowledge.calibration import calibrate, noisy_llrs
+from crlsc_phy.link.plots import drawing
+from crlsc_phy.train.crops import fixed_crops
+from crlsc_phy.train.data import load_photos, load_pictograms
+
+BER = (1e-6, 0.01, 0.02, 0.05, 0.1, 0.15)
+SIZES = (16, 32)
+TRAINED_ON = ("google", "twitter")
+FOREIGN_CROPS = 20
+QUERY_CROPS = 20
+K = 10
+
+Floats = NDArray[np.float32]
+
+
+class Embedder:
+    """Embeds pictures in two processes.
+
+    Args:
+        bundle: Folder of the bundle.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        self._bundle = bundle
+
+    def __call__(self, images: list[UInt8Image], label: str) -> Floats:
+        parts = [(self._bundle, images[start : start + 500]) for start in range(0, len(images), 500)]
+        return np.concatenate(lab.in_processes(embed, parts, label))
+
+
+def embed(job: tuple[str, list[UInt8Image]]) -> Floats:
+    codec = SemanticCodec.load(job[0])
+    return np.stack([codec.embed(image) for image in job[1]])
+
+
+def views(images: UInt8Image, seed: int) -> list[UInt8Image]:
+    return [another_view(image, np.random.default_rng([seed, index])) for index, image in enumerate(images)]
+
+
+def crops(data: Path, split: str, each: int, seed: int) -> list[UInt8Image]:
+    """Crops of 64 pixels, half of them from photographs reduced to a third, where they show more."""
+    photos = load_photos(data, split)
+    small = {name: resize(photo, *(max(64, side // 3) for side in photo.shape[:2])) for name, photo in photos.items()}
+    return [*fixed_crops(photos, each - each // 2, seed=seed), *fixed_crops(small, each // 2, seed=seed)]
+
+
+def measure_repair(embedder: Embedder, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    data, seed = options.data, options.seed
+    sets = {vendor: load_pictograms(data, vendor) for vendor in (*TRAINED_ON, HELD_OUT)}
+    vectors = {vendor: embedder(list(pictograms.images), vendor) for vendor, pictograms in sets.items()}
+    entries = [Entry(f"{vendor}/{i}", f"{vendor}/{i}") for vendor, pictograms in sets.items() for i in pictograms.ids]
+    asked = embedder(views(sets[HELD_OUT].images, seed), "views")
+    foreign = embedder(crops(data, "heldout", FOREIGN_CROPS, seed), "foreign")
+    known = embedder(views(sets[TRAINED_ON[0]].images, seed + 1), "calibration")
+    unknown = embedder(crops(data, "train", FOREIGN_CROPS, seed), "calibration")
+    names = [f"{HELD_OUT}/{i}" for i in sets[HELD_OUT].ids]
+    shared = KnowledgeBase.open(Path(options.bundle) / "skb").air_code
+    rows = []
+    for size in SIZES:
+        trained = np.concatenate([vectors[vendor] for vendor in TRAINED_ON])
+        code = shared if size == shared.size else AirCode.train(trained, size, seed, rounds=20_000)
+        base = KnowledgeBase.create(folder / str(size), code, np.concatenate(list(vectors.values())), entries)
+        labels = [*(f"{TRAINED_ON[0]}/{i}" for i in sets[TRAINED_ON[0]].ids), *[""] * len(unknown)]
+        found = calibrate(base, code.encode(np.concatenate((known, unknown))), labels, seed=seed)
+        base.configure(tau=found.tau, threshold=found.threshold)
+        for ber in BER:
+            rng = np.random.default_rng([seed, 2])
+            repairs = base.repair_batch(noisy_llrs(code.encode(asked), ber, rng))
+            strange = base.repair_batch(noisy_llrs(code.encode(foreign), ber, rng))
+            good = np.array([repair.entry.name == name for repair, name in zip(repairs, names, strict=True)])
+            believed = np.array([repair.known for repair in repairs])
+            rows.append(
+                {
+                    "code_bytes": size,
+                    "ber": ber,
+                    "right": float(good.mean()),
+                    "right_95": lab.wilson(int(good.sum()), len(good)),
+                    "believed": float(believed.mean()),
+                    "wrong_of_believed": float((~good[believed]).mean()) if believed.any() else 0.0,
+                    "foreign_believed": float(np.mean([repair.known for repair in strange])),
+                }
+            )
+    return rows
+
+
+def measure_search(embedder: Embedder, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    pictograms = [image for vendor in (*TRAINED_ON, HELD_OUT) for image in load_pictograms(options.data, vendor).images]
+    vectors = embedder([*pictograms, *crops(options.data, "train", options.crops, options.seed)], "entries")
+    queries = embedder(crops(options.data, "heldout", QUERY_CROPS, options.seed), "queries")
+    flat = faiss.IndexFlatIP(vectors.shape[1])
+    flat.add(vectors)
+    truth = flat.search(queries, K)[1]
+    code = KnowledgeBase.open(Path(options.bundle) / "skb").air_code
+    names = (Entry(str(i), "") for i in range(len(vectors)))
+    base = KnowledgeBase.create(folder / "search", code, vectors, names, keep_vectors=True)
+    base.search(queries[:64], K)
+    times, shares = [], []
+    for query, nearest in zip(queries, truth, strict=True):
+        start = time.perf_counter()
+        hits = base.search(query[None], K)[0]
+        times.append((time.perf_counter() - start) * 1e3)
+        shares.append(len(np.intersect1d(hits.positions, nearest)) / K)
+    p50, p95 = np.percentile(times, (50, 95)).round(3).tolist()
+    return {
+        "entries": len(vectors),
+        "dim": vectors.shape[1],
+        "queries": len(queries),
+        "index": str(base.spec),
+        "recall": float(np.mean(shares)),
+        "p50_ms": p50,
+        "p95_ms": p95,
+    }
+
+
+def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+    with drawing(path, 1100, 480) as figure:
+        for axes, size in zip(figure.subplots(1, len(SIZES), sharey=True), SIZES, strict=True):
+            here = [row for row in rows if row["code_bytes"] == size]
+            for name, label in (
+                ("right", "right entry"),
+                ("believed", "believed"),
+                ("wrong_of_believed", "of these, wrong"),
+                ("foreign_believed", "of what it does not know, believed"),
+            ):
+                axes.plot([row["ber"] for row in here], [row[name] for row in here], "o-", ms=4, label=label)
+            axes.set(xlabel="bit error rate", ylim=(0, 1.02), title=f"{size} bytes")
+        figure.axes[0].set_ylabel("share")
+        figure.axes[0].legend()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="models/default")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--crops", type=int, default=400, help="of each training photograph (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/embeddings.json"))
+    options = parser.parse_args()
+
+    embedder = Embedder(options.bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure_repair(embedder, options, Path(folder))
+        faiss.omp_set_num_threads(1)
+        search = measure_search(embedder, options, Path(folder))
+    lab.show("Repair", rows)
+    lab.show("Search", [search])
+    settings = {"bundle": options.bundle, "crops": options.crops}
+    write_json(
+        options.out, {"machine": machine(), "seed": options.seed} | settings | {"repair": rows, "search": search}
+    )
+    plot(options.out.with_suffix(".png"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""``crlsc-kb calibrate``: how soft repair of a knowledge base judges what the channel has broken."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.knowledge.calibration import calibrate
+
+if TYPE_CHECKING:
+    # What argparse calls it is private.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(subparsers: Subparsers) -> None:
+    """Add the verb ``calibrate``."""
+    verb = subparsers.add_parser("calibrate", help="find tau and threshold of its repair with pictures")
+    verb.description = (
+        "Send the codes of pictures over a simulated channel, find the tau of soft repair that names most of them "
+        "rightly and the threshold that tells right answers from wrong ones best, and keep them. The pictures must not "
+        "be those that the base was made of."
+    )
+    verb.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base")
+    verb.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="other pictures of what it knows; labels are the names of their folders, as in build",
+    )
+    verb.add_argument("--unknown", type=Path, metavar="FOLDER", help="pictures of what it does not know")
+    verb.add_argument("--ber", type=float, default=0.05, help="bit error rate of the channel (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="of its noise (%(default)s)")
+    verb.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder of the pictures")
+    verb.add_argument("--json", action="store_true", help="print the result as JSON")
+    verb.set_defaults(run=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    base = KnowledgeBase.open(options.path)
+    sets = [embed_images(options.bundle, folder) for folder in (options.images, options.unknown) if folder]
+    if sets[0][0].knowledge.air_code.id != base.air_code.id:
+        raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
+    labels = [entry.label for entry in sets[0][2]]
+    labels += ["" for _, _, unknown in sets[1:] for _ in unknown]
+    codes = base.air_code.encode(np.concatenate([vectors for _, vectors, _ in sets]))
+    found = calibrate(base, codes, labels, ber=options.ber, seed=options.seed)
+    base.configure(tau=found.tau, threshold=found.threshold)
+    print(json.dumps(asdict(found)) if options.json else f"{options.path}: {found.summary(options.ber)}")
+    return 0

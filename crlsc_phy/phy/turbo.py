@@ -1,0 +1,56 @@
+"""Turbo decoding of the semantic layer: the LDPC decoder and something else that knows air codes, in turns.
+
+coded LLRs --> LDPC decoder --> what it has learnt of the air code's bits --> outer decoder
+                    ^------------- what that makes of them, as a prior ----------'
+
+Each is told only what it does not know already (extrinsic information). The CRC says when the code is found.
+
+Source: J. Hagenauer, E. Offer, L. Papke, "Iterative decoding of binary block and convolutional codes", IEEE Trans.
+Inf. Theory 42(2), 1996.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crlsc_phy.errors import FrameError, ModemError
+from crlsc_phy.phy.blocks import signalling_code
+from crlsc_phy.phy.layout import SEMANTIC_CRC_BYTES, unpack_semantic
+
+__all__ = ["Outer", "turbo_decode"]
+
+Outer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""What else is known of an air code's bits, given LLRs of them: log p(1)/p(0), float32 [8 M] both."""
+
+_ROUNDS = 20
+_ITERATIONS = 20
+
+
+def turbo_decode(coded_llr: ArrayLike, size: int, outer: Outer) -> bytes | None:
+    """The air code of a burst whose semantic layer was lost, or None if it stays lost.
+
+    Args:
+        coded_llr: Of the semantic layer's coded bits, log p(1)/p(0), float32 [40 (size + 2)]; see
+            ``Burst.semantic_coded_llr``.
+        size: Bytes of the air code.
+        outer: Such as :func:`crlsc_phy.knowledge.joint.joint_extrinsic` of knowledge bases.
+
+    Raises:
+        ModemError: If the LLRs are of another number, or not finite.
+    """
+    code = signalling_code(size + SEMANTIC_CRC_BYTES)
+    llr = np.atleast_2d(np.asarray(coded_llr, np.float32))
+    if llr.shape != (1, code.n) or not np.isfinite(llr).all():
+        raise ModemError(f"an air code of {size} bytes needs {code.n} finite LLRs; these are {np.shape(coded_llr)}")
+    prior = np.zeros((1, code.k), np.float32)
+    bits = slice(0, 8 * size)
+    for _ in range(_ROUNDS):
+        posterior, _, _ = code.decode(llr, _ITERATIONS, prior)
+        try:
+            return unpack_semantic(np.packbits(posterior[0] > 0).tobytes())
+        except FrameError:
+            prior[0, bits] = outer(posterior[0, bits] - prior[0, bits])
+    return None
