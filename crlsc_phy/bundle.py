@@ -4,6 +4,7 @@
     encoder, analysis, synthesis    .onnx
     encoder, detail                 .safetensors
     codebooks.safetensors           the detail codebooks
+    text.safetensors                where the teacher has text: what maps its text vectors into the space
     skb/                            the shared knowledge base, with the air code; it has manifests of its own
     MODEL_CARD.md
 
@@ -32,6 +33,7 @@ __all__ = ["BUNDLE_FORMAT", "Bundle"]
 BUNDLE_FORMAT = 2
 KNOWLEDGE = "skb"
 CODEBOOKS = "codebooks.safetensors"
+TEXT_HEAD = "text.safetensors"
 FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crlsc_phy.cli import kb_calibrate, kb_migrate, kb_net
-from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images, embedded
+from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images, embedded, embedded_text
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
@@ -57,10 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("more", nargs="*", type=Path, metavar="PATH", help="further bases of the same space")
     query = search.add_mutually_exclusive_group(required=True)
     query.add_argument("--image", type=Path, metavar="FILE")
+    query.add_argument("--text", help="a description, where the teacher of the bundle has text")
     query.add_argument("--code", metavar="HEX", help="an air code")
     query.add_argument("--vectors", type=Path, metavar="FILE", help=".npy of float32 [N, D]")
     search.add_argument("-k", type=int, default=5, help="answers for each (%(default)s)")
-    search.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder for --image")
+    search.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="for --image and --text")
 
     remove = _verb(verbs, "remove", _remove, "remove entries")
     which = remove.add_mutually_exclusive_group(required=True)
@@ -207,6 +208,8 @@ def _search(options: argparse.Namespace) -> int:
     code = bases[0].air_code
     if options.image:
         vectors = embedded(options.bundle, options.image, code)
+    elif options.text:
+        vectors = embedded_text(options.bundle, options.text, code)
     elif options.code:
         try:
             received = np.frombuffer(bytes.fromhex(options.code), np.uint8)

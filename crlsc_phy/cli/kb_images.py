@@ -1,4 +1,4 @@
-"""Images to entries of a knowledge base, with the encoder of a bundle."""
+"""Images to entries of a knowledge base with the encoder of a bundle, images and texts to vectors to search for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from safetensors.numpy import load_file
 
-from crlsc_phy.bundle import Bundle
+from crlsc_phy.bundle import TEXT_HEAD, Bundle
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.images import UInt8Image, find_images, load_image
 from crlsc_phy.knowledge import AirCode, Entry
 
-__all__ = ["DEFAULT_BUNDLE", "embed_images", "embedded"]
+__all__ = ["DEFAULT_BUNDLE", "embed_images", "embedded", "embedded_text"]
 
 DEFAULT_BUNDLE = Path("models/default")
 
@@ -54,9 +55,37 @@ def embedded(bundle: Path, path: Path, code: AirCode) -> npt.NDArray[np.float32]
         KnowledgeBaseError: If the bundle has another air code than ``code``.
     """
     codec = SemanticCodec.load(bundle)
-    if codec.bundle.knowledge.air_code.id != code.id:
-        raise KnowledgeBaseError(f"{bundle} has another air code than the base that is to be searched")
+    _check_air_code(bundle, codec.bundle.knowledge.air_code, code)
     return codec.embed(load_image(path))[None]
+
+
+def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.float32]:
+    """The vector of a text, float32 [1, S], by the text tower of the bundle's teacher.
+
+    Raises:
+        KnowledgeBaseError: If the teacher has no text, its libraries are missing, or the bundle has another air code.
+        TrainingError: If the teacher's weights cannot be had.
+    """
+    opened = Bundle.load(bundle)
+    teacher = opened.manifest["recipe"]["space"]["tower"]
+    if TEXT_HEAD not in opened.manifest["files"]:
+        raise KnowledgeBaseError(f"{bundle}: its teacher, {teacher}, has no text; search with --image or --code")
+    _check_air_code(bundle, opened.knowledge.air_code, code)
+    try:
+        # A terminal has no need of torch but for this.
+        from crlsc_phy.semantic.teacher import embed_texts
+
+        directions = embed_texts(teacher, [text]).numpy()
+    except ImportError as error:
+        raise KnowledgeBaseError(f"{error.name} is not installed; pip install 'crlsc-phy[train]'") from None
+    vector = directions @ load_file(opened.folder / TEXT_HEAD)["weight"].T
+    placed: npt.NDArray[np.float32] = vector / np.linalg.norm(vector)
+    return placed
+
+
+def _check_air_code(bundle: Path, has: AirCode, wanted: AirCode) -> None:
+    if has.id != wanted.id:
+        raise KnowledgeBaseError(f"{bundle} has another air code than the base that is to be searched")
 
 
 def _thumbnail(image: UInt8Image) -> bytes:

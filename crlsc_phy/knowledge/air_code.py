@@ -182,5 +182,12 @@ class AirCode:
         """
         if codes.ndim != 2 or codes.shape[1] != self.size:
             raise KnowledgeBaseError(f"codes are {list(codes.shape)}; the air code has [N, {self.size}]")
-        vectors: Vectors = self.centroids[np.arange(self.size), codes].reshape(-1, self.dim)
+        return self._turned_back(self.centroids[np.arange(self.size), codes])
+
+    def expectation(self, probabilities: npt.NDArray[np.float32]) -> Vectors:
+        """Mean vectors float32 [N, D] of codes of which only the probabilities of each byte are known, [N, M, 256]."""
+        return self._turned_back(np.einsum("nmb,mbd->nmd", probabilities, self.centroids, optimize=True))
+
+    def _turned_back(self, parts: Vectors) -> Vectors:
+        vectors = parts.reshape(-1, self.dim)
         return vectors if self.rotation is None else vectors @ self.rotation

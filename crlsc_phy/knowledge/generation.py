@@ -18,7 +18,7 @@ from crlsc_phy.knowledge.base import Entry, Hit, Hits, Repair, Rule, check_vecto
 from crlsc_phy.knowledge.folder import CACHE, Manifest, Shard, StoreFolder
 from crlsc_phy.knowledge.index_cache import kept_index
 from crlsc_phy.knowledge.metadata import EntryTable
-from crlsc_phy.knowledge.repair import Repairer, code_or_llrs
+from crlsc_phy.knowledge.repair import Repairer, code_or_llrs, default_tau
 
 __all__ = ["Generation"]
 
@@ -285,13 +285,8 @@ class Generation:
 
     @property
     def tau(self) -> float:
-        """Of soft repair: as calibrated, or half the root mean square distance between a centroid and its nearest."""
-        if self.manifest.tau:
-            return self.manifest.tau
-        squares = self.air_code.centroid_distances()
-        squares[:, np.arange(256), np.arange(256)] = np.inf
-        # By benchmarks/repair.py: of its values the one that does well with every code.
-        return 0.5 * float(np.sqrt(squares.min(axis=2).mean()))
+        """Of soft repair: as calibrated, or by default."""
+        return self.manifest.tau or default_tau(self.air_code)
 
     def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
         """Which entries were meant; see :meth:`KnowledgeBase.repair_batch`."""
@@ -304,17 +299,8 @@ class Generation:
         meant, decoded = self.vectors_at(rows), self.air_code.decode(found.received)
         faiss.normalize_L2(decoded)
         scores = (meant * decoded).sum(axis=1)
-        known = found.ratios >= self.manifest.threshold
-        return [
-            Repair(
-                code=codes[i] if known[i] else found.received[i],
-                entry=Hit(*named[i], float(scores[i]), self.manifest.name),
-                known=bool(known[i]),
-                distance=float(found.distances[i]),
-                confidence=float(found.confidences[i]),
-            )
-            for i in range(len(batch))
-        ]
+        hits = [Hit(*name, float(score), self.manifest.name) for name, score in zip(named, scores, strict=True)]
+        return found.answers(codes, hits, self.manifest.threshold)
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]], live: npt.NDArray[np.bool_] | None, width: int) -> npt.NDArray[Any]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import Batch, Entry, Hits, check_codes, check_entries, check_vectors
+from crlsc_phy.knowledge.base import Batch, Entry, Hit, Hits, Repair, Rule, check_codes, check_entries, check_vectors
 from crlsc_phy.knowledge.milvus_engine import Engine, parse_index
 from crlsc_phy.knowledge.milvus_rows import (
     KNOWN,
@@ -31,7 +31,7 @@ from crlsc_phy.knowledge.milvus_rows import (
     pieces_of,
     row_of,
 )
-from crlsc_phy.knowledge.repair import THRESHOLD
+from crlsc_phy.knowledge.repair import THRESHOLD, Repairer, code_or_llrs, default_tau, expected_vectors
 
 __all__ = ["MilvusKnowledgeBase"]
 
@@ -40,6 +40,8 @@ _INDEX = "HNSW;M=16;efConstruction=200"
 _CANDIDATES = 5
 _FEWEST_CANDIDATES = 50
 _MOST_CANDIDATES = 16_384
+# Of entries that the engine finds, for a code that is to be repaired.
+_REPAIR_CANDIDATES = 256
 # Candidates asked for at a time; with vectors of 512 numbers 8 MB.
 _A_REQUEST = 4_096
 # What the engine looks at: hops of a graph at least, and cells of an inverted file.
@@ -51,8 +53,8 @@ class MilvusKnowledgeBase:
     """A knowledge base behind Milvus; make one with :meth:`create` or :meth:`open`.
 
     There is no lock: one process at a time should write. Searches see what others have written; :attr:`id` does after
-    :meth:`refresh`. It repairs nothing, since repair looks at every code: copy it to where codes are received
-    (:func:`crlsc_phy.knowledge.migrate.migrate`).
+    :meth:`refresh`. It repairs with what the engine finds near a received code; a copy in a folder
+    (:func:`crlsc_phy.knowledge.migrate.migrate`) looks at every code, and a decoder needs one.
 
     Args:
         engine: The connection.
@@ -135,8 +137,8 @@ class MilvusKnowledgeBase:
             keep_vectors: Whether searches rank by the vectors rather than by what their codes decode to.
             index: ``KIND[;option=value]`` in Milvus's words; ``HNSW;M=16;efConstruction=200`` by default.
             aligned_to: For a private base, the id of the shared one that it goes with.
-            tau: Of soft repair, for a copy that repairs.
-            threshold: Likewise.
+            tau: Of soft repair, see :mod:`crlsc_phy.knowledge.repair`; from the centroids' distances by default.
+            threshold: Log-likelihood ratio from which repair believes an entry.
             filled_from: Id of a base that is to be copied here. The copy cannot be opened before :meth:`finish`; made
                 again with the same id it goes on with what is there, with another it begins anew.
             token: As of :meth:`open`.
@@ -288,16 +290,56 @@ class MilvusKnowledgeBase:
         if not 1 <= k <= _MOST_CANDIDATES:
             raise KnowledgeBaseError(f"k is {k}; ask for 1 to {_MOST_CANDIDATES} entries")
         wanted = min(max(_CANDIDATES * k, _FEWEST_CANDIDATES), _MOST_CANDIDATES)
+        found = self._found(queries, wanted)
+        return [self._best(query, rows, k) for query, rows in zip(queries, found, strict=True)]
+
+    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
+        """Which entry was meant by a received code; see :meth:`repair_batch`.
+
+        Args:
+            received: A code uint8 [M], or LLRs log p(1)/p(0) float32 [8 M], most significant bits first.
+            rule: ``soft``, ``nearest`` or ``hamming``.
+        """
+        return self.repair_batch(np.atleast_1d(np.asarray(received))[None], rule)[0]
+
+    def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
+        """Which entries were meant by received codes, among those that the engine finds nearest to what they decode to.
+
+        Args:
+            received: Codes uint8 [N, M], or LLRs float32 [N, 8 M].
+            rule: ``soft`` for LLRs and ``nearest`` for codes by default.
+
+        Raises:
+            KnowledgeBaseError: If they are neither, the base is empty, or the engine does not answer.
+        """
+        batch = code_or_llrs(received, self.air_code.size)
+        vectors = expected_vectors(self.air_code, batch)
+        faiss.normalize_L2(vectors)
+        population = len(self)
+        answers = []
+        for one, rows in zip(batch, self._found(vectors, _REPAIR_CANDIDATES), strict=True):
+            if not rows:
+                raise KnowledgeBaseError("an empty knowledge base repairs nothing")
+            codes = codes_of(rows, self.air_code)
+            tau = self._state.tau or default_tau(self.air_code)
+            # What the whole base uses is not known here; the centroids of a trained quantiser are used alike.
+            usage = np.full((self.air_code.size, 256), 1 / 256, np.float32)
+            found = Repairer(self.air_code, codes, tau, usage, population).find(one[None], rule)
+            row = rows[found.rows[0]]
+            decoded = self.air_code.decode(found.received)
+            faiss.normalize_L2(decoded)
+            score = float(self._vectors_of([row])[0] @ decoded[0])
+            hit = Hit(name_of(row), str(row["label"]), score, self.name)
+            answers += found.answers(codes[found.rows], [hit], self._state.threshold)
+        return answers
+
+    def _found(self, queries: Vectors, wanted: int) -> Iterator[list[Row]]:
+        """What the engine finds for each query of unit norm."""
         at_a_time = max(_A_REQUEST // wanted, 1)
         kept = ("vector",) if self._state.keep_vectors else ()
-        answers = []
         for start in range(0, len(queries), at_a_time):
-            part = queries[start : start + at_a_time]
-            found = self._engine.nearest(
-                part, wanted, ("name", "label", "code", "air_code", *kept), self._effort(wanted)
-            )
-            answers += [self._best(query, rows, k) for query, rows in zip(part, found, strict=True)]
-        return answers
+            part, fields = queries[start : start + at_a_time], ("name", "label", "code", "air_code", *kept)
+            yield from self._engine.nearest(part, wanted, fields, self._effort(wanted))
 
     def _effort(self, wanted: int) -> dict[str, int]:
         kind = parse_index(self._state.index)[0]

@@ -29,10 +29,19 @@ import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.knowledge.air_code import AirCode, Codes
-from crlsc_phy.knowledge.base import Rule
+from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
+from crlsc_phy.knowledge.base import Hit, Repair, Rule
 
-__all__ = ["ASSUMED_BER", "THRESHOLD", "Finding", "Repairer", "code_or_llrs", "extrinsic"]
+__all__ = [
+    "ASSUMED_BER",
+    "THRESHOLD",
+    "Finding",
+    "Repairer",
+    "code_or_llrs",
+    "default_tau",
+    "expected_vectors",
+    "extrinsic",
+]
 
 THRESHOLD = 3.0
 """Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
@@ -74,6 +83,26 @@ class Finding:
         self.rows, self.ratios, self.confidences = rows, ratios, confidences
         self.distances, self.received = distances, received
 
+    def answers(self, codes: Codes, hits: Sequence[Hit], threshold: float) -> list[Repair]:
+        """In words.
+
+        Args:
+            codes: uint8 [N, M], of the entries found.
+            hits: Likewise.
+            threshold: Log-likelihood ratio from which they are believed.
+        """
+        known = self.ratios >= threshold
+        return [
+            Repair(
+                code=codes[i] if known[i] else self.received[i],
+                entry=hit,
+                known=bool(known[i]),
+                distance=float(self.distances[i]),
+                confidence=float(self.confidences[i]),
+            )
+            for i, hit in enumerate(hits)
+        ]
+
 
 def code_or_llrs(values: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
     """A code uint8 [N, M] or LLRs float32 [N, 8 M] as they are, single ones as a batch of one.
@@ -95,6 +124,21 @@ def code_or_llrs(values: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
     )
 
 
+def default_tau(air_code: AirCode) -> float:
+    """Of the soft rule before it is calibrated: half the root mean square distance of a centroid from its nearest."""
+    squares = air_code.centroid_distances()
+    squares[:, np.arange(256), np.arange(256)] = np.inf
+    # By benchmarks/repair.py: of its values the one that does well with every code.
+    return 0.5 * float(np.sqrt(squares.min(axis=2).mean()))
+
+
+def usage_of(codes: Codes) -> npt.NDArray[np.float32]:
+    """How often each centroid is used by codes, uint8 [N, M]: shares, float32 [M, 256], none of them 0."""
+    counts = np.stack([np.bincount(column, minlength=256) for column in codes.T]) + 1.0
+    shares: npt.NDArray[np.float32] = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
 class Repairer:
     """Repairs codes with a set of entries.
 
@@ -102,12 +146,22 @@ class Repairer:
         air_code: The quantiser.
         codes: uint8 [N, M], the codes of the entries, N > 0.
         tau: Of the soft rule, in units of the vectors.
+        usage: Shares of the centroids, float32 [M, 256], where the entries are only the likeliest of a larger base;
+            by default what the codes tell.
+        population: Entries of that base; N by default.
     """
 
-    def __init__(self, air_code: AirCode, codes: Codes, tau: float) -> None:
+    def __init__(
+        self,
+        air_code: AirCode,
+        codes: Codes,
+        tau: float,
+        usage: npt.NDArray[np.float32] | None = None,
+        population: int = 0,
+    ) -> None:
         self._air_code, self._codes = air_code, np.ascontiguousarray(codes)
-        counts = np.stack([np.bincount(column, minlength=256) for column in self._codes.T]) + 1.0
-        self._usage = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+        self._population = population or len(codes)
+        self._usage = usage_of(self._codes) if usage is None else usage
         meant = self._usage[:, :, None] * np.exp(-air_code.centroid_distances() / max(tau, 1e-6) ** 2)
         # [M, b, k]
         self._meant = (meant / np.maximum(meant.sum(axis=1, keepdims=True), _FLOOR)).astype(np.float32)
@@ -170,7 +224,7 @@ class Repairer:
         else:
             raise KnowledgeBaseError(f"no rule {rule!r}; choose soft, nearest or hamming")
         own = np.take_along_axis(tables, self._codes[rows][:, :, None].astype(np.int64), axis=2).sum(axis=(1, 2))
-        prior = np.log(len(self._codes))
+        prior = np.log(self._population)
         ratios = own - unknown - prior
         rest = np.logaddexp(np.logaddexp.reduce(scores, axis=1), unknown + prior)
         # The entry chosen may not be among the rivals.
@@ -188,13 +242,13 @@ class Repairer:
         Returns:
             Weights float64 [M, 256], and the logarithms of their scales, float64 [M].
         """
-        size, count = self._air_code.size, len(self._codes)
+        size = self._air_code.size
         at = np.arange(size)
         tables, unknown = self._log_tables(_byte_likelihoods(llrs[None]))
-        _, rows = self._soft_index.search(tables.reshape(1, -1), min(_WEIGHED, count))
+        _, rows = self._soft_index.search(tables.reshape(1, -1), min(_WEIGHED, len(self._codes)))
         codes = self._codes[rows[0]]
         own = tables[0, at, codes]
-        entries = own.sum(axis=1, keepdims=True) - own + np.log((1 - _STRANGER) / count)
+        entries = own.sum(axis=1, keepdims=True) - own + np.log((1 - _STRANGER) / self._population)
         stranger = unknown[0].sum() - unknown[0] + np.log(_STRANGER)
         scales = np.maximum(entries.max(axis=0), stranger).astype(np.float64)
         meant = np.zeros((size, 256))
@@ -239,6 +293,13 @@ def extrinsic(repairers: Sequence[Repairer], llrs: npt.NDArray[np.float32]) -> n
     posterior = np.log(np.maximum(ones, _FLOOR) / np.maximum(zeros, _FLOOR)).ravel()
     told = posterior - np.clip(llrs, -_MOST_LLR, _MOST_LLR)
     return np.asarray(np.clip(told, -_MOST_EXTRINSIC, _MOST_EXTRINSIC), np.float32)
+
+
+def expected_vectors(air_code: AirCode, received: npt.NDArray[Any]) -> Vectors:
+    """What received codes decode to on average, float32 [N, D]; ``received`` is as :func:`code_or_llrs` returns it."""
+    if received.dtype == np.uint8:
+        return air_code.decode(received)
+    return air_code.expectation(_byte_likelihoods(received))
 
 
 def _byte_likelihoods(llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

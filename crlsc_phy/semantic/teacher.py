@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from crlsc_phy.errors import TrainingError
 
-__all__ = ["Tower", "lite0_features", "load_classes", "load_tower"]
+__all__ = ["Tower", "embed_texts", "has_text", "lite0_features", "load_classes", "load_tower"]
 
 
 class Tower(nn.Module):
@@ -80,6 +80,27 @@ def load_classes(name: str) -> tuple[list[str], Tensor]:
     model, tokenizer = _open_clip(name), open_clip.get_tokenizer(name.split(":")[1])
     directions = open_clip.build_zero_shot_classifier(model, tokenizer, IMAGENET_CLASSNAMES, SIMPLE_IMAGENET_TEMPLATES)
     return list(IMAGENET_CLASSNAMES), F.normalize(directions.T.float(), dim=1)
+
+
+def has_text(name: str) -> bool:
+    """Whether a tower has a text tower beside it, so that :func:`embed_texts` takes its name."""
+    return name.startswith("open_clip:")
+
+
+@torch.inference_mode()
+def embed_texts(name: str, texts: list[str]) -> Tensor:
+    """What the text tower makes of texts, among the features of its images: float32 [N, dim] of unit norm.
+
+    Raises:
+        TrainingError: If the tower has no text, or its weights cannot be had.
+    """
+    if not has_text(name):
+        raise TrainingError(f"teacher {name!r} has no text tower")
+    model = _open_clip(name)
+    import open_clip
+
+    tokens = open_clip.get_tokenizer(name.split(":")[1])(texts)
+    return F.normalize(model.encode_text(tokens).float(), dim=1)
 
 
 def _open_clip(name: str) -> Any:

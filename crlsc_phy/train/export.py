@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from crlsc_phy import __version__
-from crlsc_phy.bundle import BUNDLE_FORMAT, KNOWLEDGE
+from crlsc_phy.bundle import BUNDLE_FORMAT, KNOWLEDGE, TEXT_HEAD
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
@@ -24,6 +24,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.detail import DetailCoder
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.runtime import NETWORKS
+from crlsc_phy.semantic.teacher import has_text
 from crlsc_phy.train.calibrate import calibrate_bundle
 from crlsc_phy.train.card import model_card
 from crlsc_phy.train.evaluate import evaluate
@@ -56,6 +57,9 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
         save_file({key: value.contiguous() for key, value in kept.items()}, aside / f"{name}.safetensors")
         network.float()
     _export_networks(encoder, detail, aside)
+    if has_text(run.recipe.space.tower):
+        head = load_file(run.folder / "space/head.safetensors")
+        save_file({"weight": head["linear.weight"].contiguous()}, aside / TEXT_HEAD)
     knowledge = KnowledgeBase.open(run.folder / "space/skb").snapshot(aside / KNOWLEDGE)
     content: dict[str, Any] = {
         "name": run.recipe.name,

@@ -87,6 +87,7 @@ def test_vectors_with_a_table_of_entries(capsys, tmp_path):
     [
         (["info", "nowhere"], "holds no knowledge base"),
         (["search", "kb", "--code", "zz"], "is no code in hex"),
+        (["search", "kb", "--text", "a cat"], "its teacher, lite0, has no text; search with"),
         (["search", "kb", "--code", "00"], "codes are [1, 1]"),
         (["search", "kb", "--vectors", "absent.npy"], "no array of vectors"),
         (["add", "kb", "--vectors", "v.npy"], "needs --entries"),
@@ -101,7 +102,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, bundl
     monkeypatch.chdir(tmp_path)
     np.save("v.npy", np.zeros((1, 64), np.float32))
     (tmp_path / "e.csv").write_text("name,label\na,b\n")
-    options = ["--bundle", str(bundle_folder)] if "--images" in arguments else []
+    options = ["--bundle", str(bundle_folder)] if {"--images", "--text"} & set(arguments) else []
     assert main([*arguments, *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("crlsc-kb: ")

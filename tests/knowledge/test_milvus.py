@@ -18,6 +18,7 @@ server_manager = pytest.importorskip("milvus_lite.server_manager").server_manage
 from crlsc_phy.cli import kb_migrate
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase, migrate, milvus_engine, milvus_rows
+from crlsc_phy.knowledge.calibration import noisy_llrs
 from crlsc_phy.knowledge.milvus import MilvusKnowledgeBase
 
 COUNT = 600
@@ -82,6 +83,26 @@ def test_answers_are_those_of_a_folder(base, local, k):
         found += len({hit.name for hit in here} & set(scores))
     assert found >= 0.99 * 50 * k
     assert here[0].base == "pictures"
+
+
+def test_repairs_are_those_of_a_folder(uri, local, code, vectors, entries):
+    base = MilvusKnowledgeBase.create(uri, "pictures", code, vectors, entries, tau=0.7, threshold=3.5)
+    llrs = noisy_llrs(np.array(local.codes[:100]), 0.03, np.random.default_rng(3))
+    foreign = np.random.default_rng(4).integers(256, size=(20, 8)).astype(np.uint8)
+    for batch, rule in ((llrs, None), (np.packbits(llrs > 0, axis=1), None), (llrs, "hamming"), (foreign, None)):
+        pairs = list(zip(base.repair_batch(batch, rule), local.repair_batch(batch, rule), strict=True))
+        same = [here for here, there in pairs if here.entry.name == there.entry.name]
+        assert len(same) >= 0.9 * len(batch)
+        assert all(here.entry.base == "pictures" for here, _ in pairs)
+    named = [repair.entry.name == entry.name for repair, entry in zip(base.repair_batch(llrs), entries, strict=False)]
+    assert np.mean(named) > 0.9
+    assert not any(repair.known for repair in base.repair_batch(foreign))
+    assert base.repair(llrs[0]).entry.name == "e/0"
+    with pytest.raises(KnowledgeBaseError, match="no received code"):
+        base.repair(np.zeros(5))
+    base.remove([entry.name for entry in entries])
+    with pytest.raises(KnowledgeBaseError, match="empty"):
+        base.repair(llrs[0])
 
 
 def test_kept_vectors_decide(uri, code, vectors, entries):

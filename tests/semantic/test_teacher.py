@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crlsc_phy.errors import TrainingError
-from crlsc_phy.semantic.teacher import load_classes, load_tower
+from crlsc_phy.semantic.teacher import embed_texts, load_classes, load_tower
 
 
 def test_the_wheel_tower_knows_a_cat(photo):
@@ -26,6 +26,16 @@ def test_an_open_clip_tower_from_a_checkpoint(tmp_path):
     features = tower(torch.rand(2, 3, 50, 70))
     assert features.shape == (2, tower.dim) == (2, 256)
     assert torch.allclose(features.norm(dim=1), torch.ones(2), atol=1e-5)
+    texts = embed_texts(f"open_clip:ViT-S-32-alt:{tmp_path / 'clip.pt'}", ["a dog", "a cat", "a dog"])
+    assert texts.shape == (3, 256)
+    assert torch.allclose(texts.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.equal(texts[0], texts[2])
+    assert not torch.allclose(texts[0], texts[1])
+
+
+def test_a_tower_without_text_says_so():
+    with pytest.raises(TrainingError, match="'lite0' has no text tower"):
+        embed_texts("lite0", ["a dog"])
 
 
 @pytest.mark.parametrize("name", ["resnet", "open_clip:", "open_clip:ViT-B-32", "open_clip:no-such-model:tag"])
