@@ -6,6 +6,7 @@ with status 2; GNU Radio blocks log it, count it and keep running.
 
 __all__ = [
     "BundleError",
+    "ChannelError",
     "CrlscError",
     "DataError",
     "FrameError",
@@ -38,6 +39,10 @@ class ImageError(CrlscError):
 
 class ModemError(CrlscError):
     """A numerology, an MCS or a sample buffer that the modem cannot use."""
+
+
+class ChannelError(CrlscError):
+    """A channel model, a setting of it or a CIR file that cannot be used."""
 
 
 class DataError(CrlscError):
