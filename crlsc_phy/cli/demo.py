@@ -1,4 +1,4 @@
-"""``make demo``: images through the codec, the modem and a simulated channel, in GNU Radio."""
+"""``make demo``: images through the codec, the modem and a channel, in GNU Radio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from crlsc_phy.link.records import ImageRecord, mean_of_known, summarise
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[2]
-FLOWGRAPH = ROOT / "flowgraphs" / "loopback_sim.grc"
+FLOWGRAPHS = ROOT / "flowgraphs"
 STALL_S = 300
 STOP_S = 30
 
@@ -61,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m crlsc_phy.cli.demo", description=__doc__)
     parser.add_argument(
         "--snr", type=_finite, default=12, metavar="DB", help="Es/N0 on an occupied carrier (%(default)s)"
+    )
+    parser.add_argument(
+        "--channel", default="", metavar="MODEL", help="one of Sionna's, such as tdl-a (GNU Radio's, with five taps)"
+    )
+    parser.add_argument("--speed", type=_finite, default=3, metavar="M/S", help="over it (%(default)s)")
+    parser.add_argument(
+        "--delay-spread", type=_finite, default=100e-9, metavar="S", help="of it, where it scales (%(default)s)"
     )
     parser.add_argument("--cfo-hz", type=_finite, default=1000, metavar="HZ", help="frequency offset (%(default)s)")
     parser.add_argument("--sro-ppm", type=_finite, default=5, metavar="PPM", help="sample rate offset (%(default)s)")
@@ -104,8 +111,9 @@ def _demonstrate(options: argparse.Namespace, console: Console) -> int:
         raise CrlscError(f"{options.images}: no such file or folder; give one with --images")
     count = len(find_images(options.images)) if options.images.is_dir() else 1
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()
-    console.print(f"compiling {FLOWGRAPH.name}", highlight=False)
-    loopback_sim = load_flowgraph(FLOWGRAPH, ROOT / "build")
+    file = FLOWGRAPHS / ("loopback_sionna.grc" if options.channel else "loopback_sim.grc")
+    console.print(f"compiling {file.name}", highlight=False)
+    loopback = load_flowgraph(file, ROOT / "build")
     settings = {
         "snr_db": options.snr,
         "cfo_hz": options.cfo_hz,
@@ -118,8 +126,10 @@ def _demonstrate(options: argparse.Namespace, console: Console) -> int:
         "bundle": str(options.bundle.resolve()),
         "runtime": options.runtime,
     }
+    if options.channel:
+        settings |= {"channel": options.channel, "speed": options.speed, "delay_spread": options.delay_spread}
     taps = str(options.taps.resolve()) if options.taps else ""
-    outcome = _run(loopback_sim(out=str(options.out.resolve()), taps=taps, **settings), count, console)
+    outcome = _run(loopback(out=str(options.out.resolve()), taps=taps, **settings), count, console)
     if not outcome.records:
         raise CrlscError(f"no image was sent: {'; '.join(outcome.left_out) or 'none found'}")
     metrics = summarise(outcome.records) | {
