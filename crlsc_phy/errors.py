@@ -12,6 +12,7 @@ __all__ = [
     "ImageError",
     "KnowledgeBaseError",
     "ModemError",
+    "ServiceError",
     "TrainingError",
 ]
 
@@ -38,6 +39,10 @@ class ImageError(CrlscError):
 
 class ModemError(CrlscError):
     """A numerology, an MCS or a sample buffer that the modem cannot use."""
+
+
+class ServiceError(CrlscError):
+    """A service cannot be reached, is busy or refuses; or what another program has sent cannot be read."""
 
 
 class DataError(CrlscError):
