@@ -23,7 +23,7 @@ from crlsc_phy.errors import ServiceError
 __all__ = ["DEEPEST", "MOST_ITEMS", "Pair", "decode", "encode"]
 
 DEEPEST = 32
-MOST_ITEMS = 100_000
+MOST_ITEMS = 20_000
 
 _TRUE, _FALSE, _SYMBOL, _INT32, _DOUBLE, _COMPLEX, _NULL, _PAIR, _VECTOR, _DICT, _UNIFORM, _UINT64, _TUPLE, _INT64 = (
     range(14)
