@@ -107,6 +107,14 @@ class SemanticCodec:
         bases = [KnowledgeBase.open(folder) for folder in private]
         return cls(bundle, load_runtime(runtime, bundle.folder, bundle.config, threads), bases)
 
+    def refresh(self) -> list[str]:
+        """Take up newer generations of the knowledge bases, such as a pull has brought.
+
+        Returns:
+            A line for each base that is damaged and stays as it was.
+        """
+        return [line for base in self.bases if (line := _refresh(base))]
+
     def embed(self, image: UInt8Image) -> npt.NDArray[np.float32]:
         """The semantic vector of an image, float32 [S] of unit norm, before the air code."""
         vector: npt.NDArray[np.float32] = self.runtime.semantic(_planes(resize(image, self._pixels, self._pixels)))[0]
@@ -252,6 +260,14 @@ class SemanticCodec:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")
         if max(header.height, header.width) > LARGEST:
             raise FrameError(f"frame is of {header.width}x{header.height} pixels; this codec takes up to {LARGEST}")
+
+
+def _refresh(base: KnowledgeBase) -> str:
+    try:
+        base.refresh()
+    except KnowledgeBaseError as error:
+        return f"knowledge base {base.name} stays as it was: {error}"
+    return ""
 
 
 def _planes(image: UInt8Image) -> npt.NDArray[np.float32]:

@@ -13,6 +13,7 @@ __all__ = [
     "ImageError",
     "KnowledgeBaseError",
     "ModemError",
+    "ServiceError",
     "TrainingError",
 ]
 
@@ -43,6 +44,10 @@ class ModemError(CrlscError):
 
 class ChannelError(CrlscError):
     """A channel model, a setting of it or a CIR file that cannot be used."""
+
+
+class ServiceError(CrlscError):
+    """A service cannot be reached, is busy or refuses; or what another program has sent cannot be read."""
 
 
 class DataError(CrlscError):

@@ -17,6 +17,7 @@ from crlsc_phy.images import UInt8Image, save_png
 from crlsc_phy.link.gallery import GalleryEntry, draw_gallery
 from crlsc_phy.link.metrics import ms_ssim, psnr_db
 from crlsc_phy.link.records import EXACT_PSNR_DB, ImageRecord, summarise
+from crlsc_phy.net.messages import Meta
 from gr_blocks import pdu
 from gr_blocks.block import Block
 
@@ -131,7 +132,7 @@ class image_sink(Block):  # noqa: N801
         except (CrlscError, OSError) as error:
             self.fail(str(error))
 
-    def _receive(self, image: UInt8Image, meta: pdu.Meta) -> None:
+    def _receive(self, image: UInt8Image, meta: Meta) -> None:
         entry = self._open.get(meta["sequence"])
         if entry is None or entry.received is not None:
             entry = _Open(self._record(meta["sequence"], image))
@@ -161,7 +162,7 @@ class image_sink(Block):  # noqa: N801
         self._open[entry.record.sequence] = entry
         self._seal(len(self._open) - self.queue_size)
 
-    def _take_note(self, event: pdu.Meta) -> None:
+    def _take_note(self, event: Meta) -> None:
         sequence = event.get("sequence", -1)
         if event["event"] == "end":
             self._seal(len(self._open))

@@ -1,11 +1,7 @@
 """The messages between the blocks, as GNU Radio PDUs: a pair of a metadata dictionary and a u8vector.
 
-    image   meta: sequence, height, width, ...            vector: pixels, row by row, RGB
-    frame   meta: sequence, semantic_ok, detail_ok, ...   vector: SemanticFrame.to_bytes()
-    event   meta: event, sequence, ...                    no vector
-
-A damaged frame has no byte form of its own. It crosses with its lost bytes as zeros, so that the vector is a whole
-frame with valid CRCs, and the metadata says which layers and byte ranges are not to be believed.
+    image, frame   the metadata and the bytes of :mod:`crlsc_phy.net.messages`
+    event          meta: event, sequence, ...; no vector
 
 Events travel in band behind the images and frames that they speak of, and as tags through sample streams:
 
@@ -17,17 +13,23 @@ Events travel in band behind the images and frames that they speak of, and as ta
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pmt
 
 from crlsc_phy.errors import CrlscError, FrameError, ImageError
 from crlsc_phy.frame import SemanticFrame
-from crlsc_phy.images import UInt8Image, check_image
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.net.messages import (
+    Data,
+    Meta,
+    frame_from_message,
+    frame_to_message,
+    image_from_message,
+    image_to_message,
+)
 from crlsc_phy.phy.adaptation import LinkReport
 
 __all__ = [
@@ -41,7 +43,9 @@ __all__ = [
     "image_from_pdu",
     "image_to_pdu",
     "make_event",
+    "make_pdu",
     "read_event",
+    "read_pdu",
     "report_event",
     "sequence_of",
     "skip_event",
@@ -50,8 +54,6 @@ __all__ = [
 EVENT_TAG = "crlsc_event"
 """Key of the stream tag that carries an event across samples."""
 
-Meta = dict[str, Any]
-
 _UNIFORM_VECTOR = b"\x0a"
 _U8_HEADER = struct.Struct(">BIBB")
 _DATA_OFFSET = len(_UNIFORM_VECTOR) + _U8_HEADER.size
@@ -59,8 +61,7 @@ _DATA_OFFSET = len(_UNIFORM_VECTOR) + _U8_HEADER.size
 
 def image_to_pdu(image: UInt8Image, sequence: int, **meta: Any) -> Any:
     """An image PDU of ``image`` uint8 [H, W, 3]; ``meta`` takes what :func:`pmt.to_pmt` takes."""
-    height, width = image.shape[:2]
-    return _make_pdu({"sequence": sequence, "height": height, "width": width, **meta}, image)
+    return make_pdu(*image_to_message(image, sequence, meta))
 
 
 def image_from_pdu(message: Any) -> tuple[UInt8Image, Meta]:
@@ -69,30 +70,13 @@ def image_from_pdu(message: Any) -> tuple[UInt8Image, Meta]:
     Raises:
         ImageError: If ``message`` is not a PDU, or its size is not the one that its metadata says.
     """
-    meta, data = _read_pdu(message, ImageError)
-    sequence, height, width = (_integer(meta, key, ImageError) for key in ("sequence", "height", "width"))
-    if min(sequence, height, width) < 0 or data.size != height * width * 3:
-        raise ImageError(f"image message holds {data.size} bytes where its metadata says {height} x {width} x 3")
-    return check_image(data.reshape(height, width, 3)), meta
+    meta, data = read_pdu(message, ImageError)
+    return image_from_message(meta, data), meta
 
 
 def frame_to_pdu(frame: SemanticFrame, **meta: Any) -> Any:
     """A frame PDU; lost layers and erasures survive."""
-    header = frame.header
-    whole = dataclasses.replace(
-        frame,
-        semantic=frame.semantic if frame.semantic is not None else bytes(header.semantic_bytes),
-        detail=frame.detail if frame.detail is not None else bytes(header.detail_bytes),
-        erasures=(),
-    )
-    state = {
-        "sequence": header.sequence,
-        "semantic_ok": frame.semantic is not None,
-        "detail_ok": frame.detail is not None and not frame.erasures,
-        "detail_lost": frame.detail is None,
-        "erasures": [border for erasure in frame.erasures for border in erasure],
-    }
-    return _make_pdu({**meta, **state}, np.frombuffer(whole.to_bytes(), np.uint8))
+    return make_pdu(*frame_to_message(frame, meta))
 
 
 def frame_from_pdu(message: Any) -> tuple[SemanticFrame, Meta]:
@@ -102,18 +86,29 @@ def frame_from_pdu(message: Any) -> tuple[SemanticFrame, Meta]:
         FrameError: If ``message`` is not a PDU, its bytes are not a frame that we read, or the metadata does not say
             which layers arrived.
     """
-    meta, data = _read_pdu(message, FrameError)
-    frame = SemanticFrame.from_bytes(data.tobytes())
-    semantic_ok, detail_lost, borders = (meta.get(key) for key in ("semantic_ok", "detail_lost", "erasures"))
-    if not (isinstance(semantic_ok, bool) and isinstance(detail_lost, bool) and _are_ranges(borders, frame)):
-        raise FrameError("frame message does not say which layers arrived (semantic_ok, detail_lost, erasures)")
-    received = dataclasses.replace(
-        frame,
-        semantic=frame.semantic if semantic_ok else None,
-        detail=None if detail_lost else frame.detail,
-        erasures=tuple(zip(borders[::2], borders[1::2], strict=True)) if borders else (),
-    )
-    return received, meta
+    meta, data = read_pdu(message, FrameError)
+    return frame_from_message(meta, data), meta
+
+
+def make_pdu(meta: Meta, data: Data) -> Any:
+    """A PDU of metadata and bytes."""
+    # pmt.init_u8vector and pmt.to_python walk an array item by item, a thousand times slower than its wire form.
+    header = _U8_HEADER.pack(0, data.size, 1, 0)
+    return pmt.cons(pmt.to_pmt(meta), pmt.deserialize_str(_UNIFORM_VECTOR + header + data.tobytes()))
+
+
+def read_pdu(message: Any, error: type[CrlscError]) -> tuple[Meta, Data]:
+    """The metadata and the bytes of a PDU.
+
+    Raises:
+        error: If it is none.
+    """
+    if not (pmt.is_pair(message) and pmt.is_u8vector(pmt.cdr(message))):
+        raise error("message is not a PDU: it must be a pair of a dictionary and a u8vector")
+    meta = _read_meta(message)
+    if meta is None:
+        raise error("message has no metadata dictionary")
+    return meta, np.frombuffer(pmt.serialize_str(pmt.cdr(message)), np.uint8, offset=_DATA_OFFSET)
 
 
 def make_event(kind: str, **meta: Any) -> Any:
@@ -166,21 +161,6 @@ def sequence_of(message: Any) -> int | None:
     return sequence if isinstance(sequence, int) else None
 
 
-def _make_pdu(meta: Meta, data: npt.NDArray[np.uint8]) -> Any:
-    # pmt.init_u8vector and pmt.to_python walk an array item by item, a thousand times slower than its wire form.
-    header = _U8_HEADER.pack(0, data.size, 1, 0)
-    return pmt.cons(pmt.to_pmt(meta), pmt.deserialize_str(_UNIFORM_VECTOR + header + data.tobytes()))
-
-
-def _read_pdu(message: Any, error: type[CrlscError]) -> tuple[Meta, npt.NDArray[np.uint8]]:
-    if not (pmt.is_pair(message) and pmt.is_u8vector(pmt.cdr(message))):
-        raise error("message is not a PDU: it must be a pair of a dictionary and a u8vector")
-    meta = _read_meta(message)
-    if meta is None:
-        raise error("message has no metadata dictionary")
-    return meta, np.frombuffer(pmt.serialize_str(pmt.cdr(message)), np.uint8, offset=_DATA_OFFSET)
-
-
 def _read_meta(message: Any) -> Meta | None:
     try:
         meta = pmt.to_python(pmt.car(message))
@@ -188,16 +168,3 @@ def _read_meta(message: Any) -> Meta | None:
         # A pair is a PMT dictionary until one tries to read it as one.
         return None
     return meta if isinstance(meta, dict) else None
-
-
-def _integer(meta: Meta, key: str, error: type[CrlscError]) -> int:
-    value = meta.get(key)
-    if not isinstance(value, int):
-        raise error(f"message metadata has no whole number {key!r}")
-    return value
-
-
-def _are_ranges(borders: Any, frame: SemanticFrame) -> bool:
-    if not isinstance(borders, list) or len(borders) % 2 or not all(isinstance(border, int) for border in borders):
-        return False
-    return borders == sorted(borders) and (not borders or 0 <= borders[0] <= borders[-1] <= len(frame.detail or b""))

@@ -6,8 +6,8 @@ import time
 from typing import Any, Literal
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.errors import FrameError
+from crlsc_phy.net.messages import NEIGHBOURS, decode_message
 from gr_blocks import pdu
 from gr_blocks.codec_block import CodecBlock
 
@@ -36,7 +36,7 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         self,
         bundle: str = "",
         runtime: Literal["onnx", "torch"] = "onnx",
-        neighbours: int = 3,
+        neighbours: int = NEIGHBOURS,
         queue_size: int = 64,
         private: str = "",
     ) -> None:
@@ -48,37 +48,16 @@ class semantic_decoder(CodecBlock):  # noqa: N801
     def convert(self, message: Any) -> Any:
         """The image PDU of a frame PDU."""
         codec = self.codec("frame is decoded")
-        frame, meta = pdu.frame_from_pdu(message)
         self._look_for_new_entries(codec)
-        soft = {name: meta.pop(name, None) for name in ("semantic_llr", "semantic_coded_llr")}
-        result = codec.decode(frame, meta.get("detail_snr_db"), **soft)
+        meta, data = decode_message(codec, *pdu.read_pdu(message, FrameError), self._neighbours)
         self.images += 1
-        self.repaired += result.repaired
-        del meta["sequence"], meta["erasures"]
-        neighbours = [
-            {"label": near.label, "name": near.name, "score": float(near.score), "base": near.base}
-            for near in result.neighbours[: self._neighbours]
-        ]
-        return pdu.image_to_pdu(
-            result.image,
-            frame.header.sequence,
-            **meta,
-            label=result.label,
-            neighbours=neighbours,
-            confidence=float(result.confidence),
-            repaired=result.repaired,
-        )
+        self.repaired += meta["repaired"]
+        return pdu.make_pdu(meta, data)
 
     def _look_for_new_entries(self, codec: SemanticCodec) -> None:
         """Take up newer generations of the knowledge bases, such as a pull has brought, without a restart."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_EVERY_S
-        for base in codec.bases:
-            self._refresh(base)
-
-    def _refresh(self, base: KnowledgeBase) -> None:
-        try:
-            base.refresh()
-        except KnowledgeBaseError as error:
-            self.fail(f"knowledge base {base.name} stays as it was: {error}")
+        for line in codec.refresh():
+            self.fail(line)

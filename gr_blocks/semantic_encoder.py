@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from crlsc_phy.errors import ImageError
+from crlsc_phy.net.messages import encode_message
 from gr_blocks import pdu
 from gr_blocks.codec_block import CodecBlock
 
@@ -36,7 +38,6 @@ class semantic_encoder(CodecBlock):  # noqa: N801
     def convert(self, message: Any) -> Any:
         """The frame PDU of an image PDU."""
         codec = self.codec("image is encoded")
-        image, meta = pdu.image_from_pdu(message)
-        frame = codec.encode(image, sequence=meta["sequence"] & 0xFFFF, mode=self._mode)
+        meta, data = encode_message(codec, *pdu.read_pdu(message, ImageError), self._mode)
         self.frames += 1
-        return pdu.frame_to_pdu(frame)
+        return pdu.make_pdu(meta, data)

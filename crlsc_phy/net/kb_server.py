@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import os
 import re
@@ -31,6 +30,7 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import MANIFEST
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.folder import FORMAT, StoreFolder
+from crlsc_phy.net.hosts import is_loopback
 from crlsc_phy.net.parcels import CONTENT_TYPE, LARGEST_PARCEL, unpack
 
 __all__ = ["DEFAULT_PORT", "SERVICE", "running", "serve"]
@@ -274,11 +274,7 @@ def serve(
 def _check_token(host: str, token: str | None, without_token: bool) -> None:
     if token is not None and not _TOKEN.fullmatch(token):
         raise KnowledgeBaseError("a token is 1 to 1024 visible ASCII characters")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if token is None and not loopback and not without_token:
+    if token is None and not is_loopback(host) and not without_token:
         raise KnowledgeBaseError(
             f"{host}: other machines could connect; set a token (CRLSC_KB_TOKEN, --token-file), or say --without-token"
         )

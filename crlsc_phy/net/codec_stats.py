@@ -1,0 +1,64 @@
+"""What the codec service counts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Stats"]
+
+_RECENT_S = 10.0
+_MOST_RECENT = 10_000
+
+
+class Stats:
+    """Counters of a service, used by one thread.
+
+    Attributes:
+        requests: Messages that came, by operation; ``unreadable`` for those that were none.
+        errors: Refusals by code.
+        dropped: Jobs of the PULL socket that found the queue full.
+        undelivered: Answers that nobody took.
+        turned_away: Clients without a key that is known.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.dropped = self.undelivered = self.turned_away = 0
+        self._started = time.monotonic()
+        # When an answer was ready, and how long after its request.
+        self._answers: dict[str, deque[tuple[float, float]]] = {}
+
+    def answered(self, operation: str, arrived: float) -> None:
+        """Count an answer to a request that came at ``arrived`` of the monotonic clock."""
+        now = time.monotonic()
+        self._answers.setdefault(operation, deque(maxlen=_MOST_RECENT)).append((now, now - arrived))
+
+    def snapshot(self, **now: Any) -> dict[str, Any]:
+        """The counters, and the rate (1/s) and latency (ms) of each operation's answers in the last 10 s.
+
+        Args:
+            now: What else there is to say.
+        """
+        since = time.monotonic() - _RECENT_S
+        recent = {name: [took for at, took in answers if at >= since] for name, answers in self._answers.items()}
+        seconds = min(_RECENT_S, time.monotonic() - self._started)
+        return {
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            **now,
+            "requests": dict(self.requests),
+            "errors": dict(self.errors),
+            "dropped": self.dropped,
+            "undelivered": self.undelivered,
+            "turned_away": self.turned_away,
+            "recent": {name: _summary(times, seconds) for name, times in recent.items() if times},
+        }
+
+
+def _summary(times: list[float], seconds: float) -> dict[str, float]:
+    p50, p99 = np.percentile(times, (50, 99)) * 1000
+    return {"per_s": round(len(times) / seconds, 1), "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)}

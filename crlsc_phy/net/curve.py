@@ -1,0 +1,97 @@
+"""Keys of a ZMQ service (CURVE, curve25519): it knows its clients, they know it, and nobody else reads along.
+
+    FOLDER/server.key   server.key_secret     the service's
+    FOLDER/client.key   client.key_secret     a client's; every ``*.key`` of the service's folder is let in
+
+A service needs ``server.key_secret`` and the ``*.key``, a client ``server.key`` and ``client.key_secret``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zmq
+import zmq.auth
+from zmq.utils import z85
+
+from crlsc_phy.errors import ServiceError
+
+__all__ = ["Doorkeeper", "make_keys", "use_client_keys", "use_server_keys"]
+
+_ZAP = "inproc://zeromq.zap.01"
+
+
+def make_keys(folder: str | Path) -> list[Path]:
+    """Make the keys of a service and a client in ``folder``, readable by their owner alone; returns the files.
+
+    Raises:
+        ServiceError: If there are some already, or they cannot be written.
+    """
+    root = Path(folder)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(root.glob("*.key*")):
+            raise ServiceError(f"{root}: there are keys already; choose another folder")
+        files = [Path(file) for name in ("server", "client") for file in zmq.auth.create_certificates(root, name)]
+        for file in files:
+            file.chmod(0o600)
+    except OSError as error:
+        raise ServiceError(f"{root}: cannot be written ({error.strerror or error})") from None
+    return files
+
+
+def use_server_keys(socket: zmq.Socket[bytes], folder: str | Path) -> None:
+    """Let ``socket`` take encrypted connections alone."""
+    socket.curve_publickey, socket.curve_secretkey = _pair(Path(folder) / "server.key_secret")
+    socket.curve_server = True
+
+
+def use_client_keys(socket: zmq.Socket[bytes], folder: str | Path) -> None:
+    """Let ``socket`` connect to the service of ``folder`` alone, with the client's keys there."""
+    socket.curve_publickey, socket.curve_secretkey = _pair(Path(folder) / "client.key_secret")
+    socket.curve_serverkey = _load(Path(folder) / "server.key")[0]
+
+
+class Doorkeeper:
+    """Answers libzmq when it asks whether a client is let in (ZAP, RFC 27).
+
+    Args:
+        context: Of the sockets that are kept; one keeper a context.
+        folder: Holds the public keys of the clients.
+
+    Attributes:
+        socket: To be polled; call :meth:`answer` when it has something.
+
+    Raises:
+        ServiceError: If a key cannot be read.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: str | Path) -> None:
+        self._clients = {z85.decode(_load(path)[0]) for path in sorted(Path(folder).glob("*.key"))}
+        self.socket = context.socket(zmq.REP)
+        self.socket.bind(_ZAP)
+
+    def answer(self) -> bool:
+        """Answer one question; returns whether the client was let in."""
+        version, number, _, _, _, mechanism, *credentials = self.socket.recv_multipart()
+        known = mechanism == b"CURVE" and credentials[0] in self._clients
+        status = (b"200", b"OK") if known else (b"400", b"unknown key")
+        self.socket.send_multipart([version, number, *status, b"", b""])
+        return known
+
+
+def _pair(path: Path) -> tuple[bytes, bytes]:
+    public, secret = _load(path)
+    if secret is None:
+        raise ServiceError(f"{path}: holds no secret key")
+    return public, secret
+
+
+def _load(path: Path) -> tuple[bytes, bytes | None]:
+    if not zmq.has("curve"):
+        raise ServiceError("this libzmq was built without CURVE; install pyzmq from PyPI")
+    try:
+        return zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is none"
+        raise ServiceError(f"{path}: no key to be read ({reason}); crlsc-codec keys makes some") from None

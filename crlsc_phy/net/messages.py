@@ -1,0 +1,167 @@
+"""What crosses between programs, whatever carries it: metadata, and bytes.
+
+    image   sequence, height, width, ...               pixels, row by row, RGB
+    frame   sequence, semantic_ok, detail_ok, ...      SemanticFrame.to_bytes()
+
+A damaged frame has no byte form of its own. It crosses with its lost bytes as zeros, so that the bytes are a whole
+frame with valid CRCs, and the metadata says which layers and byte ranges are not to be believed.
+
+GNU Radio's PDUs (:mod:`gr_blocks.pdu`) and the messages of the codec service are two forms of these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.errors import CrlscError, FrameError, ImageError
+from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.images import UInt8Image, check_image
+
+if TYPE_CHECKING:
+    # Whoever only exchanges messages needs none of the codec's libraries.
+    from crlsc_phy.codec import SemanticCodec
+
+__all__ = [
+    "NEIGHBOURS",
+    "Data",
+    "Meta",
+    "decode_message",
+    "encode_message",
+    "frame_from_message",
+    "frame_to_message",
+    "image_from_message",
+    "image_to_message",
+]
+
+Meta = dict[str, Any]
+Data = npt.NDArray[np.uint8]
+
+NEIGHBOURS = 3
+"""Neighbours in the metadata of a decoded image, unless told otherwise."""
+
+
+def image_to_message(image: UInt8Image, sequence: int, meta: Meta) -> tuple[Meta, Data]:
+    """The message of ``image`` uint8 [H, W, 3]; ``meta`` goes along."""
+    height, width = image.shape[:2]
+    return {**meta, "sequence": sequence, "height": height, "width": width}, np.ascontiguousarray(image).reshape(-1)
+
+
+def image_from_message(meta: Meta, data: Data) -> UInt8Image:
+    """The image uint8 [H, W, 3] of an image message.
+
+    Raises:
+        ImageError: If its size is not the one that its metadata says.
+    """
+    sequence, height, width = (_integer(meta, key, ImageError) for key in ("sequence", "height", "width"))
+    if min(sequence, height, width) < 0 or data.size != height * width * 3:
+        raise ImageError(f"image message holds {data.size} bytes where its metadata says {height} x {width} x 3")
+    return check_image(data.reshape(height, width, 3))
+
+
+def frame_to_message(frame: SemanticFrame, meta: Meta) -> tuple[Meta, Data]:
+    """The message of a frame; lost layers and erasures survive; ``meta`` goes along."""
+    header = frame.header
+    whole = dataclasses.replace(
+        frame,
+        semantic=frame.semantic if frame.semantic is not None else bytes(header.semantic_bytes),
+        detail=frame.detail if frame.detail is not None else bytes(header.detail_bytes),
+        erasures=(),
+    )
+    state = {
+        "sequence": header.sequence,
+        "semantic_ok": frame.semantic is not None,
+        "detail_ok": frame.detail is not None and not frame.erasures,
+        "detail_lost": frame.detail is None,
+        "erasures": [border for erasure in frame.erasures for border in erasure],
+    }
+    return {**meta, **state}, np.frombuffer(whole.to_bytes(), np.uint8)
+
+
+def frame_from_message(meta: Meta, data: Data) -> SemanticFrame:
+    """The semantic frame of a frame message; the inverse of :func:`frame_to_message`.
+
+    Raises:
+        FrameError: If its bytes are not a frame that we read, or the metadata does not say which layers arrived.
+    """
+    frame = SemanticFrame.from_bytes(data.tobytes())
+    semantic_ok, detail_lost, borders = (meta.get(key) for key in ("semantic_ok", "detail_lost", "erasures"))
+    if not (isinstance(semantic_ok, bool) and isinstance(detail_lost, bool) and _are_ranges(borders, frame)):
+        raise FrameError("frame message does not say which layers arrived (semantic_ok, detail_lost, erasures)")
+    return dataclasses.replace(
+        frame,
+        semantic=frame.semantic if semantic_ok else None,
+        detail=None if detail_lost else frame.detail,
+        erasures=tuple(zip(borders[::2], borders[1::2], strict=True)) if borders else (),
+    )
+
+
+def encode_message(
+    codec: SemanticCodec,
+    meta: Meta,
+    data: Data,
+    mode: Literal["digital", "analog"] = "digital",
+    levels: int | None = None,
+) -> tuple[Meta, Data]:
+    """The frame message that an image message becomes.
+
+    Raises:
+        ImageError: If it is no image that the codec takes, or there is no such mode or rate.
+    """
+    image = image_from_message(meta, data)
+    if not (levels is None or isinstance(levels, int)):
+        raise ImageError("levels is no whole number")
+    return frame_to_message(codec.encode(image, meta["sequence"] & 0xFFFF, levels, mode), {})
+
+
+def decode_message(codec: SemanticCodec, meta: Meta, data: Data, neighbours: int = NEIGHBOURS) -> tuple[Meta, Data]:
+    """The image message that a frame message becomes, with all that came with the frame but the soft bits.
+
+    ``detail_snr_db``, ``semantic_llr`` and ``semantic_coded_llr`` of the metadata are what
+    :meth:`SemanticCodec.decode` takes; ``label``, ``neighbours``, ``confidence`` and ``repaired`` are added.
+
+    Raises:
+        FrameError: If it is no frame that the codec takes, or the soft bits do not fit.
+    """
+    frame = frame_from_message(meta, data)
+    meta = {key: value for key, value in meta.items() if key != "erasures"}
+    soft = {name: _soft(name, meta.pop(name, None)) for name in ("semantic_llr", "semantic_coded_llr")}
+    snr_db = meta.get("detail_snr_db")
+    if not (snr_db is None or isinstance(snr_db, (int, float))):
+        raise FrameError("detail_snr_db is no number")
+    result = codec.decode(frame, snr_db, **soft)
+    told = {
+        "label": result.label,
+        "neighbours": [
+            {"label": near.label, "name": near.name, "score": float(near.score), "base": near.base}
+            for near in result.neighbours[:neighbours]
+        ],
+        "confidence": float(result.confidence),
+        "repaired": result.repaired,
+    }
+    return image_to_message(result.image, frame.header.sequence, meta | told)
+
+
+def _soft(name: str, values: Any) -> npt.NDArray[np.float32] | None:
+    if values is None:
+        return None
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise FrameError(f"{name} is no list of numbers") from None
+
+
+def _integer(meta: Meta, key: str, error: type[CrlscError]) -> int:
+    value = meta.get(key)
+    if not isinstance(value, int):
+        raise error(f"message metadata has no whole number {key!r}")
+    return value
+
+
+def _are_ranges(borders: Any, frame: SemanticFrame) -> bool:
+    if not isinstance(borders, list) or len(borders) % 2 or not all(isinstance(border, int) for border in borders):
+        return False
+    return borders == sorted(borders) and (not borders or 0 <= borders[0] <= borders[-1] <= len(frame.detail or b""))
