@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pmt
 
-from crlsc_phy.channel import StreamChannel
-from crlsc_phy.errors import ChannelError
+from crlsc_phy.channel import ChannelSettings, StreamChannel
+from crlsc_phy.errors import ChannelError, CrlscError
 from gr_blocks.block import Block
 
-__all__ = ["sionna_channel"]
+__all__ = ["OTHER_PYTHON", "sionna_channel"]
+
+OTHER_PYTHON = "CRLSC_CHANNEL_PYTHON"
+"""Environment variable with an interpreter that runs the channel, where GNU Radio and Sionna cannot share one."""
 
 
 class sionna_channel(Block):  # noqa: N801
@@ -20,6 +24,9 @@ class sionna_channel(Block):  # noqa: N801
 
     A message at ``set``, a dictionary of settings such as ``{"snr_db": 5.0, "speed": 30.0}``, changes it while it runs.
     What such a message gets wrong is logged and counted, and changes nothing.
+
+    If the environment variable ``CRLSC_CHANNEL_PYTHON`` names a Python, the channel runs there, as a process of its own
+    that is reached over ZMQ; the flowgraph is the same.
 
     Args:
         model: A name of :data:`crlsc_phy.channel.MODELS`.
@@ -29,6 +36,7 @@ class sionna_channel(Block):  # noqa: N801
 
     Raises:
         ChannelError: If there is no such model or setting, or a value is out of range.
+        ServiceError: If the other Python has no channel.
     """
 
     COUNTERS = ("samples", "changes", "slips", "errors", "dropped")
@@ -36,7 +44,9 @@ class sionna_channel(Block):  # noqa: N801
     def __init__(
         self, model: str = "tdl-a", snr_db: float | None = 20.0, sample_rate: float = 1e6, **settings: Any
     ) -> None:
-        self._channel = StreamChannel(model, snr_db, sample_rate=sample_rate, **settings)
+        self._channel = _make_channel(
+            ChannelSettings().changed(model=model, snr_db=snr_db, sample_rate=sample_rate, **settings)
+        )
         senders, receivers = self._channel.settings.tx, self._channel.settings.rx
         super().__init__(
             "CRLSC Sionna Channel",
@@ -45,11 +55,12 @@ class sionna_channel(Block):  # noqa: N801
             out_sig=[np.complex64] * receivers,
         )
         self.samples = self.changes = 0
+        self._slips: int | None = None
 
     @property
     def slips(self) -> int:
         """How often the sampling clock has repeated or skipped samples."""
-        return self._channel.slips
+        return self._channel.slips if self._slips is None else self._slips
 
     def work(self, inputs: list[npt.NDArray[np.complex64]], outputs: list[npt.NDArray[np.complex64]]) -> int:
         """As many samples out as came in."""
@@ -63,10 +74,17 @@ class sionna_channel(Block):  # noqa: N801
         """Change settings; an error is logged and counted, for a running flowgraph must not stop."""
         try:
             self._channel.set(**changes)
-        except ChannelError as error:
+        except CrlscError as error:
             self.fail(error)
         else:
             self.changes += 1
+
+    def stop(self) -> bool:
+        """End the other Python's process, if there is one."""
+        if not isinstance(self._channel, StreamChannel):
+            self._slips = self._channel.slips
+            self._channel.close()
+        return True
 
     def on_set(self, message: Any) -> None:
         """Settings from a message: a dictionary, or a PDU with one."""
@@ -80,3 +98,14 @@ class sionna_channel(Block):  # noqa: N801
             self.set(**changes)
         else:
             self.fail("message to set is no dictionary of settings")
+
+
+def _make_channel(settings: ChannelSettings) -> Any:
+    python = os.environ.get(OTHER_PYTHON)
+    if not python:
+        return StreamChannel(**vars(settings))
+    if (settings.rx, settings.tx) != (1, 1):
+        raise ChannelError(f"in another Python ({OTHER_PYTHON}) a channel has one antenna at each end")
+    from crlsc_phy.net.channel_process import ProcessChannel
+
+    return ProcessChannel(python, settings)

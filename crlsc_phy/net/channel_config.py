@@ -12,10 +12,11 @@ from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.errors import ChannelError, ServiceError
 from crlsc_phy.net.streams import SINKS, SOURCES, Place
 
-__all__ = ["DEFAULT_CONTROL", "EmulatorConfig", "Link", "Radio"]
+__all__ = ["DEFAULT_CONTROL", "EmulatorConfig", "Link", "Radio", "from_plain", "to_plain"]
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:8425"
 _FULL = ("wait", "drop")
+_COMPLEX = {"taps", "dc"}
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,24 @@ def _link(content: Any, defaults: Any) -> Link:
     if not {"from", "to"} <= content.keys():
         raise ServiceError("a link needs from and to")
     own = {name: value for name, value in content.items() if name not in ("from", "to")}
-    # YAML has no complex numbers: they come as text.
-    merged = {name: _complex(value) if name in ("taps", "dc") else value for name, value in (defaults | own).items()}
-    return Link(str(content["from"]), str(content["to"]), ChannelSettings().changed(**merged))
+    return Link(str(content["from"]), str(content["to"]), ChannelSettings().changed(**from_plain(defaults | own)))
+
+
+def from_plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings as YAML and JSON hold them, which have no complex numbers: these come as text.
+
+    Raises:
+        ServiceError: If one is none.
+    """
+    return {name: _complex(value) if name in _COMPLEX else value for name, value in values.items()}
+
+
+def to_plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Undo :func:`from_plain`."""
+    plain = dict(values)
+    for name in _COMPLEX & values.keys():
+        plain[name] = [str(part) for part in values[name]] if name == "taps" else str(values[name])
+    return plain
 
 
 def _complex(value: Any) -> Any:

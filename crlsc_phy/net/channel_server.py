@@ -19,7 +19,7 @@ import zmq
 
 from crlsc_phy.channel import StreamChannel
 from crlsc_phy.errors import CrlscError, ServiceError
-from crlsc_phy.net.channel_config import EmulatorConfig, Radio
+from crlsc_phy.net.channel_config import EmulatorConfig, Radio, from_plain, to_plain
 from crlsc_phy.net.curve import Doorkeeper
 from crlsc_phy.net.streams import SINKS, SOURCES, Place, Samples, Sink, Source, Tag
 
@@ -211,7 +211,7 @@ class ChannelServer:
             return
         except (CrlscError, ValueError, TypeError, RecursionError) as error:
             answer = {"ok": False, "error": " ".join(str(error).split())}
-        self._control.send_string(json.dumps(answer, default=str))
+        self._control.send_string(json.dumps(answer))
 
     def _carry_out(self, question: dict[str, Any]) -> dict[str, Any]:
         verbs = {"get": self._get, "set": self._set, "ramp": self._ramp, "record": self._record, "stats": self._stats}
@@ -231,11 +231,11 @@ class ChannelServer:
 
     def _get(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        return {"link": name, "settings": asdict(channel.settings), "position": channel.position}
+        return {"link": name, "settings": to_plain(asdict(channel.settings)), "position": channel.position}
 
     def _set(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        channel.set(**question)
+        channel.set(**from_plain(question))
         self._ramps = [ramp for ramp in self._ramps if ramp.link != name or ramp.setting not in question]
         return {"link": name, "position": channel.position}
 
