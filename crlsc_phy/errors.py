@@ -12,6 +12,7 @@ __all__ = [
     "ImageError",
     "KnowledgeBaseError",
     "ModemError",
+    "RadioError",
     "TrainingError",
 ]
 
@@ -38,6 +39,10 @@ class ImageError(CrlscError):
 
 class ModemError(CrlscError):
     """A numerology, an MCS or a sample buffer that the modem cannot use."""
+
+
+class RadioError(CrlscError):
+    """A radio is not there, or does not take a setting."""
 
 
 class DataError(CrlscError):
