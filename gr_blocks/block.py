@@ -60,10 +60,6 @@ class Block(gr.sync_block):  # type: ignore[misc]
         """Send ``message`` from the output ``port``."""
         self.message_port_pub(pmt.intern(port), message)
 
-    def finish(self) -> None:
-        """End the block, and with it its neighbours, as the scheduler itself does when no message will follow."""
-        self._post(pmt.intern("system"), pmt.cons(pmt.intern("done"), pmt.from_long(1)))
-
     def fail(self, error: CrlscError | str) -> None:
         """Count an error and log it in one line, once if it comes again and again."""
         self.errors += 1

@@ -59,14 +59,23 @@ class burst_receiver(Block):  # noqa: N801
         self.frames = 0
         self.damaged = 0
         self.gaps = 0
+        self._ended = False
 
     def on_feedback(self, message: Any) -> None:
         """End with the end event that comes back; a radio's samples never end by themselves."""
         if (pdu.read_event(message) or {}).get("event") == "end":
-            self.finish()
+            # The scheduler's own message for this does not end a block with stream inputs.
+            self._ended = True
+
+    def start(self) -> bool:
+        """Begin a run."""
+        self._ended = False
+        return True
 
     def work(self, inputs: list[npt.NDArray[np.complex64]], _outputs: list[Any]) -> int:
         """Receive what has come, and pass events on at their places."""
+        if self._ended:
+            return -1  # WORK_DONE
         samples, start, done = inputs[0], self.nitems_read(0), 0
         tags = self.get_tags_in_window(0, 0, len(samples), pmt.intern(pdu.EVENT_TAG))
         for tag in sorted(tags, key=lambda tag: tag.offset):

@@ -72,7 +72,8 @@ class image_source(Block):  # noqa: N801
         if event is None:
             self.fail("feedback message is not an event; connect the feedback port of the last block")
         elif event["event"] == "end":
-            self.finish()
+            # This is how the scheduler itself tells blocks that no message will follow.
+            self._post(pmt.intern("system"), pmt.cons(pmt.intern("done"), pmt.from_long(1)))
         else:
             with self._moved:
                 self._under_way.discard(event.get("sequence", -1))

@@ -98,7 +98,7 @@ class radio_events(Block):  # noqa: N801
                 return
             self._due = time.monotonic() + self._idle
             sequence = pdu.sequence_of(message) if event["event"] == "burst" else None
-            if sequence in self._early:
+            if sequence is not None and sequence in self._early:
                 self._early.remove(sequence)
                 while self._waiting:
                     self._give_up_first()

@@ -37,9 +37,7 @@ class usrp_counter(Block):  # noqa: N801
     COUNTERS = ("packets", "acknowledged", "underruns", "overruns", "sequence_errors", "late", "errors")
 
     def __init__(self, hold: float = 3.0) -> None:
-        super().__init__(
-            "CRLSC USRP Counter", {"async_msgs": "on_report", "events": "on_event"}, outputs=("feedback",)
-        )
+        super().__init__("CRLSC USRP Counter", {"async_msgs": "on_report", "events": "on_event"}, outputs=("feedback",))
         self._hold = hold
         self._lock = threading.Lock()
         self._end: Any = None
@@ -53,7 +51,7 @@ class usrp_counter(Block):  # noqa: N801
 
     def on_report(self, message: Any) -> None:
         """Count an asynchronous message of the UHD sink or source."""
-        # From the sink (uhd_async_msg . {event_code: (code, ...), ...}), from the source (uhd_async_msg . {overflows: n}).
+        # The sink sends (uhd_async_msg . {event_code: (code, ...), ...}), the source (uhd_async_msg . {overflows: n}).
         if not (pmt.is_pair(message) and pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg"))):
             self.fail("message is none of UHD's; connect async_msgs of the UHD sink or source")
             return
@@ -107,7 +105,9 @@ class usrp_counter(Block):  # noqa: N801
             if self._timer is not None:
                 self._timer.cancel()
         if overdue:
-            self.fail(f"{self.packets - self.acknowledged} of {self.packets} packets not acknowledged in {self._hold:g} s")
+            self.fail(
+                f"{self.packets - self.acknowledged} of {self.packets} packets not acknowledged in {self._hold:g} s"
+            )
         self.publish("feedback", end)
 
 

@@ -13,10 +13,12 @@ def check_device(arguments: str) -> None:
     """Look for the device that the UHD device ``arguments`` name; empty for any.
 
     Raises:
-        RadioError: If UHD cannot read them, or nothing answers.
+        RadioError: If UHD is not installed, cannot read them, or nothing answers.
     """
-    from gnuradio import uhd
-
+    try:
+        from gnuradio import uhd
+    except ImportError as error:
+        raise RadioError(f"GNU Radio's UHD is not there ({error}); run `make setup`, then `make doctor`") from None
     try:
         found = uhd.find(uhd.device_addr(arguments))
     except RuntimeError as error:
