@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -106,9 +107,13 @@ def test_a_receiver_ends_after_its_idle_time(air, tmp_path, capsys):
     assert air.sent == []
 
 
-@pytest.mark.usefixtures("air")
-def test_a_receiver_can_be_interrupted(tmp_path, capsys):
-    threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()
+def test_a_receiver_can_be_interrupted(air, tmp_path, capsys):
+    def interrupt():
+        if air.listened.wait(60):
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     assert usrp.main(["rx", "--out", str(tmp_path / "out"), "--idle", "0"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert (tmp_path / "out" / "gallery.png").is_file()

@@ -42,6 +42,8 @@ class Air:
         """Packets that vanish, by number."""
         self.overruns: set[int] = set()
         """Calls of the source before which samples are lost."""
+        self.listened = threading.Event()
+        """Set once a source runs."""
         self.lock = threading.Lock()
         self.waiting: deque[np.ndarray] = deque()
         self.sent: list[np.ndarray] = []
@@ -127,6 +129,7 @@ class UsrpSource(_Device):
         if self.calls in self.air.overruns:
             self.report(overflow_message(1))
         self.calls += 1
+        self.air.listened.set()
         noise = self.rng.standard_normal((len(out), 2), np.float32) * np.float32(self.air.noise / 2**0.5)
         out[:] = noise.view(np.complex64)[:, 0]
         if not len(self.rest):
