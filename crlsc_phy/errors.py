@@ -14,6 +14,7 @@ __all__ = [
     "KnowledgeBaseError",
     "ModemError",
     "ServiceError",
+    "RadioError",
     "TrainingError",
 ]
 
@@ -48,6 +49,10 @@ class ChannelError(CrlscError):
 
 class ServiceError(CrlscError):
     """A service cannot be reached, is busy or refuses; or what another program has sent cannot be read."""
+
+
+class RadioError(CrlscError):
+    """A radio is not there, or does not take a setting."""
 
 
 class DataError(CrlscError):
