@@ -12,7 +12,7 @@ export VENV GR_PYTHON TORCH_INDEX
 export GRC_BLOCKS_PATH := $(CURDIR)/gr_blocks$(if $(GRC_BLOCKS_PATH),:$(GRC_BLOCKS_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo grc test test-all lint doctor clean
+.PHONY: help setup demo demo-zmq grc test test-all lint doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ demo: setup ## Send images through the GNU Radio loopback (SNR=dB CHANNEL=tdl-a 
 	@$(PYTHON) -m crlsc_phy.cli.demo $(if $(SNR),--snr $(SNR)) $(if $(IMAGES),--images "$(IMAGES)") \
 		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SPEED),--speed $(SPEED)) $(if $(MODE),--mode $(MODE)) $(if $(MCS),--mcs $(MCS)) $(if $(TAPS),--taps "$(TAPS)") \
 		--out "$(or $(OUT),out/demo)" $(if $(SEED),--seed $(SEED))
+
+demo-zmq: setup ## The same as three programs over ZMQ: sender, channel, receiver (SNR=dB CHANNEL=tdl-a IMAGES=folder)
+	@$(PYTHON) -m crlsc_phy.cli.demo_zmq $(if $(SNR),--snr $(SNR)) $(if $(CHANNEL),--channel $(CHANNEL)) \
+		$(if $(IMAGES),--images "$(IMAGES)") $(if $(MODE),--mode $(MODE)) --out "$(or $(OUT),out/demo_zmq)"
 
 # PATH: Companion starts flowgraphs by name, and they need the environment's Python. The module rather than
 # /usr/bin/gnuradio-companion, which runs on the system's Python and does not see this package.

@@ -13,8 +13,8 @@ __all__ = [
     "ImageError",
     "KnowledgeBaseError",
     "ModemError",
-    "ServiceError",
     "RadioError",
+    "ServiceError",
     "TrainingError",
 ]
 

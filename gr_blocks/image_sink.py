@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +75,14 @@ class image_sink(Block):  # noqa: N801
             "CRLSC Image Sink", {"images": "on_image", "sent": "on_sent"}, ("feedback",), queue_size=queue_size
         )
         self._folder, self._title, self._save_images, self._gallery = Path(folder), title, save_images, gallery
+        self.ended = threading.Event()
+        """Set when the end event has come: nothing follows it."""
         self._clear()
 
     def _clear(self) -> None:
         self.images = 0
         self.lost = 0
+        self.ended.clear()
         self.records: deque[ImageRecord] = deque(maxlen=MOST_RECORDS)
         """What became of each image, in the order of sending."""
         self._open: dict[int, _Open] = {}
@@ -166,6 +170,7 @@ class image_sink(Block):  # noqa: N801
         sequence = event.get("sequence", -1)
         if event["event"] == "end":
             self._seal(len(self._open))
+            self.ended.set()
         elif event["event"] == "skip":
             self._give_reason(sequence, str(event.get("reason", "")))
         elif sequence in self._open:
