@@ -32,7 +32,16 @@ class sionna_channel(Block):  # noqa: N801
         model: A name of :data:`crlsc_phy.channel.MODELS`.
         snr_db: Es/N0 of a signal of unit mean power in the occupied band; None for no noise.
         sample_rate: In samples/s.
-        settings: The other fields of :class:`crlsc_phy.channel.ChannelSettings`.
+        occupied: Part of the band that the signal fills, such as 52/64.
+        carrier_hz: Carrier frequency.
+        speed: In m/s.
+        delay_spread: Root mean square in seconds, of models whose delays scale.
+        cfo_hz: Carrier frequency offset.
+        sro_ppm: By how much the receiver's clock is fast; None for no such clock.
+        rx: Receive antennas, an output each.
+        tx: Transmit antennas, an input each.
+        seed: Of all that is drawn.
+        more: The other fields of :class:`crlsc_phy.channel.ChannelSettings`.
 
     Raises:
         ChannelError: If there is no such model or setting, or a value is out of range.
@@ -42,10 +51,37 @@ class sionna_channel(Block):  # noqa: N801
     COUNTERS = ("samples", "changes", "slips", "errors", "dropped")
 
     def __init__(
-        self, model: str = "tdl-a", snr_db: float | None = 20.0, sample_rate: float = 1e6, **settings: Any
+        self,
+        model: str = "tdl-a",
+        snr_db: float | None = 20.0,
+        sample_rate: float = 1e6,
+        occupied: float = 1.0,
+        carrier_hz: float = 3.5e9,
+        speed: float = 3.0,
+        delay_spread: float = 100e-9,
+        cfo_hz: float = 0.0,
+        sro_ppm: float | None = None,
+        rx: int = 1,
+        tx: int = 1,
+        seed: int = 0,
+        more: dict[str, Any] | None = None,
     ) -> None:
         self._channel = _make_channel(
-            ChannelSettings().changed(model=model, snr_db=snr_db, sample_rate=sample_rate, **settings)
+            ChannelSettings().changed(
+                model=model,
+                snr_db=snr_db,
+                sample_rate=sample_rate,
+                occupied=occupied,
+                carrier_hz=carrier_hz,
+                speed=speed,
+                delay_spread=delay_spread,
+                cfo_hz=cfo_hz,
+                sro_ppm=sro_ppm,
+                rx=rx,
+                tx=tx,
+                seed=seed,
+                **(more or {}),
+            )
         )
         senders, receivers = self._channel.settings.tx, self._channel.settings.rx
         super().__init__(

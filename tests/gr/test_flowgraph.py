@@ -17,7 +17,7 @@ import yaml
 from gr_helpers import picture
 
 import gr_blocks
-from crlsc_phy.cli import demo
+from crlsc_phy.cli import demo, demo_zmq
 from crlsc_phy.images import load_image, save_png
 from crlsc_phy.link.metrics import psnr_db
 from gr_blocks.flowgraph import FlowgraphError, load_flowgraph
@@ -175,3 +175,33 @@ def test_the_example_in_the_documentation_runs(image_folder, bundle_folder, tmp_
         code = code.replace(relative, str(path))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert json.loads((tmp_path / "metrics.json").read_text())["images_received"] == 1
+
+
+def test_three_programs_over_zmq(folder, bundle_folder, tmp_path, capsys):
+    """Sender, crlsc-channel and receiver, each a process of its own."""
+    arguments = [
+        "--images",
+        folder,
+        "--bundle",
+        bundle_folder,
+        "--out",
+        tmp_path / "out",
+        "--channel",
+        "cdl-d",
+        "--json",
+    ]
+    assert demo_zmq.main([str(argument) for argument in arguments]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["images_received"] == 3
+    assert len(list((tmp_path / "out/received").glob("*.png"))) == 3
+    assert (tmp_path / "out/gallery.png").is_file()
+
+
+def test_demo_over_a_sionna_channel(folder, tmp_path, capsys):
+    arguments = ["--images", str(folder), "--out", str(tmp_path / "out"), "--channel", "tdl-d", "--snr", "20", "--json"]
+    assert demo.main(arguments) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert (metrics["images_sent"], metrics["images_received"]) == (3, 3)
+    assert metrics["configuration"]["channel"] == "tdl-d"
+    assert demo.main([*arguments[:-5], "--channel", "tdl-x"]) == 2
+    assert "no channel model 'tdl-x'" in capsys.readouterr().err

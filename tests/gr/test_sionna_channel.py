@@ -67,20 +67,22 @@ def test_wrong_parameters_are_named_before_anything_runs():
     with pytest.raises(ChannelError, match="no channel model 'tdl-q'"):
         sionna_channel("tdl-q")
     with pytest.raises(ChannelError, match="no setting 'colour'"):
-        sionna_channel("awgn", colour="red")
+        sionna_channel("awgn", more={"colour": "red"})
 
 
 def test_another_python_makes_the_same_of_it(top, monkeypatch):
     samples = noise(100_000)
-    options = {"speed": 30.0, "cfo_hz": 100.0, "sro_ppm": 10.0, "dc": 0.01j, "seed": 3}
+    options = {"speed": 30.0, "cfo_hz": 100.0, "sro_ppm": 10.0, "seed": 3}
     monkeypatch.setenv(OTHER_PYTHON, sys.executable)
-    block, sink = sionna_channel("tdl-a", 10.0, 1e6, **options), blocks.vector_sink_c()
+    block, sink = sionna_channel("tdl-a", 10.0, 1e6, **options, more={"dc": 0.01j}), blocks.vector_sink_c()
     assert isinstance(block._channel, ProcessChannel)
     top.connect(blocks.vector_source_c(samples.tolist()), block, sink)
     post(block, "set", pmt.to_pmt({"speeed": 1.0}))
     top.start()
     finish(top)
-    assert np.array_equal(np.array(sink.data(), np.complex64), StreamChannel("tdl-a", 10.0, **options)(samples))
+    assert np.array_equal(
+        np.array(sink.data(), np.complex64), StreamChannel("tdl-a", 10.0, dc=0.01j, **options)(samples)
+    )
     assert block.stats() == {"samples": 100_000, "changes": 0, "slips": 0, "errors": 1, "dropped": 0}
     assert block._channel._process.poll() is not None
 
