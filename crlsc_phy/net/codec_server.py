@@ -41,7 +41,7 @@ from crlsc_phy.net.messages import Data, Meta, decode_message, encode_message
 
 __all__ = ["CodecServer"]
 
-_TICK_MS = 200
+_TICK_MS = 50
 _LOOK_EVERY_S = 1.0
 _LINGER_MS = 500
 # Messages that libzmq may hold for a peer, either way.
