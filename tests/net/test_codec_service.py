@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 import signal
 import socket as sockets
 import subprocess
@@ -518,3 +519,31 @@ def test_a_client_loads_no_heavy_library():
     program = "import sys, crlsc_phy.net.codec_client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "faiss", "onnxruntime", "aiohttp", "numba", "scipy"} & set(loaded)
+
+
+def example(language, number=0):
+    guide = Path(__file__).resolve().parents[2] / "docs/codec_service.md"
+    return re.findall(rf"```{language}\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)[number]
+
+
+def test_the_example_in_python_runs(server):
+    arguments = [sys.executable, "-c", example("python"), server.address]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
+    assert re.fullmatch(r"327 bytes of frame\n12288 bytes of image: .+ 0\.\d+\n", done.stdout)
+
+
+def test_the_example_in_c_runs(server, tmp_path):
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("there is no C compiler here")
+    (tmp_path / "example.c").write_text("#include <zmq.h>\nint main(void) { return !zmq_ctx_new(); }\n")
+    build = [compiler, "-Wall", "-Wextra", "-Werror", "example.c", "-o", "example", "-lzmq"]
+    if subprocess.run(build, cwd=tmp_path, capture_output=True, check=False).returncode:
+        pytest.skip("libzmq's header is not here (apt install libzmq3-dev)")
+    (tmp_path / "example.c").write_text(example("c"))
+    subprocess.run(build, cwd=tmp_path, check=True)
+    run = [tmp_path / "example", server.address]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True)
+    frame, image, header = done.stdout.splitlines()
+    assert (frame, image) == ("frame of 327 bytes", "image of 12288 bytes")
+    assert json.loads(header)["sequence"] == 7
