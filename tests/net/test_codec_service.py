@@ -70,7 +70,7 @@ def context():
 
 def connect(context, kind, address, seconds=10):
     made = context.socket(kind)
-    made.rcvtimeo = made.sndtimeo = round(1000 * seconds)
+    made.linger, made.rcvtimeo, made.sndtimeo = 0, round(1000 * seconds), round(1000 * seconds)
     made.connect(address)
     return made
 
@@ -482,6 +482,34 @@ def test_command_serves_until_it_is_told_to_stop(bundle_folder, codec, image_fol
     assert np.array_equal(load_image(tmp_path / "owl.png"), codec.decode(codec.encode(image)).image)
     assert json.loads(output[5])["requests"] == {"encode": 1, "decode": 1, "stats": 1}
     assert any(re.fullmatch(r"requests +encode 1, decode 1, stats 2", line) for line in output)
+
+
+def test_a_service_that_is_killed_and_started_again(bundle_folder, codec, picture):
+    with serving(codec) as first:
+        address = first.address
+    with CodecClient(address, 20) as client:
+        for _ in range(4):
+            with command_serving(bundle_folder, "--address", address) as process:
+                assert client.encode(picture) == codec.encode(picture)
+                process.kill()
+
+
+def test_a_flood_takes_no_memory_without_bound(bundle_folder, context):
+    """900 MiB of images from somebody who reads no answers."""
+    with command_serving(bundle_folder, "--queue", "4") as process:
+
+        def most_mib():
+            return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024
+
+        before = most_mib()
+        dealer = connect(context, zmq.DEALER, process.address)
+        head, data = header(op="encode", sequence=0, height=1024, width=1024), bytes(3 << 20)
+        for _ in range(300):
+            dealer.send_multipart([head, data])
+        with CodecClient(process.address) as client:
+            while client.stats()["requests"].get("encode", 0) < 200:
+                time.sleep(0.05)
+        assert most_mib() - before < 500
 
 
 def test_command_makes_keys_once(tmp_path, capsys):
