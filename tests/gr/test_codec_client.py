@@ -1,10 +1,8 @@
 """The block that uses a codec service, in real flowgraphs, with a real service."""
 
-import contextlib
 import dataclasses
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pmt
@@ -24,33 +22,21 @@ from gr_blocks.flowgraph import load_flowgraph
 ANY = "tcp://127.0.0.1:*"
 
 
-@contextlib.contextmanager
-def serving(codec, address=ANY, **options):
-    server = CodecServer(codec, address, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(20)
-
-
 @pytest.fixture
 def server(codec):
-    with serving(codec) as running:
+    with CodecServer(codec, ANY) as running:
         yield running
 
 
 @pytest.fixture
 def address(server):
-    return server.addresses["requests"]
+    return server.address
 
 
 @pytest.fixture
 def free_address(codec):
-    with serving(codec) as server:
-        return server.addresses["requests"]
+    with CodecServer(codec, ANY) as server:
+        return server.address
 
 
 def collect(top, block, port):
@@ -119,7 +105,7 @@ def test_the_service_may_go_and_come_back(top, codec, free_address):
         away = pdu.read_event(frames.wait_for(2 * turn + 1)[-1])
         assert (away["event"], away["sequence"]) == ("skip", 2 * turn)
         assert "crlsc-codec serve" in away["reason"]
-        with serving(codec, free_address):
+        with CodecServer(codec, free_address):
             post(encoder, "images", pdu.image_to_pdu(picture(1), 2 * turn + 1))
             frame, _ = pdu.frame_from_pdu(frames.wait_for(2 * turn + 2)[-1])
             assert frame == codec.encode(picture(1), sequence=2 * turn + 1)
@@ -162,14 +148,14 @@ def test_a_flowgraph_stops_while_the_service_is_away(free_address):
 
 def test_gnuradio_s_own_zmq_blocks_use_the_service(codec):
     """Without any of our blocks: push to the service, pull from it."""
-    with serving(codec, pull=ANY, push=ANY) as server:
+    with CodecServer(codec, ANY, pull=ANY, push=ANY) as server:
         top = Flowgraph()
         push = zeromq.push_msg_sink(server.addresses["pull"], 100, False)
         pull = zeromq.pull_msg_source(server.addresses["push"], 100, False)
         collector = Collector()
         top.msg_connect((pull, "out"), (collector, "in"))
         top.kept.append(push)
-        source = codec_client("encode", server.addresses["requests"])
+        source = codec_client("encode", server.address)
         top.msg_connect((source, "frames"), (push, "in"))
         for number in range(5):
             post(source, "images", pdu.image_to_pdu(picture(number), number))

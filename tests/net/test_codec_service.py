@@ -35,23 +35,9 @@ from crlsc_phy.net.pmt_wire import Pair
 ANY = "tcp://127.0.0.1:*"
 
 
-@contextlib.contextmanager
-def serving(codec, address=ANY, **options):
-    server = CodecServer(codec, address, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    server.address = server.addresses["requests"]
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def server(codec):
-    with serving(codec) as running:
+    with CodecServer(codec, ANY) as running:
         yield running
 
 
@@ -149,7 +135,7 @@ def test_pdus_are_answered_by_pdus(server, context, codec, picture):
 
 
 def test_jobs_that_nobody_waits_for(codec, context, picture):
-    with serving(codec, pull=ANY, push=ANY) as server:
+    with CodecServer(codec, ANY, pull=ANY, push=ANY) as server:
         sink = connect(context, zmq.PULL, server.addresses["push"])
         source = connect(context, zmq.PUSH, server.addresses["pull"])
         for number in range(20):
@@ -219,7 +205,13 @@ def test_a_wrong_pmt_is_answered_by_a_skip_event(server, client, context, part, 
 def test_soft_bits_and_figures_that_are_none(server, context, codec, picture):
     lost = dataclasses.replace(codec.encode(picture), semantic=None)
     meta, data = frame_to_message(lost, {})
-    for name, value in (("semantic_llr", ["x"]), ("semantic_llr", {}), ("detail_snr_db", "high"), ("erasures", [9, 1])):
+    for name, value in (
+        ("semantic_llr", ["x"]),
+        ("semantic_llr", {}),
+        ("detail_snr_db", "high"),
+        ("erasures", [9, 1]),
+        ("detail_snr_db", 10**400),
+    ):
         answer = json.loads(
             ask(context, server.address, header(**{**meta, "op": "decode", name: value}), bytes(data))[0]
         )
@@ -238,7 +230,7 @@ def test_a_full_queue_says_busy(slow_codec, context, picture):
     slow_codec.release.clear()
     slow_codec.entered.clear()
     with (
-        serving(slow_codec, workers=1, queue_size=2, pull=ANY, push=ANY) as server,
+        CodecServer(slow_codec, ANY, workers=1, queue_size=2, pull=ANY, push=ANY) as server,
         CodecClient(server.address) as client,
     ):
         sink = connect(context, zmq.PULL, server.addresses["push"])
@@ -263,7 +255,7 @@ def test_a_full_queue_says_busy(slow_codec, context, picture):
 def test_who_waits_too_long_is_told(slow_codec, context, picture):
     slow_codec.release.clear()
     slow_codec.entered.clear()
-    with serving(slow_codec, workers=1, timeout_s=0.2) as server:
+    with CodecServer(slow_codec, ANY, workers=1, timeout_s=0.2) as server:
         dealer = connect(context, zmq.DEALER, server.address)
         meta, data = image_to_message(picture, 0, {})
         for number in range(2):
@@ -279,7 +271,7 @@ def test_who_waits_too_long_is_told(slow_codec, context, picture):
 def test_stopping_answers_what_is_under_way_and_refuses_what_waits(slow_codec, context, picture):
     slow_codec.release.clear()
     slow_codec.entered.clear()
-    with serving(slow_codec, workers=1) as server:
+    with CodecServer(slow_codec, ANY, workers=1) as server:
         dealer = connect(context, zmq.DEALER, server.address)
         meta, data = image_to_message(picture, 0, {})
         for number in range(3):
@@ -298,7 +290,7 @@ def test_a_worker_that_fails_answers_and_goes_on(codec, picture, caplog):
         def decode(self, *_, **__):
             raise RuntimeError("something\nunforeseen")
 
-    with serving(Broken(codec.bundle, codec.runtime)) as server, CodecClient(server.address) as client:
+    with CodecServer(Broken(codec.bundle, codec.runtime), ANY) as server, CodecClient(server.address) as client:
         for _ in range(5):
             with pytest.raises(ServiceError, match="RuntimeError in the service"):
                 client.decode(codec.encode(picture))
@@ -348,23 +340,23 @@ def test_a_hundred_peers_that_die(server, client, codec, picture):
 
 
 def test_a_service_that_dies_a_hundred_times(codec, picture):
-    with serving(codec) as first:
+    with CodecServer(codec, ANY) as first:
         address = first.address
     frame = codec.encode(picture)
     with CodecClient(address, 10) as client:
         for _ in range(100):
-            with serving(codec, address, workers=1):
+            with CodecServer(codec, address, workers=1):
                 assert client.encode(picture) == frame
 
 
 def test_a_client_says_what_is_wrong_and_recovers(codec, picture):
-    with serving(codec) as server:
+    with CodecServer(codec, ANY) as server:
         address = server.address
     with CodecClient(address, 0.1) as client:
         for _ in range(3):
             with pytest.raises(ServiceError, match=r"cannot be reached within 0.1 s; is crlsc-codec serve"):
                 client.stats()
-        with serving(codec, address), CodecClient(address, 10) as another:
+        with CodecServer(codec, address), CodecClient(address, 10) as another:
             assert another.encode(picture)
             time.sleep(0.6)
             assert client.stats()
@@ -372,7 +364,7 @@ def test_a_client_says_what_is_wrong_and_recovers(codec, picture):
 
 def test_a_silent_service_does_not_answer_and_late_answers_are_not_mixed_up(slow_codec, picture):
     slow_codec.release.clear()
-    with serving(slow_codec) as server, CodecClient(server.address, 0.3) as client:
+    with CodecServer(slow_codec, ANY) as server, CodecClient(server.address, 0.3) as client:
         with pytest.raises(ServiceError, match="does not answer within"):
             client.encode(picture, sequence=1)
         slow_codec.release.set()
@@ -387,7 +379,7 @@ def test_keys_let_in_who_has_one(codec, picture, tmp_path):
     # A stranger who knows the service's public key.
     (tmp_path / "theirs/server.key").write_bytes((tmp_path / "ours/server.key").read_bytes())
     ours = tmp_path / "ours"
-    with serving(codec, keys=ours) as server, CodecClient(server.address, keys=ours) as client:
+    with CodecServer(codec, ANY, keys=ours) as server, CodecClient(server.address, keys=ours) as client:
         assert client.encode(picture) == codec.encode(picture)
         for keys in (None, tmp_path / "theirs"):
             with CodecClient(server.address, 0.4, keys) as other, pytest.raises(ServiceError, match="with these keys"):
@@ -437,7 +429,7 @@ def test_private_bases_are_looked_into_and_grow_meanwhile(codec, bundle_folder, 
 
     base = KnowledgeBase.create(tmp_path / "pkb", air_code, -vector, entry("another"))
     private = SemanticCodec.load(bundle_folder, private=[base.path])
-    with serving(private) as server, CodecClient(server.address) as client:
+    with CodecServer(private, ANY) as server, CodecClient(server.address) as client:
         frame = client.encode(picture)
         assert client.decode(frame)[1]["neighbours"][0]["base"] == "skb"
         base.add(vector, entry("mine"))
@@ -485,7 +477,7 @@ def test_command_serves_until_it_is_told_to_stop(bundle_folder, codec, image_fol
 
 
 def test_a_service_that_is_killed_and_started_again(bundle_folder, codec, picture):
-    with serving(codec) as first:
+    with CodecServer(codec, ANY) as first:
         address = first.address
     with CodecClient(address, 20) as client:
         for _ in range(4):
