@@ -20,9 +20,9 @@ help: ## List the targets
 setup: ## Install GNU Radio and the Python environment, if they are not there yet
 	@scripts/setup.sh
 
-demo: setup ## Send images through the GNU Radio loopback (SNR=dB IMAGES=folder MODE=analog MCS=auto OUT=folder)
+demo: setup ## Send images through the GNU Radio loopback (SNR=dB CHANNEL=tdl-a IMAGES=folder MODE=analog MCS=auto OUT=folder)
 	@$(PYTHON) -m crlsc_phy.cli.demo $(if $(SNR),--snr $(SNR)) $(if $(IMAGES),--images "$(IMAGES)") \
-		$(if $(MODE),--mode $(MODE)) $(if $(MCS),--mcs $(MCS)) $(if $(TAPS),--taps "$(TAPS)") \
+		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SPEED),--speed $(SPEED)) $(if $(MODE),--mode $(MODE)) $(if $(MCS),--mcs $(MCS)) $(if $(TAPS),--taps "$(TAPS)") \
 		--out "$(or $(OUT),out/demo)" $(if $(SEED),--seed $(SEED))
 
 # PATH: Companion starts flowgraphs by name, and they need the environment's Python. The module rather than

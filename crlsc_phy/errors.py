@@ -6,12 +6,14 @@ with status 2; GNU Radio blocks log it, count it and keep running.
 
 __all__ = [
     "BundleError",
+    "ChannelError",
     "CrlscError",
     "DataError",
     "FrameError",
     "ImageError",
     "KnowledgeBaseError",
     "ModemError",
+    "RadioError",
     "ServiceError",
     "TrainingError",
 ]
@@ -41,8 +43,16 @@ class ModemError(CrlscError):
     """A numerology, an MCS or a sample buffer that the modem cannot use."""
 
 
+class ChannelError(CrlscError):
+    """A channel model, a setting of it or a CIR file that cannot be used."""
+
+
 class ServiceError(CrlscError):
     """A service cannot be reached, is busy or refuses; or what another program has sent cannot be read."""
+
+
+class RadioError(CrlscError):
+    """A radio is not there, or does not take a setting."""
 
 
 class DataError(CrlscError):

@@ -45,9 +45,12 @@ class burst_modulator(Block):  # noqa: N801
         guard: Zero samples between bursts. They push a burst through filters and the receiver's look-ahead.
         idle: Fill the time between bursts with zeros, for a radio that must not run dry. Without it the block waits.
         queue_size: Most frames that may wait; the oldest are dropped.
+        length_tag: Key of a stream tag on the first sample of each burst, with the number of samples that belong
+            together: the burst and its guard. UHD's sink wants ``packet_len``; empty for none.
 
     Raises:
-        ModemError: If there is no such preset or MCS, or it does not go with the mode, or ``papr_db`` is too low.
+        ModemError: If there is no such preset or MCS, or it does not go with the mode, or ``papr_db`` is too low, or
+            ``length_tag`` is to go with ``idle``, whose zeros belong to no burst.
     """
 
     COUNTERS = ("bursts", "samples", "mcs_changes", "errors", "dropped")
@@ -63,6 +66,7 @@ class burst_modulator(Block):  # noqa: N801
         guard: int = 1024,
         idle: bool = False,
         queue_size: int = 64,
+        length_tag: str = "",
     ) -> None:
         super().__init__(
             "CRLSC Burst Modulator",
@@ -71,6 +75,8 @@ class burst_modulator(Block):  # noqa: N801
             out_sig=[np.complex64],
             queue_size=queue_size,
         )
+        if length_tag and idle:
+            raise ModemError("burst modulator: length_tag and idle exclude each other; leave one of them out")
         waveform = Numerology.preset(str(numerology), sample_rate or None, network)
         table = ANALOG_TABLE if mode == "analog" else MCS_TABLE
         self._adapter: LinkAdapter | None = None
@@ -81,7 +87,7 @@ class burst_modulator(Block):  # noqa: N801
         self._table = table
         self._modem = BurstModem(waveform, chosen, mode, papr_db=papr_db or None)
         self._unreported = 0
-        self._guard, self._idle = max(1, guard), idle
+        self._guard, self._idle, self._length_tag = max(1, guard), idle, length_tag
         self._queue: deque[Any] = deque()
         self._samples: npt.NDArray[np.complex64] = _NOTHING
         self._sent = 0
@@ -118,6 +124,9 @@ class burst_modulator(Block):  # noqa: N801
                 return 0
             out[:] = 0
             return len(out)
+        if self._length_tag and self._sent == 0:
+            length = pmt.from_long(len(self._samples))
+            self.add_item_tag(0, self.nitems_written(0), pmt.intern(self._length_tag), length)
         count = min(len(out), len(self._samples) - self._sent)
         out[:count] = self._samples[self._sent : self._sent + count]
         if self._event is not None and self._event[0] < self._sent + count:

@@ -19,12 +19,15 @@ from gr_blocks.block import Block
 
 __all__ = ["burst_receiver"]
 
+_TIME_TAG = "rx_time"
+"""UHD's source puts it on the first sample of all, and on the first behind each overrun."""
+
 
 class burst_receiver(Block):  # noqa: N801
     """Find bursts in a stream of complex samples and send each as a semantic frame.
 
     Events that a modulator has put into the stream as tags leave in order behind the frames. Over a real radio there
-    are none.
+    are none. UHD's source marks where samples are missing with a tag; these gaps are counted.
 
     Args:
         numerology: Name of a preset, such as ``64``; that of the sender.
@@ -37,7 +40,7 @@ class burst_receiver(Block):  # noqa: N801
         ModemError: If there is no such preset, or the folder cannot be written.
     """
 
-    COUNTERS = ("frames", "damaged", "errors")
+    COUNTERS = ("frames", "damaged", "gaps", "errors")
 
     def __init__(
         self,
@@ -47,15 +50,32 @@ class burst_receiver(Block):  # noqa: N801
         taps: str = "",
         taps_most: int = 100,
     ) -> None:
-        super().__init__("CRLSC Burst Receiver", outputs=("frames", "reports"), in_sig=[np.complex64])
+        super().__init__(
+            "CRLSC Burst Receiver", {"feedback": "on_feedback"}, ("frames", "reports"), in_sig=[np.complex64]
+        )
         waveform = Numerology.preset(str(numerology), sample_rate or None, network)
         self._taps = Taps(taps, taps_most) if taps else None
         self._modem = BurstModem(waveform, taps=self._taps)
         self.frames = 0
         self.damaged = 0
+        self.gaps = 0
+        self._ended = False
+
+    def on_feedback(self, message: Any) -> None:
+        """End with the end event that comes back; a radio's samples never end by themselves."""
+        if (pdu.read_event(message) or {}).get("event") == "end":
+            # The scheduler's own message for this does not end a block with stream inputs.
+            self._ended = True
+
+    def start(self) -> bool:
+        """Begin a run."""
+        self._ended = False
+        return True
 
     def work(self, inputs: list[npt.NDArray[np.complex64]], _outputs: list[Any]) -> int:
         """Receive what has come, and pass events on at their places."""
+        if self._ended:
+            return -1  # WORK_DONE
         samples, start, done = inputs[0], self.nitems_read(0), 0
         tags = self.get_tags_in_window(0, 0, len(samples), pmt.intern(pdu.EVENT_TAG))
         for tag in sorted(tags, key=lambda tag: tag.offset):
@@ -69,6 +89,8 @@ class burst_receiver(Block):  # noqa: N801
                 done = len(samples)
             self.publish("frames", event)
         self._send(self._modem.receive(samples[done:]))
+        times = self.get_tags_in_window(0, 0, len(samples), pmt.intern(_TIME_TAG))
+        self.gaps += sum(tag.offset > 0 for tag in times)
         return len(samples)
 
     def stats(self) -> dict[str, int]:

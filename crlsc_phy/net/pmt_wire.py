@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import ServiceError
 
-__all__ = ["DEEPEST", "MOST_ITEMS", "Pair", "decode", "encode"]
+__all__ = ["DEEPEST", "MOST_ITEMS", "Pair", "decode", "encode", "skip"]
 
 DEEPEST = 32
 MOST_ITEMS = 20_000
@@ -68,6 +68,17 @@ def decode(data: bytes | memoryview) -> Any:
     if reader.left:
         raise ServiceError(f"PMT ends {reader.left} bytes before the message does")
     return value
+
+
+def skip(data: bytes | memoryview) -> int:
+    """Bytes of the PMT that ``data`` begins with.
+
+    Raises:
+        ServiceError: As :func:`decode`, but for bytes that are left over.
+    """
+    reader = _Reader(memoryview(data))
+    reader.value(DEEPEST)
+    return len(data) - reader.left
 
 
 def _write(value: Any, out: list[bytes], levels: int) -> None:

@@ -1,0 +1,57 @@
+"""A filter whose taps move along straight lines from knot to knot."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["filter_moving"]
+
+
+@njit(cache=True, nogil=True)
+def filter_moving(
+    real: NDArray[np.float32],
+    imag: NDArray[np.float32],
+    knots: NDArray[np.complex64],
+    hop: int,
+    first: int,
+    steps: bool,
+    out_real: NDArray[np.float32],
+    out_imag: NDArray[np.float32],
+) -> None:
+    """Filter samples; what comes out does not depend on how they are cut.
+
+    Args:
+        real: Of the input, float32 [tx, L - 1 + n], the first L - 1 samples being history.
+        imag: Likewise.
+        knots: Taps at sample 0, ``hop``, 2 ``hop``, ..., complex64 [knots, rx, tx, L].
+        hop: Samples between knots.
+        first: Place of the first new sample behind the first knot; ``first + n`` is at most at the last knot.
+        steps: Whether the taps stand between knots and then jump.
+        out_real: Of the output, float32 [rx, n], zero.
+        out_imag: Likewise.
+    """
+    _, receivers, senders, taps = knots.shape
+    count = out_real.shape[1]
+    done = 0
+    while done < count:
+        interval, offset = (first + done) // hop, (first + done) % hop
+        length = min(hop - offset, count - done)
+        for r in range(receivers):
+            yr, yi = out_real[r, done : done + length], out_imag[r, done : done + length]
+            for s in range(senders):
+                for lag in range(taps):
+                    start, end = knots[interval, r, s, lag], knots[interval + 1, r, s, lag]
+                    scale = np.float32(0) if steps else np.float32(1) / np.float32(hop)
+                    slope_real = (end.real - start.real) * scale
+                    slope_imag = (end.imag - start.imag) * scale
+                    at = taps - 1 + done - lag
+                    xr, xi = real[s, at : at + length], imag[s, at : at + length]
+                    for n in range(length):
+                        place = np.float32(offset + n)
+                        hr = start.real + place * slope_real
+                        hi = start.imag + place * slope_imag
+                        yr[n] += hr * xr[n] - hi * xi[n]
+                        yi[n] += hr * xi[n] + hi * xr[n]
+        done += length

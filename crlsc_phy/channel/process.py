@@ -1,0 +1,227 @@
+"""Taps over time: what a channel is at its knots, ``hop`` samples apart.
+
+Knots come in groups of 64, each computed in one go: which group a knot is in follows from its place alone, so that the
+same taps come out however a stream is cut.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crlsc_phy.channel.cir import Cir
+from crlsc_phy.channel.models import paths_of
+from crlsc_phy.channel.paths import Paths, pulse
+from crlsc_phy.channel.settings import ChannelSettings
+from crlsc_phy.errors import ChannelError
+
+__all__ = ["GROUP", "Process", "Taps", "WaveProcess", "make_process"]
+
+GROUP = 64
+"""Knots computed at a time."""
+# Largest turn of a path between knots, in radians: linear interpolation then is 60 dB below the channel or better.
+_TURN = 0.1
+_MOST_HOP = 4096
+
+Taps = NDArray[np.complex64]
+"""complex64 [knots, rx, tx, L]."""
+
+
+class Process(Protocol):
+    """A channel over time.
+
+    Attributes:
+        hop: Samples between knots.
+        latency: Samples by which the first path is late.
+        steps: Whether the channel stands between knots and then jumps, rather than moves along straight lines.
+    """
+
+    hop: int
+    latency: int
+    steps: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Receive antennas, transmit antennas, taps."""
+        ...
+
+    def group(self, number: int) -> Taps:
+        """Taps at the knots ``GROUP * number`` to ``GROUP * (number + 1)``, both included."""
+        ...
+
+    def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Of each path at times in samples since the process began, complex128 [T, rx, tx, P]."""
+        ...
+
+    @property
+    def delays(self) -> NDArray[np.float64]:
+        """Of the paths, in seconds, float64 [P]."""
+        ...
+
+
+class WaveProcess:
+    """Paths that move as sums of waves.
+
+    Args:
+        paths: What they are.
+        settings: Sample rate, speed and delay spread.
+        phases: Of the waves when the process begins, float64 [K]; 0 by default, the amplitudes have some.
+    """
+
+    steps = False
+
+    def __init__(self, paths: Paths, settings: ChannelSettings, phases: NDArray[np.float64] | None = None) -> None:
+        self.paths = paths
+        self._phases = np.zeros(len(paths.rates)) if phases is None else phases
+        # In radians a sample.
+        self._rates = paths.rates * settings.metres_per_second / settings.sample_rate
+        all_delays = paths.delays * (settings.delay_spread if paths.scalable else 1.0)
+        self.delays, path_of = np.unique(all_delays, return_inverse=True)
+        # Which waves are which path's, [K, P].
+        self._belongs = (path_of[:, None] == np.arange(len(self.delays))).astype(np.float64)
+        shaped = pulse(all_delays, settings.sample_rate)
+        self.latency = shaped.latency
+        fastest = float(np.abs(self._rates).max(initial=0.0))
+        self.moves = fastest > 0
+        self.hop = _MOST_HOP if not fastest else int(2 ** np.clip(np.floor(np.log2(_TURN / fastest)), 0, 12))
+        self._taps = shaped.shape.shape[1]
+        # All waves to all taps of all pairs of antennas in one product.
+        spread = paths.amplitudes.transpose(2, 0, 1)[..., None] * shaped.shape[:, None, None, :]
+        self._spread = spread.reshape(len(self._rates), -1).astype(np.complex64)
+        self._turns = np.exp(1j * np.outer(np.arange(GROUP + 1) * self.hop, self._rates))
+        self._standing = None if self.moves else self._at(0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Receive antennas, transmit antennas, taps."""
+        return *self.paths.antennas, self._taps
+
+    def group(self, number: int) -> Taps:
+        """Taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
+        return self._at(number) if self._standing is None else self._standing
+
+    def _at(self, number: int) -> Taps:
+        start = np.exp(1j * self.phases_at(number * GROUP * self.hop))
+        waves = (self._turns * start).astype(np.complex64)
+        return np.asarray((waves @ self._spread).reshape(GROUP + 1, *self.shape))
+
+    def phases_at(self, samples: float) -> NDArray[np.float64]:
+        """Of the waves, float64 [K], a number of samples after the process began."""
+        return np.asarray(np.mod(self._phases + self._rates * samples, 2 * np.pi))
+
+    def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Of each path, complex128 [T, rx, tx, P]."""
+        waves = np.exp(1j * (self._phases + np.outer(samples, self._rates)))
+        each = waves[:, None, None, :] * self.paths.amplitudes
+        return np.asarray(each @ self._belongs, np.complex128)
+
+
+class BlockProcess:
+    """A channel that stands for a block and is then drawn anew.
+
+    Args:
+        settings: Its model is one of those with ``-block``.
+    """
+
+    steps = True
+    latency = 0
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self._settings, self.hop = settings, settings.block
+        self.delays = np.zeros(1)
+        ratio = 10 ** (settings.rice_k_db / 10) if settings.model.startswith("rician") else 0.0
+        self._direct, self._scattered = np.sqrt(ratio / (1 + ratio)), np.sqrt(1 / (1 + ratio))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Receive antennas, transmit antennas, taps."""
+        return self._settings.rx, self._settings.tx, 1
+
+    def group(self, number: int) -> Taps:
+        """Taps of the blocks of a group and of the first of the next, complex64 [GROUP + 1, rx, tx, 1]."""
+        return np.concatenate((self._drawn(number), self._drawn(number + 1)[:1]))
+
+    def _drawn(self, number: int) -> Taps:
+        rng = np.random.default_rng([self._settings.seed, 1, number])
+        pairs = (GROUP, self._settings.rx, self._settings.tx, 1)
+        scattered = rng.standard_normal((*pairs, 2)).view(np.complex128)[..., 0] / np.sqrt(2)
+        # The direct path's phase is one for all antennas, and another in each block.
+        direct = np.exp(1j * rng.uniform(-np.pi, np.pi, (GROUP, 1, 1, 1)))
+        return np.asarray(self._direct * direct + self._scattered * scattered, np.complex64)
+
+    def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Of the only path, complex128 [T, rx, tx, 1]."""
+        knots = (samples // self.hop).astype(np.int64)
+        return np.asarray(np.stack([self.group(int(k // GROUP))[k % GROUP] for k in knots]), np.complex128)
+
+
+class ReplayProcess:
+    """What a file of channel impulse responses says.
+
+    Args:
+        cir: The file, read.
+        settings: Sample rate, and what follows its end.
+    """
+
+    steps = False
+
+    def __init__(self, cir: Cir, settings: ChannelSettings) -> None:
+        self._cir, self._end = cir, settings.cir_end
+        self._step = cir.time_step * settings.sample_rate
+        # A file that was recorded here has its times at whole samples: they are the knots.
+        whole = round(self._step)
+        aligned = abs(self._step - whole) < 1e-6 * self._step and whole >= 1
+        self.hop = whole if aligned and len(cir.gains) > 1 else _MOST_HOP if len(cir.gains) == 1 else 1
+        if not aligned and len(cir.gains) > 1:
+            self.hop = max(1, int(self._step))
+        shaped = pulse(cir.delays, settings.sample_rate)
+        self._shape, self.latency = shaped.shape, shaped.latency
+        self.delays = cir.delays
+        if cir.gains.shape[1:3] != (settings.rx, settings.tx):
+            raise ChannelError(
+                f"{settings.cir}: has {cir.gains.shape[1]} receive and {cir.gains.shape[2]} transmit antennas; "
+                f"rx and tx say {settings.rx} and {settings.tx}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Receive antennas, transmit antennas, taps."""
+        _, rx, tx, _ = self._cir.gains.shape
+        return rx, tx, self._shape.shape[1]
+
+    def group(self, number: int) -> Taps:
+        """Taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
+        samples = (number * GROUP + np.arange(GROUP + 1)) * float(self.hop)
+        return np.asarray(self.gains(samples) @ self._shape, np.complex64)
+
+    def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Of each path, complex128 [T, rx, tx, P]; between the times of the file along straight lines."""
+        last = len(self._cir.gains) - 1
+        places = samples / self._step
+        if self._end == "hold" or not last:
+            places = np.minimum(places, last)
+        elif self._end == "mirror":
+            places = last - np.abs(np.mod(places, 2 * last) - last)
+        else:
+            places = np.mod(places, last + 1)
+        low = np.minimum(np.floor(places).astype(np.int64), last)
+        # In a loop the last time is followed by the first.
+        high = (low + 1) % (last + 1) if self._end == "loop" else np.minimum(low + 1, last)
+        part = (places - low)[:, None, None, None]
+        gains = self._cir.gains
+        return np.asarray((1 - part) * gains[low] + part * gains[high], np.complex128)
+
+
+def make_process(settings: ChannelSettings) -> Process:
+    """The process of the settings' model.
+
+    Raises:
+        ChannelError: If the model cannot be had.
+    """
+    if settings.model == "replay":
+        return ReplayProcess(Cir.load(settings.cir), settings)
+    if settings.model.endswith("-block"):
+        return BlockProcess(settings)
+    return WaveProcess(paths_of(settings), settings)

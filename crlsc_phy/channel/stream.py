@@ -1,0 +1,297 @@
+"""A channel for an endless stream of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from crlsc_phy.channel.cir import Cir
+from crlsc_phy.channel.fir import filter_moving
+from crlsc_phy.channel.process import GROUP, Process, Taps, WaveProcess, make_process
+from crlsc_phy.channel.radio import Clock, Oscillator, amplified, converted
+from crlsc_phy.channel.settings import FIXED, ChannelSettings
+from crlsc_phy.errors import ChannelError
+
+__all__ = ["StreamChannel"]
+
+# Settings that the taps follow from.
+_TAPS = (
+    "model", "carrier_hz", "delay_spread", "speed", "doppler_hz", "rice_k_db", "block", "distance_m", "sight", "taps",
+    "cir", "cir_end",
+)  # fmt: skip
+# With these alone the paths stay what they are, and only move on in another way.
+_MOTION = ("speed", "doppler_hz", "delay_spread")
+_MOST_SEGMENTS = 1000
+_MOST_CHUNK = 1 << 16
+
+
+@dataclass
+class _Segment:
+    """A process from a sample on; ``carry`` are the taps that the one before it ended with."""
+
+    start: int
+    process: Process
+    carry: Taps | None = None
+
+    def group(self, number: int) -> Taps:
+        taps = self.process.group(number)
+        if number or self.carry is None or self.process.steps:
+            return taps
+        # The first interval leads from what was to what is, so that nothing jumps.
+        taps = taps.copy()
+        taps[0] = 0
+        length = min(taps.shape[3], self.carry.shape[2])
+        taps[0, :, :, :length] = self.carry[:, :, :length]
+        return taps
+
+
+class StreamChannel:
+    """A radio channel whose output is as long as its input and does not depend on how the stream is cut.
+
+    The order is: sender's amplifier, paths, receiver's clock, oscillators, noise, mixer, converter. The mean power gain
+    between any two antennas is 1 for all models but ``static`` and ``replay``, which are what they are given.
+
+    Args:
+        model: A name of :data:`crlsc_phy.channel.MODELS`.
+        snr_db: Es/N0 of a signal of unit mean power, None for no noise.
+        settings: The other fields of :class:`ChannelSettings`.
+
+    Raises:
+        ChannelError: If there is no such model or setting, or a value is out of range.
+    """
+
+    def __init__(self, model: str = "awgn", snr_db: float | None = None, **settings: Any) -> None:
+        self._settings = ChannelSettings().changed(model=model, snr_db=snr_db, **settings)
+        self._position = 0
+        self._segments = [_Segment(0, make_process(self._settings))]
+        self._made_with = self._settings
+        self._waiting: ChannelSettings | None = None
+        self._group: tuple[int, Taps] | None = None
+        self._history = np.zeros((2, self._settings.tx, 0), np.float32)
+        self._oscillator = Oscillator(self._settings)
+        self._clock = Clock(self._settings, self._settings.rx) if self._settings.sro_ppm is not None else None
+        self._noise = [
+            np.random.Generator(np.random.SFC64(np.random.SeedSequence([self._settings.seed, 3, antenna])))
+            for antenna in range(self._settings.rx)
+        ]
+
+    @property
+    def settings(self) -> ChannelSettings:
+        """As they are for the next sample."""
+        return self._settings
+
+    @property
+    def position(self) -> int:
+        """Samples taken in so far."""
+        return self._position
+
+    @property
+    def latency(self) -> int:
+        """Samples by which the first path is late: what the sinc needs before it, and the clock's slack."""
+        return self._segments[-1].process.latency + (self._clock.latency if self._clock else 0)
+
+    @property
+    def slips(self) -> int:
+        """How often the clock has repeated or skipped samples."""
+        return self._clock.slips if self._clock else 0
+
+    def __call__(self, iq: ArrayLike) -> NDArray[np.complex64]:
+        """Pass samples through.
+
+        Args:
+            iq: complex [n], or [tx, n] with several antennas at the sender.
+
+        Returns:
+            complex64 [n], or [rx, n] with several antennas at the receiver.
+
+        Raises:
+            ChannelError: If it has another shape.
+        """
+        samples = np.atleast_2d(np.asarray(iq, np.complex64))
+        if samples.ndim != 2 or len(samples) != self._settings.tx:
+            raise ChannelError(f"samples are {list(np.shape(iq))}; the channel takes {self._settings.tx} rows of them")
+        starts = range(0, samples.shape[1], _MOST_CHUNK) or (0,)
+        parts = [self._chunk(samples[:, start : start + _MOST_CHUNK]) for start in starts]
+        out = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        return out[0] if self._settings.rx == 1 else out
+
+    def _chunk(self, samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        place, settings = self._position, self._settings
+        out = self._through_paths(amplified(samples, settings))
+        if self._clock:
+            out = self._clock.run(out, place)
+        self._oscillator.turn(out, place)
+        deviation = np.float32(np.sqrt(settings.noise_variance / 2))
+        for row, rng in zip(out, self._noise, strict=True):
+            if deviation:
+                _add_noise(row.view(np.float32), rng.standard_normal(2 * len(row), np.float32), deviation)
+        return converted(out, settings)
+
+    def _through_paths(self, samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        count = samples.shape[1]
+        if self._plain():
+            self._position += count
+            return np.repeat(samples, self._settings.rx // self._settings.tx, axis=0)
+        kept = self._history.shape[2]
+        parts = np.empty((2, len(samples), kept + count), np.float32)
+        parts[:, :, :kept] = self._history
+        parts[0, :, kept:], parts[1, :, kept:] = samples.real, samples.imag
+        out = np.zeros((2, self._settings.rx, count), np.float32)
+        done = 0
+        while done < count:
+            segment = self._segment()
+            process = segment.process
+            reach = process.shape[2] - 1
+            if kept < reach:
+                parts = np.pad(parts, ((0, 0), (0, 0), (reach - kept, 0)))
+                kept = reach
+            span = GROUP * process.hop
+            number, first = divmod(self._position - segment.start, span)
+            length = min(count - done, span - first, self._until_change(segment))
+            taps = self._taps_of(segment, number)
+            begin, end = kept + done - reach, kept + done + length
+            filter_moving(
+                parts[0, :, begin:end],
+                parts[1, :, begin:end],
+                taps,
+                process.hop,
+                first,
+                process.steps,
+                out[0, :, done : done + length],
+                out[1, :, done : done + length],
+            )
+            done += length
+            self._position += length
+        self._history = parts[:, :, parts.shape[2] - kept :].copy()
+        joined = np.empty((self._settings.rx, count), np.complex64)
+        joined.real, joined.imag = out
+        return joined
+
+    def _plain(self) -> bool:
+        """Whether there is nothing but noise and radios, now and until something is changed."""
+        return self._settings.model == "awgn" and len(self._segments) == 1 and self._settings.tx == 1
+
+    def _segment(self) -> _Segment:
+        """The segment of the next sample; begins one if a change waits and the time has come."""
+        segment = self._segments[-1]
+        if self._waiting and self._until_change(segment) == 0:
+            knot = (self._position - segment.start) // segment.process.hop
+            carry = self._taps_of(segment, knot // GROUP)[knot % GROUP]
+            segment = _Segment(self._position, self._successor(segment, self._waiting), carry)
+            self._segments = [*self._segments[-_MOST_SEGMENTS + 1 :], segment]
+            self._waiting, self._group = None, None
+        return segment
+
+    def _until_change(self, segment: _Segment) -> int:
+        """Samples to the knot at which a waiting change sets in; without one more than any chunk has."""
+        if not self._waiting:
+            return _MOST_CHUNK
+        return (segment.start - self._position) % segment.process.hop
+
+    def _successor(self, segment: _Segment, settings: ChannelSettings) -> Process:
+        before = segment.process
+        same = all(getattr(self._made_with, name) == getattr(settings, name) for name in _TAPS if name not in _MOTION)
+        self._made_with = settings
+        if same and isinstance(before, WaveProcess):
+            return WaveProcess(before.paths, settings, before.phases_at(self._position - segment.start))
+        return make_process(settings)
+
+    def _taps_of(self, segment: _Segment, number: int) -> Taps:
+        if self._group is None or self._group[0] != number:
+            self._group = number, segment.group(number)
+        return self._group[1]
+
+    def set(self, **changes: Any) -> None:
+        """Change settings while the stream runs.
+
+        Noise and radios change with the next sample, the paths with their next knot. Phases go on from where they are;
+        with another model or other taps the old ones turn into the new along a straight line over one hop.
+
+        Raises:
+            ChannelError: If there is no such setting, it is fixed, or a value is out of range; nothing is changed then.
+        """
+        fixed = [name for name in changes if name in FIXED and changes[name] != getattr(self._settings, name)]
+        if fixed:
+            raise ChannelError(f"{fixed[0]} cannot change while the channel runs; make another")
+        settings = self._settings.changed(**changes)
+        if (settings.sro_ppm is None) != (self._clock is None):
+            raise ChannelError("sro_ppm cannot be switched on or off while the channel runs; make it with sro_ppm=0")
+        if any(getattr(settings, name) != getattr(self._settings, name) for name in _TAPS):
+            # What cannot be made shall not wait for the next knot to say so.
+            make_process(settings)
+            self._waiting = settings
+        self._oscillator.change(settings, self._position)
+        if self._clock:
+            self._clock.change(settings, self._position)
+        self._settings = settings
+
+    def gains_at(self, samples: ArrayLike) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+        """The true gains of the paths at some samples, before amplifier, clocks and oscillators have their say.
+
+        Args:
+            samples: Places in the stream, of one model; later ones are as they will be if nothing is changed.
+
+        Returns:
+            Gains complex128 [T, rx, tx, P], and the paths' delays in seconds, float64 [P].
+
+        Raises:
+            ChannelError: If there was a change between them, or they are too far back to be known.
+        """
+        places = np.atleast_1d(np.asarray(samples, np.float64))
+        segment = self._segment_at(places)
+        return segment.process.gains(places - segment.start), segment.process.delays
+
+    def taps_at(self, samples: ArrayLike) -> Taps:
+        """The taps that the filter has at some samples, complex64 [T, rx, tx, L]; the first is :attr:`latency` early.
+
+        Args:
+            samples: As for :meth:`gains_at`.
+        """
+        places = np.atleast_1d(np.asarray(samples, np.int64))
+        segment = self._segment_at(places)
+        process = segment.process
+        knots, offsets = np.divmod(places - segment.start, process.hop)
+        groups = {number: segment.group(number) for number in np.unique(knots // GROUP)}
+        starts: Taps = np.stack([groups[k // GROUP][k % GROUP] for k in knots])
+        if process.steps:
+            return starts
+        ends = np.stack([groups[k // GROUP][k % GROUP + 1] for k in knots])
+        part = (offsets / process.hop).astype(np.float32)[:, None, None, None]
+        return np.asarray(starts + part * (ends - starts), np.complex64)
+
+    def _segment_at(self, places: NDArray[Any]) -> _Segment:
+        starts = [segment.start for segment in self._segments]
+        low, high = (int(np.searchsorted(starts, end, "right")) - 1 for end in (places.min(), places.max()))
+        if low < 0:
+            raise ChannelError(f"sample {places.min():g} is too far back; the channel keeps {_MOST_SEGMENTS} changes")
+        if low != high:
+            raise ChannelError(f"the channel was changed at sample {starts[high]}; ask for both sides one by one")
+        return self._segments[low]
+
+    def record(self, path: str | Path, start: int, stop: int) -> None:
+        """Write the paths between two samples as a CIR file, which the model ``replay`` turns into the same output.
+
+        Args:
+            path: ``.npz`` or ``.h5``.
+            start: A sample; the file begins at the knot at or before it.
+            stop: The file ends at the knot at or behind it.
+
+        Raises:
+            ChannelError: If there was a change between them, or the file cannot be written.
+        """
+        segment = self._segment_at(np.array([start, stop]))
+        hop = segment.process.hop
+        first, last = (start - segment.start) // hop, -((segment.start - stop) // hop)
+        gains = segment.process.gains(np.arange(first, last + 1) * float(hop))
+        Cir(gains, segment.process.delays, hop / self._settings.sample_rate).save(path)
+
+
+@njit(cache=True, nogil=True)
+def _add_noise(samples: NDArray[np.float32], noise: NDArray[np.float32], deviation: np.float32) -> None:
+    for i in range(len(samples)):
+        samples[i] += deviation * noise[i]

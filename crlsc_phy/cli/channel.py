@@ -1,0 +1,171 @@
+"""``crlsc-channel``: a channel emulator between radios that speak ZMQ."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crlsc_phy.channel import MODELS, ChannelSettings
+from crlsc_phy.cli.verbs import run_verb
+from crlsc_phy.errors import ServiceError
+
+__all__ = ["main"]
+
+CONTROL = "tcp://127.0.0.1:8425"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    return run_verb(_parser(), arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crlsc-channel",
+        description="Pass streams of samples between radios over channels that never break phase.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    run = verbs.add_parser("run", help="run the channels of a YAML file, or one from a sender to a receiver")
+    run.description = "Run channels until interrupted. Streams are FORM:tcp://HOST:PORT, see the guide."
+    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="radios and links, as YAML")
+    run.add_argument("--tx", metavar="STREAM", help="in its place: where samples come from, pull, sub, req, srsran-tx")
+    run.add_argument("--rx", metavar="STREAM", help="and where they go, push, pub, rep, srsran-rx")
+    run.add_argument("--model", choices=tuple(MODELS), metavar="MODEL", help=f"with --tx: {', '.join(MODELS)} (awgn)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help=f"with --tx: a setting of the channel: {', '.join(each.name for each in fields(ChannelSettings))}",
+    )
+    run.add_argument("--keys", default=None, metavar="FOLDER", help="let only peers with a key in; see the verb keys")
+    run.add_argument("--without-keys", action="store_true", default=None, help="let other machines in without a key")
+    run.add_argument("--control", default=None, metavar="ADDRESS", help=f"of the control socket ({CONTROL})")
+    run.set_defaults(run=_run)
+
+    ask = verbs.add_parser("ask", help="ask or change a running emulator")
+    ask.description = (
+        "Send a question to the control socket: get, set, ramp, record, stats or stop, and NAME=VALUE for the rest, "
+        "such as: set link='a>b' snr_db=5; ramp setting=snr_db to=-5 seconds=10."
+    )
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("values", nargs="*", metavar="NAME=VALUE")
+    ask.add_argument("--control", default=CONTROL, metavar="ADDRESS", help="(%(default)s)")
+    ask.add_argument("--keys", default="", metavar="FOLDER", help="holds server.key and client.key_secret")
+    ask.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (%(default)s)")
+    ask.set_defaults(run=_ask)
+
+    keys = verbs.add_parser("keys", help="make the keys of an emulator and a peer")
+    keys.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must hold none yet")
+    keys.set_defaults(run=_keys)
+
+    models = verbs.add_parser("models", help="list the channel models and their sources")
+    models.set_defaults(run=_models)
+    for verb in (run, ask, keys, models):
+        verb.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    _need_zmq()
+    from crlsc_phy.net.channel_config import EmulatorConfig
+    from crlsc_phy.net.channel_server import ChannelServer
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    given = {name: getattr(options, name) for name in ("keys", "without_keys", "control")}
+    over = {name: value for name, value in given.items() if value is not None}
+    if options.config:
+        if options.tx or options.rx or options.model or options.settings:
+            raise ServiceError("give a file, or --tx and --rx with --model and --set")
+        config = EmulatorConfig.load(options.config, **over)
+    elif options.tx and options.rx:
+        link = {"from": "sender", "to": "receiver", "model": options.model or "awgn"} | _values(options.settings)
+        radios = {"sender": {"tx": options.tx}, "receiver": {"rx": options.rx}}
+        config = EmulatorConfig.of({"radios": radios, "links": [link]}, **over)
+    else:
+        raise ServiceError("give a YAML file, or --tx and --rx")
+    server = ChannelServer(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    if options.json:
+        print(json.dumps({"running": server.addresses()}), flush=True)
+    else:
+        for name, address in server.addresses().items():
+            print(f"{name}: {address}", flush=True)
+    server.run()
+    return 0
+
+
+def _ask(options: argparse.Namespace) -> int:
+    _need_zmq()
+    from crlsc_phy.net.channel_control import ask
+
+    answer = ask({"do": options.question} | _values(options.values), options.control, options.timeout, options.keys)
+    if options.json:
+        print(json.dumps(answer))
+    else:
+        print(yaml.safe_dump(answer, sort_keys=False).rstrip() if answer else "ok")
+    return 0
+
+
+def _keys(options: argparse.Namespace) -> int:
+    _need_zmq()
+    from crlsc_phy.net.curve import make_keys
+
+    files = [str(path) for path in make_keys(options.folder)]
+    print(json.dumps({"files": files}) if options.json else "\n".join(files))
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    if options.json:
+        print(json.dumps({name: {"source": model.source, "uses": model.uses} for name, model in MODELS.items()}))
+        return 0
+    for name, model in MODELS.items():
+        print(f"{name:15} {model.source}; {', '.join(model.uses)}")
+    return 0
+
+
+def _values(pairs: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` with values as YAML has them."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ServiceError(f"{pair!r}: write NAME=VALUE")
+        try:
+            values[name] = _number(yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise ServiceError(f"{pair!r}: no value that YAML knows") from None
+    return values
+
+
+def _number(value: Any) -> Any:
+    """YAML takes 1e6, without a point, for a text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _need_zmq() -> None:
+    try:
+        import zmq  # noqa: F401
+    except ImportError:
+        raise ServiceError("zmq is missing; pip install 'crlsc-phy[net]'") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

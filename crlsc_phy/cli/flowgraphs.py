@@ -1,0 +1,228 @@
+"""What the commands that run a flowgraph share: compiling it, running it to its end, and the figures of the run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crlsc_phy import __version__
+from crlsc_phy.errors import CrlscError
+from crlsc_phy.files import write_text
+from crlsc_phy.images import find_images
+from crlsc_phy.link.records import mean_of_known, summarise
+
+__all__ = [
+    "ROOT",
+    "add_codec_options",
+    "add_sender_options",
+    "compile_flowgraph",
+    "count_images",
+    "figures",
+    "finite",
+    "make_folder",
+    "print_rows",
+    "problems_of",
+    "report",
+    "run",
+]
+
+ROOT = Path(__file__).parents[2]
+STALL_S = 300
+STOP_S = 30
+
+
+def finite(text: str) -> float:
+    """An option that is a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def add_sender_options(parser: argparse.ArgumentParser) -> None:
+    """The options of what is sent, and how."""
+    parser.add_argument("--images", type=Path, default=ROOT / "flowgraphs" / "images", help="a folder, or one file")
+    parser.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
+    parser.add_argument(
+        "--mcs", default="", help="how it is sent, by name; auto to follow the channel (qpsk-1/2 or analog-1/1)"
+    )
+    parser.add_argument("--papr", type=finite, default=0, metavar="DB", help="clip peaks there (not at all)")
+
+
+def add_codec_options(parser: argparse.ArgumentParser) -> None:
+    """The options that sender and receiver share."""
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "default", help="the trained model")
+    parser.add_argument("--runtime", choices=("onnx", "torch"), default="onnx", help="(%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a table")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results.
+
+    Raises:
+        CrlscError: If that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CrlscError(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from None
+
+
+def count_images(path: Path) -> int:
+    """How many images a file or folder holds.
+
+    Raises:
+        CrlscError: If it does not exist, or holds none.
+    """
+    if not path.exists():
+        raise CrlscError(f"{path}: no such file or folder; give one with --images")
+    return len(find_images(path)) if path.is_dir() else 1
+
+
+def compile_flowgraph(name: str, console: Console) -> Any:
+    """The class of the top block of ``flowgraphs/NAME.grc``.
+
+    Raises:
+        CrlscError: If GNU Radio is not there, or the file does not compile.
+    """
+    # GNU Radio is the only part that pip cannot bring, so its absence gets a line of its own.
+    try:
+        importlib.import_module("gnuradio.gr")
+        from gr_blocks.flowgraph import load_flowgraph
+    except ImportError as error:
+        raise CrlscError(f"GNU Radio is not there ({error}); run `make setup`, then `make doctor`") from None
+    console.print(f"compiling {name}.grc", highlight=False)
+    return load_flowgraph(ROOT / "flowgraphs" / f"{name}.grc", ROOT / "build")
+
+
+def _blocks(flowgraph: Any) -> list[Any]:
+    return [block for block in vars(flowgraph).values() if hasattr(block, "messages")]
+
+
+def problems_of(flowgraph: Any, *but: Any) -> list[str]:
+    """The last errors of all blocks apart from some, a line each."""
+    blocks = [block for block in _blocks(flowgraph) if all(block is not other for other in but)]
+    return [f"{block.name()}: {line}" for block in blocks for line in block.messages]
+
+
+def run(
+    flowgraph: Any, done: Callable[[], int], total: int | None, console: Console, task: str, stall_s: float = STALL_S
+) -> float:
+    """Run a flowgraph to its end, with a progress bar.
+
+    Args:
+        flowgraph: The top block.
+        done: How far it is.
+        total: What ``done`` returns at the end; None if nobody knows.
+        console: Where the progress bar goes.
+        task: What it says.
+        stall_s: Seconds without progress that are too many.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        RuntimeError: If it makes no progress.
+    """
+    for block in _blocks(flowgraph):
+        # What they log is told at the end; in between it would tear the progress bar.
+        block.logger.set_level("crit")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    began = moved = time.monotonic()
+    flowgraph.start()
+    # An event, for a thread whose join is interrupted counts as ended while it still runs (Python up to 3.12).
+    ended = threading.Event()
+
+    def wait() -> None:
+        flowgraph.wait()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task(task, total=total)
+            before = 0
+            while not ended.wait(0.1):
+                now = done()
+                if now != before:
+                    before, moved = now, time.monotonic()
+                    progress.update(bar, completed=now)
+                elif time.monotonic() - moved > stall_s:
+                    raise RuntimeError(f"the flowgraph has made no progress for {stall_s:g} s")
+            progress.update(bar, completed=done() if total is None else total)
+    finally:
+        flowgraph.stop()
+        ended.wait(STOP_S)
+    return time.monotonic() - began
+
+
+def figures(records: Sequence[Any], out: Path, **more: Any) -> dict[str, Any]:
+    """The metrics of a run, as they are written to ``metrics.json`` in the folder ``out``.
+
+    Raises:
+        CrlscError: If the file cannot be written.
+    """
+    from gnuradio import gr
+
+    metrics = summarise(records) | more
+    metrics["versions"] = {
+        "crlsc_phy": __version__,
+        "gnuradio": gr.version(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def print_rows(rows: Sequence[tuple[str, Any]], problems: Sequence[str], left_out: Sequence[str] = ()) -> Console:
+    """Print a table of names and values, and what went wrong; returns the console for what is to follow."""
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None)
+    table.add_column(style="dim")
+    for name, value in rows:
+        table.add_row(name, "-" if value is None else str(value))
+    console.print(table)
+    for kind, lines in (("left out", left_out), ("problem", problems)):
+        for line in lines:
+            console.print(f"{kind}: {line}", style="yellow", markup=False)
+    return console
+
+
+def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] = ()) -> None:
+    """Print the figures of a run, ``extra`` rows included, what went wrong, and where the results are."""
+    labels = [right for right in metrics["label_correct"] if right is not None]
+    rows = [
+        (name, None if value is None else form.format(value))
+        for name, value, form in (
+            ("images received", metrics["images_received"], f"{{}} of {metrics['images_sent']}"),
+            ("PSNR, mean", mean_of_known(metrics["psnr_db"]), "{:.1f} dB"),
+            ("MS-SSIM, mean", mean_of_known(metrics["ms_ssim"]), "{:.3f}"),
+            ("labels right", sum(labels) if labels else None, f"{{}} of {len(labels)}"),
+            ("SNR, estimated", metrics["snr_db_estimated"], "{:.1f} dB"),
+            ("channel uses per colour value (CBR)", metrics["cbr"], "{:.3f}"),
+            ("bytes on air per image", metrics["air_bytes_mean"], "{:.0f}"),
+            ("time", metrics["seconds"], "{:.1f} s"),
+        )
+    ]
+    console = print_rows([*rows, *extra], metrics["problems"], metrics["left_out"])
+    for row in metrics["rows"]:
+        if not row["received"]:
+            console.print(f"lost: {row['name']} ({row['reason'] or 'not received'})", style="yellow", markup=False)
+    console.print(f"wrote {out / 'gallery.png'} and {out / 'metrics.json'}", soft_wrap=True)

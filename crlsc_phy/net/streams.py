@@ -1,0 +1,346 @@
+"""Streams of complex64 samples over ZMQ, in the forms that GNU Radio and srsRAN use.
+
+    pull, sub    samples come as messages of whole samples, from GNU Radio's PUSH and PUB sinks
+    req          they are asked for: GNU Radio's REP sink wants a uint32, the most samples that may come
+    srsran-tx    likewise, from an srsRAN transmitter: one byte asks for whatever there is
+    push, pub    samples leave as messages
+    rep          they leave when asked for, to GNU Radio's REQ source
+    srsran-rx    likewise, to an srsRAN receiver
+
+An address such as ``pull:tcp://127.0.0.1:5555`` names form and place. As GNU Radio has it, what samples come from is
+connected to and what they leave by is bound; ``pull@tcp://...`` and ``push>tcp://...`` turn that round. A ``+tags``
+behind the form, as in ``pull+tags:tcp://...``, says that messages begin with GNU Radio's tag header.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from crlsc_phy.errors import ServiceError
+from crlsc_phy.net.curve import use_client_keys, use_server_keys
+from crlsc_phy.net.hosts import is_private
+from crlsc_phy.net.pmt_wire import skip
+
+__all__ = ["SINKS", "SOURCES", "Place", "Sink", "Source", "Tag"]
+
+Samples = NDArray[np.complex64]
+
+SOURCES: dict[str, int] = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.REQ, "srsran-tx": zmq.REQ}
+# A ROUTER is a REP that learns when the one who asked is gone: what it would have got is kept.
+SINKS: dict[str, int] = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.ROUTER, "srsran-rx": zmq.ROUTER}
+
+_ITEM = 8
+_MOST_BYTES = 1 << 24
+"""Of a message; what claims more is not read at all."""
+_MESSAGE = 1 << 14
+"""Samples of a message that leaves."""
+_MOST_TAGS = 10_000
+_HIGH_WATER = 16
+_ASK_AGAIN_S = 1.0
+_TAG_HEADER = struct.Struct("<HBQQ")
+_TAG_MAGIC, _TAG_VERSION = 0x5FF0, 1
+_ADDRESS = re.compile(r"(?P<form>[a-z-]+)(?P<tags>\+tags)?(?P<way>[:@>])(?P<address>[a-z]+://.+)")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A stream tag: its sample, and key, value and source as serialised PMTs."""
+
+    offset: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stream comes from or goes to.
+
+    Attributes:
+        form: Of :data:`SOURCES` or :data:`SINKS`.
+        address: Of ZMQ.
+        binds: Whether this side listens there.
+        tags: Whether messages begin with tags.
+    """
+
+    form: str
+    address: str
+    binds: bool
+    tags: bool = False
+
+    @classmethod
+    def parse(cls, text: str, forms: dict[str, int]) -> Place:
+        """Read ``FORM[+tags]:ADDRESS``.
+
+        Raises:
+            ServiceError: If there is no such form, or it is no address.
+        """
+        match = _ADDRESS.fullmatch(text)
+        if not match or match["form"] not in forms:
+            raise ServiceError(f"{text!r}: no stream; write FORM:tcp://HOST:PORT with a form of {', '.join(forms)}")
+        way = match["way"]
+        return cls(match["form"], match["address"], forms is SINKS if way == ":" else way == "@", bool(match["tags"]))
+
+    def check_private(self, keys: str, without_keys: bool) -> None:
+        """Make sure that no stranger can connect.
+
+        Raises:
+            ServiceError: If other machines could, and there are no keys.
+        """
+        if self.binds and not is_private(self.address) and not keys and not without_keys:
+            raise ServiceError(f"{self.address}: other machines could connect; give keys, or say that none are meant")
+
+    def open(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, keys: str = "") -> zmq.Socket[bytes]:
+        """A socket there.
+
+        Raises:
+            ServiceError: If it cannot listen there, or a key cannot be read.
+        """
+        socket = context.socket(kind)
+        socket.linger = 0
+        socket.maxmsgsize = _MOST_BYTES
+        socket.rcvhwm = socket.sndhwm = _HIGH_WATER
+        socket.ipv6 = "[" in self.address
+        if kind == zmq.SUB:
+            socket.subscribe(b"")
+        if kind == zmq.ROUTER:
+            socket.router_mandatory = True
+        if kind == zmq.REQ:
+            # A peer that died with a question unanswered is asked again when it is back.
+            socket.req_relaxed = True
+        if keys:
+            (use_server_keys if self.binds else use_client_keys)(socket, keys)
+        try:
+            (socket.bind if self.binds else socket.connect)(self.address)
+        except zmq.ZMQError as error:
+            raise ServiceError(f"{self.address}: {zmq.strerror(error.errno or 0)}") from None
+        return socket
+
+
+class Source:
+    """Samples from elsewhere.
+
+    Args:
+        place: Where.
+        socket: Opened there.
+        limit: Samples that may wait; more are left with the sender, or with ZMQ.
+
+    Attributes:
+        socket: To be polled if :attr:`hungry`.
+        samples, messages, errors: Counters.
+        last: When something last came, by ``time.monotonic``; 0 if nothing ever did.
+        tags: That came with samples which have not been taken, offsets counted from the first sample ever.
+    """
+
+    def __init__(self, place: Place, socket: zmq.Socket[bytes], limit: int) -> None:
+        self.socket, self._place, self._limit = socket, place, limit
+        self._waiting: deque[Samples] = deque()
+        self.waiting = self.samples = self.messages = self.errors = 0
+        self.last = self._asked = 0.0
+        self.last_error = ""
+        self.tags: deque[Tag] = deque(maxlen=_MOST_TAGS)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more may come."""
+        return self.waiting < self._limit
+
+    def ask(self) -> None:
+        """Ask for samples, where that is how it is done."""
+        if SOURCES[self._place.form] != zmq.REQ or not self.hungry:
+            return
+        now = time.monotonic()
+        if now - self._asked < _ASK_AGAIN_S:
+            return
+        question = b"\x00" if self._place.form == "srsran-tx" else struct.pack("<I", self._limit - self.waiting)
+        try:
+            self.socket.send(question, zmq.NOBLOCK)
+            self._asked = now
+        except zmq.Again:
+            # Nobody is there yet.
+            pass
+
+    def fill(self) -> None:
+        """Take in what has come, up to the limit."""
+        asks = SOURCES[self._place.form] == zmq.REQ
+        while self.hungry and (self._asked or not asks):
+            try:
+                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._asked = 0.0
+            self._take_in(frame.buffer)
+            self.ask()
+
+    def _take_in(self, data: memoryview) -> None:
+        self.messages += 1
+        try:
+            data, tags = self._untagged(data) if self._place.tags else (data, [])
+        except ServiceError as error:
+            self._fail(str(error))
+            return
+        whole = len(data) // _ITEM * _ITEM
+        if whole != len(data):
+            self._fail(f"a message ends {len(data) - whole} bytes into a sample")
+        samples = np.frombuffer(data[:whole], np.complex64)
+        if len(samples):
+            self.tags.extend(tag for tag in tags if 0 <= tag.offset - self.samples < len(samples))
+            self._waiting.append(samples)
+            self.waiting += len(samples)
+            self.samples += len(samples)
+            self.last = time.monotonic()
+
+    def _untagged(self, data: memoryview) -> tuple[memoryview, list[Tag]]:
+        if len(data) < _TAG_HEADER.size:
+            raise ServiceError(f"a message of {len(data)} bytes is no stream with tags")
+        magic, version, offset, count = _TAG_HEADER.unpack_from(data)
+        if (magic, version) != (_TAG_MAGIC, _TAG_VERSION):
+            raise ServiceError("a message does not begin as a stream with tags does; is the sender set to pass tags?")
+        if count > _MOST_TAGS:
+            raise ServiceError(f"a message claims {count} tags; {_MOST_TAGS} may come")
+        rest, tags = data[_TAG_HEADER.size :], []
+        for _ in range(count):
+            if len(rest) < 8:
+                raise ServiceError("a message ends within its tags")
+            (place,) = struct.unpack_from("<Q", rest)
+            end = 8
+            for _ in range(3):
+                end += skip(rest[end:])
+            # Counted by the sender from its own beginning; here from the first sample that came.
+            tags.append(Tag(place - offset + self.samples, bytes(rest[8:end])))
+            rest = rest[end:]
+        return rest, tags
+
+    def _fail(self, line: str) -> None:
+        self.errors += 1
+        self.last_error = f"{self._place.address}: {line}"
+
+    def take(self, count: int) -> Samples:
+        """The next ``count`` samples, of those that wait."""
+        parts = []
+        self.waiting -= count
+        while count:
+            first = self._waiting.popleft()
+            if len(first) > count:
+                self._waiting.appendleft(first[count:])
+                first = first[:count]
+            parts.append(first)
+            count -= len(first)
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+
+class Sink:
+    """Samples to elsewhere.
+
+    Args:
+        place: Where.
+        socket: Opened there.
+        limit: Samples that may wait for the receiver.
+
+    Attributes:
+        socket: To be polled for :attr:`events`.
+        samples, waiting, dropped, errors: Counters.
+    """
+
+    def __init__(self, place: Place, socket: zmq.Socket[bytes], limit: int) -> None:
+        self.socket, self._place, self._limit = socket, place, limit
+        self._waiting: deque[tuple[Samples, list[Tag]]] = deque()
+        self.waiting = self.samples = self.dropped = self.errors = 0
+        self._offset = 0
+        self._asker: list[bytes] | None = None
+        self._wanted = 0
+
+    @property
+    def room(self) -> int:
+        """Samples that may come now."""
+        return max(self._limit - self.waiting, 0)
+
+    @property
+    def events(self) -> int:
+        """What to poll for."""
+        if SINKS[self._place.form] == zmq.ROUTER:
+            return zmq.POLLIN if self._asker is None else 0
+        return zmq.POLLOUT if self._waiting else 0
+
+    def give(self, samples: Samples, tags: list[Tag]) -> None:
+        """Send samples when the receiver can take them; what there is no room for is dropped and counted.
+
+        Args:
+            samples: complex64 [n].
+            tags: Theirs, offsets counted from the first of them.
+        """
+        fits = min(len(samples), self.room)
+        self.dropped += len(samples) - fits
+        for start in range(0, fits, _MESSAGE):
+            part = samples[start : min(start + _MESSAGE, fits)]
+            here = [Tag(tag.offset - start, tag.content) for tag in tags if 0 <= tag.offset - start < len(part)]
+            self._waiting.append((part, here))
+            self.waiting += len(part)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the receiver takes now."""
+        if SINKS[self._place.form] == zmq.ROUTER:
+            self._answer()
+            return
+        while self._waiting:
+            samples, tags = self._waiting[0]
+            try:
+                self.socket.send(self._message(samples, tags), zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._sent(len(samples))
+            self._waiting.popleft()
+
+    def _answer(self) -> None:
+        """Answer those who ask, as long as there are samples."""
+        while self._asker or self._ask():
+            if not self._waiting:
+                return
+            samples, tags = self._waiting[0]
+            part = samples[: self._wanted]
+            here = [tag for tag in tags if tag.offset < len(part)]
+            assert self._asker
+            try:
+                self.socket.send_multipart([*self._asker, self._message(part, here)], zmq.NOBLOCK)
+            except zmq.ZMQError:
+                # Gone, or too slow to be sent anything: the next one who asks gets it.
+                self._asker = None
+                continue
+            self._asker = None
+            self._waiting.popleft()
+            if len(part) < len(samples):
+                rest = [Tag(tag.offset - len(part), tag.content) for tag in tags if tag.offset >= len(part)]
+                self._waiting.appendleft((samples[len(part) :], rest))
+            self._sent(len(part))
+
+    def _ask(self) -> bool:
+        """Look whether somebody asks."""
+        try:
+            *envelope, question = self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        most = struct.unpack("<I", question)[0] if len(question) == 4 else self._limit
+        if len(question) not in (1, 4) or not most:
+            self.errors += 1
+            most = most or self._limit
+        self._asker, self._wanted = envelope, most
+        return True
+
+    def _message(self, samples: Samples, tags: list[Tag]) -> bytes | memoryview:
+        if not self._place.tags:
+            return samples.data.cast("B") if samples.flags.c_contiguous else samples.tobytes()
+        parts = [_TAG_HEADER.pack(_TAG_MAGIC, _TAG_VERSION, self._offset, len(tags))]
+        parts += [struct.pack("<Q", self._offset + tag.offset) + tag.content for tag in tags]
+        return b"".join((*parts, samples.tobytes()))
+
+    def _sent(self, count: int) -> None:
+        self._offset += count
+        self.samples += count
+        self.waiting -= count

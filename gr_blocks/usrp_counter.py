@@ -1,0 +1,117 @@
+"""What UHD's blocks report: underruns, overruns, and bursts that have left the device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pmt
+
+from gr_blocks import pdu
+from gr_blocks.block import Block
+
+__all__ = ["usrp_counter"]
+
+_COUNTED = {
+    "burst_ack": "acknowledged",
+    "underflow": "underruns",
+    "underflow_in_packet": "underruns",
+    "seq_error": "sequence_errors",
+    "seq_error_in_burst": "sequence_errors",
+    "time_error": "late",
+}
+
+
+class usrp_counter(Block):  # noqa: N801
+    """Count what the UHD sink and source report, and hold a sender's end back until its last sample is on the air.
+
+    When a flowgraph ends, the device forgets what it has not sent yet. It acknowledges each length-tagged packet
+    once the last sample is out, so the end event of the modulator waits here for as many acknowledgements as packets,
+    or for ``hold`` seconds: an acknowledgement may get lost.
+
+    Args:
+        hold: Most seconds that the end event waits.
+    """
+
+    COUNTERS = ("packets", "acknowledged", "underruns", "overruns", "sequence_errors", "late", "errors")
+
+    def __init__(self, hold: float = 3.0) -> None:
+        super().__init__("CRLSC USRP Counter", {"async_msgs": "on_report", "events": "on_event"}, outputs=("feedback",))
+        self._hold = hold
+        self._lock = threading.Lock()
+        self._end: Any = None
+        self._timer: threading.Timer | None = None
+        self.packets = 0
+        self.acknowledged = 0
+        self.underruns = 0
+        self.overruns = 0
+        self.sequence_errors = 0
+        self.late = 0
+
+    def on_report(self, message: Any) -> None:
+        """Count an asynchronous message of the UHD sink or source."""
+        # The sink sends (uhd_async_msg . {event_code: (code, ...), ...}), the source (uhd_async_msg . {overflows: n}).
+        if not (pmt.is_pair(message) and pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg"))):
+            self.fail("message is none of UHD's; connect async_msgs of the UHD sink or source")
+            return
+        report = pmt.cdr(message)
+        if not pmt.is_dict(report):
+            self.fail("message of UHD holds no dictionary")
+            return
+        overflows = pmt.dict_ref(report, pmt.intern("overflows"), pmt.PMT_NIL)
+        if pmt.is_integer(overflows) or pmt.is_uint64(overflows):
+            self.overruns += pmt.to_python(overflows)
+        for code in _codes(pmt.dict_ref(report, pmt.intern("event_code"), pmt.PMT_NIL)):
+            counter = _COUNTED.get(code)
+            if counter is None:
+                self.fail(f"UHD reports {code!r}, which is not known here")
+            else:
+                setattr(self, counter, getattr(self, counter) + 1)
+        self._release()
+
+    def on_event(self, message: Any) -> None:
+        """Pass a modulator's event on; the end only when all before it is on the air."""
+        event = pdu.read_event(message)
+        if event is None:
+            self.fail("message is not an event; connect the feedback port of the burst modulator")
+            return
+        # Each event, the end included, has a length-tagged packet of samples of its own.
+        self.packets += 1
+        if event["event"] != "end":
+            self.publish("feedback", message)
+            return
+        with self._lock:
+            self._end = message
+            self._timer = threading.Timer(self._hold, self._release, (True,))
+            self._timer.daemon = True
+            self._timer.start()
+        self._release()
+
+    def stop(self) -> bool:
+        """End a run: show the counts."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+        self.logger.info(", ".join(f"{name} {count}" for name, count in self.stats().items()))
+        return True
+
+    def _release(self, overdue: bool = False) -> None:
+        """Pass the end event on if its time has come."""
+        with self._lock:
+            if self._end is None or not (overdue or self.acknowledged >= self.packets):
+                return
+            end, self._end = self._end, None
+            if self._timer is not None:
+                self._timer.cancel()
+        if overdue:
+            self.fail(
+                f"{self.packets - self.acknowledged} of {self.packets} packets not acknowledged in {self._hold:g} s"
+            )
+        self.publish("feedback", end)
+
+
+def _codes(codes: Any) -> Iterator[str]:
+    while pmt.is_pair(codes):
+        yield str(pmt.car(codes))
+        codes = pmt.cdr(codes)

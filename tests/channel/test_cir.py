@@ -1,0 +1,97 @@
+"""Files of channel impulse responses: recorded, replayed, brought by others, damaged."""
+
+import numpy as np
+import pytest
+from test_stream import noise
+
+from crlsc_phy.channel import Cir, StreamChannel
+from crlsc_phy.errors import ChannelError
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("model", ["tdl-a", "cdl-c", "rician"])
+def test_what_was_recorded_replays_to_the_same_output(tmp_path, model, suffix):
+    file = tmp_path / f"channel{suffix}"
+    first = StreamChannel(model, speed=20.0, rx=2, seed=3)
+    samples = noise(100_000)
+    out = first(samples)
+    first.record(file, 0, 100_000)
+    again = StreamChannel("replay", cir=str(file), rx=2)
+    assert again.latency == first.latency
+    replayed = again(samples)
+    error = np.mean(np.abs(replayed - out) ** 2) / np.mean(np.abs(out) ** 2)
+    assert 10 * np.log10(max(error, 1e-30)) < -120
+
+
+def test_a_piece_from_the_middle(tmp_path):
+    channel = StreamChannel("tdl-b", speed=20.0, seed=3)
+    hop = channel._segments[0].process.hop
+    channel.record(tmp_path / "piece.npz", 100 * hop, 150 * hop)
+    cir = Cir.load(tmp_path / "piece.npz")
+    assert len(cir.gains) == 51
+    assert np.allclose(cir.gains, channel.gains_at(np.arange(100, 151) * hop)[0])
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [("loop", [0, 1, 2, 1, 0, 1]), ("mirror", [0, 1, 2, 1, 0, 1]), ("hold", [0, 1, 2, 2, 2, 2])],
+)
+def test_what_follows_the_end(tmp_path, end, expected):
+    gains = np.array([0, 1, 2, 1] if end == "loop" else [0, 1, 2], complex).reshape(-1, 1, 1, 1)
+    Cir(gains, np.zeros(1), 100e-6).save(tmp_path / "c.npz")
+    channel = StreamChannel("replay", cir=str(tmp_path / "c.npz"), cir_end=end)
+    out = channel(np.ones(600, np.complex64))
+    assert np.allclose(out[::100], expected, atol=1e-6)
+    assert np.allclose(out[50], 0.5, atol=1e-6)
+
+
+def test_a_time_step_between_samples(tmp_path):
+    """A ray tracer's times need not fall on samples: 7.25 of them here."""
+    turn = np.exp(2j * np.pi * 0.001 * np.arange(2000) * 7.25).reshape(-1, 1, 1, 1)
+    Cir(turn, np.zeros(1), 7.25e-6).save(tmp_path / "c.npz")
+    out = StreamChannel("replay", cir=str(tmp_path / "c.npz"))(np.ones(10_000, np.complex64))
+    assert np.abs(out - np.exp(2j * np.pi * 0.001 * np.arange(10_000))).max() < 2e-3
+
+
+def test_a_single_response_stands(tmp_path):
+    Cir(np.full((1, 1, 1, 1), 0.5j), np.array([2e-6]), 1.0).save(tmp_path / "c.npz")
+    out = StreamChannel("replay", cir=str(tmp_path / "c.npz"))(np.ones(10, np.complex64))
+    assert np.allclose(out, [0, 0, *[0.5j] * 8])
+
+
+def damaged(tmp_path, **changes):
+    fields = {"gains": np.ones((2, 1, 1, 1), complex), "delays": np.zeros(1), "time_step": 1e-3} | changes
+    np.savez(tmp_path / "c.npz", **{name: value for name, value in fields.items() if value is not None})
+    return tmp_path / "c.npz"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gains": np.full((2, 1, 1, 1), np.nan)}, "NaN or infinite"),
+        ({"delays": np.array([np.inf])}, "NaN or infinite"),
+        ({"delays": np.array([-1e-9])}, "delays of 0 and more"),
+        ({"delays": np.zeros(2)}, r"must be \[T, rx, tx, P\]"),
+        ({"gains": np.ones(3)}, r"must be \[T, rx, tx, P\]"),
+        ({"gains": np.ones((0, 1, 1, 1))}, r"must be \[T, rx, tx, P\]"),
+        ({"time_step": 0.0}, "time step above 0"),
+        ({"time_step": None}, "needs gains, delays, time_step"),
+        ({"gains": np.array(["text"])}, "no CIR file"),
+        ({"gains": np.ones((2, 2, 1, 1))}, "has 2 receive and 1 transmit antennas"),
+        ({"delays": np.array([1.0])}, "beyond 4096 taps"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path, changes, message):
+    with pytest.raises(ChannelError, match=message):
+        StreamChannel("replay", cir=str(damaged(tmp_path, **changes)))
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path):
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "pickle.npz", gains=np.array([{}], object), delays=0, time_step=1)
+    for name in ("nowhere.npz", "text.npz", "pickle.npz", "nowhere.h5"):
+        with pytest.raises(ChannelError, match=name):
+            Cir.load(tmp_path / name)
+    with pytest.raises(ChannelError, match="cannot be written"):
+        StreamChannel("tdl-a").record(tmp_path / "no/folder.npz", 0, 100)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pickle.npz", "text.npz"]
