@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,20 +126,41 @@ class CodecClient:
         Raises:
             ServiceError: If there is none in time.
         """
-        what = "cannot be reached"
-        try:
-            self._socket.send_multipart(parts)
+        deadline, what = time.monotonic() + self._timeout_s, "cannot be reached"
+        while (left := deadline - time.monotonic()) > 0 and self._socket.poll(_ms(left), zmq.POLLOUT):
+            self._forget_breaks()
+            try:
+                self._socket.send_multipart(parts, zmq.NOBLOCK)
+            except zmq.Again:
+                continue
             what = "does not answer"
-            return self._socket.recv_multipart()
-        except zmq.Again:
-            # A REQ socket waits for its answer for ever; a late one must not be taken for that of the next request.
-            self._socket.close(linger=0)
-            self._socket = self._connect()
-        except zmq.ZMQError as error:
-            raise ServiceError(f"{self.address}: {zmq.strerror(error.errno or 0)}") from None
+            if self._answers(deadline):
+                return self._socket.recv_multipart()
+            # The service went away with the request, which is as good for the one that comes in its place.
+            self._reconnect()
+        # A REQ socket waits for its answer for ever; a late one must not be taken for that of the next request.
+        self._reconnect()
         raise ServiceError(
             f"{self.address}: {what} within {self._timeout_s:g} s; is crlsc-codec serve running there, with these keys?"
         )
+
+    def _answers(self, deadline: float) -> bool:
+        """Wait for an answer; False if the connection breaks, or it is too late."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        ready = dict(poller.poll(_ms(deadline - time.monotonic())))
+        return self._socket in ready
+
+    def _forget_breaks(self) -> None:
+        """Forget connections that broke earlier."""
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+
+    def _reconnect(self) -> None:
+        self._socket.disable_monitor()
+        self._socket.close(linger=0)
+        self._socket = self._connect()
 
     def _connect(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.REQ)
@@ -146,13 +168,17 @@ class CodecClient:
         socket.immediate = True
         socket.linger = 0
         socket.maxmsgsize = LARGEST_PART
-        socket.reconnect_ivl, socket.reconnect_ivl_max = 20, 500
-        socket.sndtimeo = socket.rcvtimeo = max(1, round(1000 * self._timeout_s))
+        socket.reconnect_ivl, socket.reconnect_ivl_max = 20, 100
         socket.ipv6 = "[" in self.address
         if self._keys is not None:
             use_client_keys(socket, self._keys)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
             socket.connect(self.address)
         except zmq.ZMQError as error:
             raise ServiceError(f"{self.address}: no address to connect to ({zmq.strerror(error.errno or 0)})") from None
         return socket
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(1000 * seconds))

@@ -41,7 +41,7 @@ from crlsc_phy.net.messages import Data, Meta, decode_message, encode_message
 
 __all__ = ["CodecServer"]
 
-_TICK_MS = 200
+_TICK_MS = 50
 _LOOK_EVERY_S = 1.0
 _LINGER_MS = 500
 # Messages that libzmq may hold for a peer, either way.
@@ -64,7 +64,7 @@ class _Job:
 
 
 class CodecServer:
-    """A service that is listening once it is made, and answers while :meth:`run` runs.
+    """A service that listens once it is made, and answers while :meth:`run` runs: here, or ``with`` it, in a thread.
 
     Args:
         codec: What encodes and decodes.
@@ -128,6 +128,20 @@ class CodecServer:
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> CodecServer:
+        self._thread = threading.Thread(target=self.run, name="codec service")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        """Where requests come."""
+        return self.addresses["requests"]
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -142,7 +142,7 @@ class PduMessage:
 
     def answer(self, meta: Meta, data: Data) -> list[bytes]:
         """The part of an answer."""
-        return [pmt_wire.encode(Pair(meta, None if "event" in meta else data))]
+        return [pmt_wire.encode(Pair(meta, data if data.size else None))]
 
     def refuse(self, error: RefusedError) -> list[bytes]:
         """The part of an error: a skip event."""

@@ -18,6 +18,7 @@ from crlsc_phy.errors import ServiceError
 
 __all__ = ["Doorkeeper", "make_keys", "use_client_keys", "use_server_keys"]
 
+# Where libzmq asks, by RFC 27.
 _ZAP = "inproc://zeromq.zap.01"
 
 

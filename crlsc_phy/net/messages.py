@@ -40,6 +40,8 @@ __all__ = [
 Meta = dict[str, Any]
 Data = npt.NDArray[np.uint8]
 
+_MOST_DB = 1000
+
 NEIGHBOURS = 3
 """Neighbours in the metadata of a decoded image, unless told otherwise."""
 
@@ -129,10 +131,7 @@ def decode_message(codec: SemanticCodec, meta: Meta, data: Data, neighbours: int
     frame = frame_from_message(meta, data)
     meta = {key: value for key, value in meta.items() if key != "erasures"}
     soft = {name: _soft(name, meta.pop(name, None)) for name in ("semantic_llr", "semantic_coded_llr")}
-    snr_db = meta.get("detail_snr_db")
-    if not (snr_db is None or isinstance(snr_db, (int, float))):
-        raise FrameError("detail_snr_db is no number")
-    result = codec.decode(frame, snr_db, **soft)
+    result = codec.decode(frame, _snr_db(meta.get("detail_snr_db")), **soft)
     told = {
         "label": result.label,
         "neighbours": [
@@ -143,6 +142,14 @@ def decode_message(codec: SemanticCodec, meta: Meta, data: Data, neighbours: int
         "repaired": result.repaired,
     }
     return image_to_message(result.image, frame.header.sequence, meta | told)
+
+
+def _snr_db(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or not -_MOST_DB < value < _MOST_DB:
+        raise FrameError(f"detail_snr_db is no number within {-_MOST_DB} to {_MOST_DB}")
+    return float(value)
 
 
 def _soft(name: str, values: Any) -> npt.NDArray[np.float32] | None:

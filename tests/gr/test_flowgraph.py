@@ -35,11 +35,18 @@ def test_companion_describes_the_block_as_it_is(name):
     assert passed == [parameter["id"] for parameter in described["parameters"]]
     assert passed == list(inspect.signature(block).parameters)
     instance = block()
+    defaults = {parameter["id"]: parameter["default"] for parameter in described["parameters"]}
     for ports, registered in (("inputs", instance.message_ports_in()), ("outputs", instance.message_ports_out())):
-        names = {port["id"] for port in described[ports] if port["domain"] == "message"}
+        names = {port["id"] for port in described[ports] if port["domain"] == "message" and not hidden(port, defaults)}
         assert names == set(pmt.to_python(registered)) - {"system"}
     assert all(title in described["documentation"] for title in ("Inputs:", "Outputs:", "Parameters:"))
     assert set(instance.stats()) >= {"errors"}
+
+
+def hidden(port, parameters):
+    """Whether the Companion hides a port for these parameters."""
+    (expression,) = re.fullmatch(r"\$\{(.*)\}", port.get("hide", "${False}")).groups()
+    return eval(expression, {}, parameters)
 
 
 @pytest.mark.parametrize("grc", FLOWGRAPHS, ids=lambda path: path.stem)
