@@ -53,8 +53,7 @@ SPEEDS = (3.0, 30.0, 300.0)
 
 
 def noise(rng: np.random.Generator, count: int, rows: int = 1) -> NDArray[np.complex64]:
-    parts = rng.standard_normal((rows, count, 2), np.float32) * np.float32(np.sqrt(0.5))
-    return parts.view(np.complex64)[..., 0]
+    return lab.complex_noise(rng, rows * count, 1.0).reshape(rows, count)
 
 
 def rate_of(call: Callable[[], int], seconds: float) -> float:

@@ -91,9 +91,8 @@ def _standing(taps: NDArray[Any], settings: ChannelSettings) -> Paths:
     return Paths(amplitudes, np.zeros(len(taps)), np.arange(len(taps)) / settings.sample_rate)
 
 
-def _flat(name: str, settings: ChannelSettings, rng: np.random.Generator) -> Paths:
-    ratio = 10 ** (settings.rice_k_db / 10) if name.startswith("rician") else 0.0
-    return _sum_of_waves(np.ones(1), np.zeros(1), ratio, _FLAT_WAVES, False, settings, rng)
+def _flat(_: str, settings: ChannelSettings, rng: np.random.Generator) -> Paths:
+    return _sum_of_waves(np.ones(1), np.zeros(1), settings.rice_ratio, _FLAT_WAVES, False, settings, rng)
 
 
 def _tdl(name: str, settings: ChannelSettings, rng: np.random.Generator) -> Paths:

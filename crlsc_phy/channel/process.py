@@ -84,14 +84,13 @@ class WaveProcess:
         shaped = pulse(all_delays, settings.sample_rate)
         self.latency = shaped.latency
         fastest = float(np.abs(self._rates).max(initial=0.0))
-        self.moves = fastest > 0
         self.hop = _MOST_HOP if not fastest else int(2 ** np.clip(np.floor(np.log2(_TURN / fastest)), 0, 12))
         self._taps = shaped.shape.shape[1]
         # All waves to all taps of all pairs of antennas in one product.
         spread = paths.amplitudes.transpose(2, 0, 1)[..., None] * shaped.shape[:, None, None, :]
         self._spread = spread.reshape(len(self._rates), -1).astype(np.complex64)
         self._turns = np.exp(1j * np.outer(np.arange(GROUP + 1) * self.hop, self._rates))
-        self._standing = None if self.moves else self._at(0)
+        self._standing = None if fastest else self._at(0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,7 +130,7 @@ class BlockProcess:
     def __init__(self, settings: ChannelSettings) -> None:
         self._settings, self.hop = settings, settings.block
         self.delays = np.zeros(1)
-        ratio = 10 ** (settings.rice_k_db / 10) if settings.model.startswith("rician") else 0.0
+        ratio = settings.rice_ratio
         self._direct, self._scattered = np.sqrt(ratio / (1 + ratio)), np.sqrt(1 / (1 + ratio))
 
     @property
@@ -173,9 +172,10 @@ class ReplayProcess:
         # A file that was recorded here has its times at whole samples: they are the knots.
         whole = round(self._step)
         aligned = abs(self._step - whole) < 1e-6 * self._step and whole >= 1
-        self.hop = whole if aligned and len(cir.gains) > 1 else _MOST_HOP if len(cir.gains) == 1 else 1
-        if not aligned and len(cir.gains) > 1:
-            self.hop = max(1, int(self._step))
+        if len(cir.gains) == 1:
+            self.hop = _MOST_HOP
+        else:
+            self.hop = whole if aligned else max(1, int(self._step))
         shaped = pulse(cir.delays, settings.sample_rate)
         self._shape, self.latency = shaped.shape, shaped.latency
         self.delays = cir.delays

@@ -124,9 +124,9 @@ class ChannelSettings:
         return self.speed if self.doppler_hz is None else self.doppler_hz * LIGHT_SPEED / self.carrier_hz
 
     @property
-    def largest_doppler_hz(self) -> float:
-        """Of any path."""
-        return self.metres_per_second * self.carrier_hz / LIGHT_SPEED
+    def rice_ratio(self) -> float:
+        """Power of the direct path over that of the others, 0 for models that are not Rician."""
+        return 10 ** (self.rice_k_db / 10) if self.model.startswith("rician") else 0.0
 
     @property
     def noise_variance(self) -> float:

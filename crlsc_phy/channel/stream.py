@@ -32,10 +32,11 @@ _MOST_CHUNK = 1 << 16
 
 @dataclass
 class _Segment:
-    """A process from a sample on; ``carry`` are the taps that the one before it ended with."""
+    """A process from a sample on, what it was made for, and the taps that the one before it ended with (``carry``)."""
 
     start: int
     process: Process
+    settings: ChannelSettings
     carry: Taps | None = None
 
     def group(self, number: int) -> Taps:
@@ -68,9 +69,8 @@ class StreamChannel:
     def __init__(self, model: str = "awgn", snr_db: float | None = None, **settings: Any) -> None:
         self._settings = ChannelSettings().changed(model=model, snr_db=snr_db, **settings)
         self._position = 0
-        self._segments = [_Segment(0, make_process(self._settings))]
-        self._made_with = self._settings
-        self._waiting: ChannelSettings | None = None
+        self._segments = [_Segment(0, make_process(self._settings), self._settings)]
+        self._waiting: Process | None = None
         self._group: tuple[int, Taps] | None = None
         self._history = np.zeros((2, self._settings.tx, 0), np.float32)
         self._oscillator = Oscillator(self._settings)
@@ -179,26 +179,30 @@ class StreamChannel:
     def _segment(self) -> _Segment:
         """The segment of the next sample; begins one if a change waits and the time has come."""
         segment = self._segments[-1]
-        if self._waiting and self._until_change(segment) == 0:
+        if self._waiting and self._to_knot(segment) == 0:
             knot = (self._position - segment.start) // segment.process.hop
             carry = self._taps_of(segment, knot // GROUP)[knot % GROUP]
-            segment = _Segment(self._position, self._successor(segment, self._waiting), carry)
+            segment = _Segment(self._position, self._waiting, self._settings, carry)
             self._segments = [*self._segments[-_MOST_SEGMENTS + 1 :], segment]
             self._waiting, self._group = None, None
         return segment
 
     def _until_change(self, segment: _Segment) -> int:
-        """Samples to the knot at which a waiting change sets in; without one more than any chunk has."""
-        if not self._waiting:
-            return _MOST_CHUNK
+        """Samples to the knot at which a waiting change sets in; without one as many as any chunk has."""
+        return self._to_knot(segment) if self._waiting else _MOST_CHUNK
+
+    def _to_knot(self, segment: _Segment) -> int:
+        """Samples to the next knot, 0 at one."""
         return (segment.start - self._position) % segment.process.hop
 
-    def _successor(self, segment: _Segment, settings: ChannelSettings) -> Process:
+    def _successor(self, settings: ChannelSettings) -> Process:
+        """What follows at the next knot."""
+        segment = self._segments[-1]
         before = segment.process
-        same = all(getattr(self._made_with, name) == getattr(settings, name) for name in _TAPS if name not in _MOTION)
-        self._made_with = settings
+        same = all(getattr(segment.settings, name) == getattr(settings, name) for name in _TAPS if name not in _MOTION)
         if same and isinstance(before, WaveProcess):
-            return WaveProcess(before.paths, settings, before.phases_at(self._position - segment.start))
+            knot = self._position + self._to_knot(segment)
+            return WaveProcess(before.paths, settings, before.phases_at(knot - segment.start))
         return make_process(settings)
 
     def _taps_of(self, segment: _Segment, number: int) -> Taps:
@@ -222,9 +226,8 @@ class StreamChannel:
         if (settings.sro_ppm is None) != (self._clock is None):
             raise ChannelError("sro_ppm cannot be switched on or off while the channel runs; make it with sro_ppm=0")
         if any(getattr(settings, name) != getattr(self._settings, name) for name in _TAPS):
-            # What cannot be made shall not wait for the next knot to say so.
-            make_process(settings)
-            self._waiting = settings
+            # Made now: what cannot be shall not wait for the next knot to say so.
+            self._waiting = self._successor(settings)
         self._oscillator.change(settings, self._position)
         if self._clock:
             self._clock.change(settings, self._position)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -14,12 +12,12 @@ from typing import Any
 import yaml
 
 from crlsc_phy.channel import MODELS, ChannelSettings
+from crlsc_phy.cli import services
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import ServiceError
+from crlsc_phy.net.hosts import DEFAULT_CONTROL
 
 __all__ = ["main"]
-
-CONTROL = "tcp://127.0.0.1:8425"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--keys", default=None, metavar="FOLDER", help="let only peers with a key in; see the verb keys")
     run.add_argument("--without-keys", action="store_true", default=None, help="let other machines in without a key")
-    run.add_argument("--control", default=None, metavar="ADDRESS", help=f"of the control socket ({CONTROL})")
+    run.add_argument("--control", default=None, metavar="ADDRESS", help=f"of the control socket ({DEFAULT_CONTROL})")
     run.set_defaults(run=_run)
 
     ask = verbs.add_parser("ask", help="ask or change a running emulator")
@@ -60,14 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("question", metavar="QUESTION")
     ask.add_argument("values", nargs="*", metavar="NAME=VALUE")
-    ask.add_argument("--control", default=CONTROL, metavar="ADDRESS", help="(%(default)s)")
+    ask.add_argument("--control", default=DEFAULT_CONTROL, metavar="ADDRESS", help="(%(default)s)")
     ask.add_argument("--keys", default="", metavar="FOLDER", help="holds server.key and client.key_secret")
     ask.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (%(default)s)")
     ask.set_defaults(run=_ask)
 
-    keys = verbs.add_parser("keys", help="make the keys of an emulator and a peer")
-    keys.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must hold none yet")
-    keys.set_defaults(run=_keys)
+    keys = services.add_keys(verbs, "an emulator and a peer")
 
     models = verbs.add_parser("models", help="list the channel models and their sources")
     models.set_defaults(run=_models)
@@ -77,53 +73,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    _need_zmq()
-    from crlsc_phy.net.channel_config import EmulatorConfig
-    from crlsc_phy.net.channel_server import ChannelServer
-
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    make_config, net = services.net("channel_config").EmulatorConfig, services.net("channel_server")
+    services.show_log()
     given = {name: getattr(options, name) for name in ("keys", "without_keys", "control")}
     over = {name: value for name, value in given.items() if value is not None}
     if options.config:
         if options.tx or options.rx or options.model or options.settings:
             raise ServiceError("give a file, or --tx and --rx with --model and --set")
-        config = EmulatorConfig.load(options.config, **over)
+        config = make_config.load(options.config, **over)
     elif options.tx and options.rx:
         link = {"from": "sender", "to": "receiver", "model": options.model or "awgn"} | _values(options.settings)
         radios = {"sender": {"tx": options.tx}, "receiver": {"rx": options.rx}}
-        config = EmulatorConfig.of({"radios": radios, "links": [link]}, **over)
+        config = make_config.of({"radios": radios, "links": [link]}, **over)
     else:
         raise ServiceError("give a YAML file, or --tx and --rx")
-    server = ChannelServer(config)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
-    if options.json:
-        print(json.dumps({"running": server.addresses()}), flush=True)
-    else:
-        for name, address in server.addresses().items():
-            print(f"{name}: {address}", flush=True)
-    server.run()
-    return 0
+    server = net.ChannelServer(config)
+    return services.run_service(server, server.addresses(), options.json, "running")
 
 
 def _ask(options: argparse.Namespace) -> int:
-    _need_zmq()
-    from crlsc_phy.net.channel_control import ask
-
-    answer = ask({"do": options.question} | _values(options.values), options.control, options.timeout, options.keys)
+    question = {"do": options.question} | _values(options.values)
+    answer = services.net("channel_control").ask(question, options.control, options.timeout, options.keys)
     if options.json:
         print(json.dumps(answer))
     else:
         print(yaml.safe_dump(answer, sort_keys=False).rstrip() if answer else "ok")
-    return 0
-
-
-def _keys(options: argparse.Namespace) -> int:
-    _need_zmq()
-    from crlsc_phy.net.curve import make_keys
-
-    files = [str(path) for path in make_keys(options.folder)]
-    print(json.dumps({"files": files}) if options.json else "\n".join(files))
     return 0
 
 
@@ -158,13 +132,6 @@ def _number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def _need_zmq() -> None:
-    try:
-        import zmq  # noqa: F401
-    except ImportError:
-        raise ServiceError("zmq is missing; pip install 'crlsc-phy[net]'") from None
 
 
 if __name__ == "__main__":

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from crlsc_phy.cli import services
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import load_image, save_png
 from crlsc_phy.net.codec_wire import DEFAULT_ADDRESS
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = ["main"]
 
@@ -64,10 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     stats = verbs.add_parser("stats", help="print the counters of a service")
     stats.set_defaults(run=_stats)
 
-    keys = verbs.add_parser("keys", help="make the keys of a service and a client")
-    keys.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must hold none yet")
-    keys.set_defaults(run=_keys)
-
+    keys = services.add_keys(verbs, "a service and a client")
     for verb in (encode, decode, stats):
         verb.add_argument("--address", default=DEFAULT_ADDRESS, help="of the service (%(default)s)")
         verb.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (%(default)s)")
@@ -78,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    net = _net("codec_server")
+    net = services.net("codec_server")
     from crlsc_phy.codec import SemanticCodec
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    services.show_log()
     codec = SemanticCodec.load(options.bundle, options.runtime, private=options.private)
     # The first call of each network is slow; let it be this one.
     codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8)))
@@ -96,15 +89,7 @@ def _serve(options: argparse.Namespace) -> int:
         keys=options.keys,
         without_keys=options.without_keys,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
-    if options.json:
-        print(json.dumps({"serving": server.addresses}), flush=True)
-    else:
-        for name, address in server.addresses.items():
-            print(f"{name}: {address}", flush=True)
-    server.run()
-    return 0
+    return services.run_service(server, server.addresses, options.json, "serving")
 
 
 def _encode(options: argparse.Namespace) -> int:
@@ -144,14 +129,8 @@ def _stats(options: argparse.Namespace) -> int:
     return 0
 
 
-def _keys(options: argparse.Namespace) -> int:
-    files = [str(file) for file in _net("curve").make_keys(options.folder)]
-    _print(options, {"files": files}, "\n".join(files))
-    return 0
-
-
 def _client(options: argparse.Namespace) -> Any:
-    return _net("codec_client").CodecClient(options.address, options.timeout, options.keys)
+    return services.net("codec_client").CodecClient(options.address, options.timeout, options.keys)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -171,15 +150,6 @@ def _words(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{name} {_words(part)}" for name, part in value.items()) or "none"
-
-
-def _net(module: str) -> ModuleType:
-    from importlib import import_module
-
-    try:
-        return import_module(f"crlsc_phy.net.{module}")
-    except ModuleNotFoundError as error:
-        raise ServiceError(f"{error.name} is missing; pip install 'crlsc-phy[net]'") from None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from crlsc_phy.cli import flowgraphs
 from crlsc_phy.cli.flowgraphs import ROOT, finite
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, ServiceError
+from crlsc_phy.machine import end_process
 from crlsc_phy.phy import Numerology
 
 __all__ = ["main"]
@@ -103,7 +103,7 @@ class _Program:
 
     def said(self) -> str:
         """Its last line; ends it."""
-        self._end()
+        end_process(self._process, STOP_S)
         assert self._process.stdout
         lines = self._process.stdout.read().strip().splitlines()
         return lines[-1] if lines else "it says nothing"
@@ -112,15 +112,7 @@ class _Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self.runs:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        end_process(self._process, STOP_S)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate
 
 if TYPE_CHECKING:
-    # What argparse calls it is private.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    from crlsc_phy.cli.verbs import Subparsers
 
 __all__ = ["add_parsers"]
 

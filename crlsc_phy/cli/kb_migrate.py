@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from crlsc_phy.knowledge.migrate import migrate, open_base
 
 if TYPE_CHECKING:
-    # What argparse calls it is private.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    from crlsc_phy.cli.verbs import Subparsers
 
 __all__ = ["add_parsers"]
 

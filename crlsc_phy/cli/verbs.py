@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from crlsc_phy.errors import CrlscError
+
+if TYPE_CHECKING:
+    # What argparse calls it is private.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["run_verb"]
 

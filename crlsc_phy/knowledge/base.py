@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, overload
@@ -19,6 +20,7 @@ __all__ = [
     "Hits",
     "KnowledgeSource",
     "Repair",
+    "Repairing",
     "Rule",
     "check_codes",
     "check_entries",
@@ -152,6 +154,23 @@ class Repair:
     known: bool
     distance: float
     confidence: float
+
+
+class Repairing(ABC):
+    """Repairs one code as it does many."""
+
+    @abstractmethod
+    def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
+        """Which entries were meant by received codes."""
+
+    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
+        """Which entry was meant by a received code; see :meth:`repair_batch`.
+
+        Args:
+            received: A code uint8 [M], or LLRs log p(1)/p(0) float32 [8 M], most significant bits first.
+            rule: ``soft``, ``nearest`` or ``hamming``.
+        """
+        return self.repair_batch(np.atleast_1d(np.asarray(received))[None], rule)[0]
 
 
 class KnowledgeSource(Protocol):

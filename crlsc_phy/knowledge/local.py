@@ -20,7 +20,17 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import Batch, Entry, Hits, Repair, Rule, check_codes, check_entries, check_vectors
+from crlsc_phy.knowledge.base import (
+    Batch,
+    Entry,
+    Hits,
+    Repair,
+    Repairing,
+    Rule,
+    check_codes,
+    check_entries,
+    check_vectors,
+)
 from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
@@ -34,7 +44,7 @@ _ROOM = 1.25
 """Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
 
 
-class KnowledgeBase:
+class KnowledgeBase(Repairing):
     """A knowledge base in a folder; make one with :meth:`create` or :meth:`open`.
 
     Args:
@@ -210,15 +220,6 @@ class KnowledgeBase:
             KnowledgeBaseError: If the vectors have another size or are not finite.
         """
         return self._generation.search(vectors, k)
-
-    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
-        """Which entry was meant by a received code; see :meth:`repair_batch`.
-
-        Args:
-            received: A code uint8 [M], or LLRs log p(1)/p(0) float32 [8 M], most significant bits first.
-            rule: ``soft``, ``nearest`` or ``hamming``.
-        """
-        return self.repair_batch(np.atleast_1d(np.asarray(received))[None], rule)[0]
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
         """Which entries were meant by received codes.

@@ -18,7 +18,18 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import Batch, Entry, Hit, Hits, Repair, Rule, check_codes, check_entries, check_vectors
+from crlsc_phy.knowledge.base import (
+    Batch,
+    Entry,
+    Hit,
+    Hits,
+    Repair,
+    Repairing,
+    Rule,
+    check_codes,
+    check_entries,
+    check_vectors,
+)
 from crlsc_phy.knowledge.milvus_engine import Engine, parse_index
 from crlsc_phy.knowledge.milvus_rows import (
     KNOWN,
@@ -49,7 +60,7 @@ _LEAST_EFFORT = 400
 _PROBES = 32
 
 
-class MilvusKnowledgeBase:
+class MilvusKnowledgeBase(Repairing):
     """A knowledge base behind Milvus; make one with :meth:`create` or :meth:`open`.
 
     There is no lock: one process at a time should write. Searches see what others have written; :attr:`id` does after
@@ -293,15 +304,6 @@ class MilvusKnowledgeBase:
         found = self._found(queries, wanted)
         return [self._best(query, rows, k) for query, rows in zip(queries, found, strict=True)]
 
-    def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
-        """Which entry was meant by a received code; see :meth:`repair_batch`.
-
-        Args:
-            received: A code uint8 [M], or LLRs log p(1)/p(0) float32 [8 M], most significant bits first.
-            rule: ``soft``, ``nearest`` or ``hamming``.
-        """
-        return self.repair_batch(np.atleast_1d(np.asarray(received))[None], rule)[0]
-
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
         """Which entries were meant by received codes, among those that the engine finds nearest to what they decode to.
 
@@ -315,15 +317,14 @@ class MilvusKnowledgeBase:
         batch = code_or_llrs(received, self.air_code.size)
         vectors = expected_vectors(self.air_code, batch)
         faiss.normalize_L2(vectors)
-        population = len(self)
+        population, tau = len(self), self._state.tau or default_tau(self.air_code)
+        # What the whole base uses is not known here; the centroids of a trained quantiser are used alike.
+        usage = np.full((self.air_code.size, 256), 1 / 256, np.float32)
         answers = []
         for one, rows in zip(batch, self._found(vectors, _REPAIR_CANDIDATES), strict=True):
             if not rows:
                 raise KnowledgeBaseError("an empty knowledge base repairs nothing")
             codes = codes_of(rows, self.air_code)
-            tau = self._state.tau or default_tau(self.air_code)
-            # What the whole base uses is not known here; the centroids of a trained quantiser are used alike.
-            usage = np.full((self.air_code.size, 256), 1 / 256, np.float32)
             found = Repairer(self.air_code, codes, tau, usage, population).find(one[None], rule)
             row = rows[found.rows[0]]
             decoded = self.air_code.decode(found.received)

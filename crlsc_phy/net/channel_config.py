@@ -10,11 +10,11 @@ import yaml
 
 from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.errors import ChannelError, ServiceError
+from crlsc_phy.net.hosts import DEFAULT_CONTROL, check_private
 from crlsc_phy.net.streams import SINKS, SOURCES, Place
 
-__all__ = ["DEFAULT_CONTROL", "EmulatorConfig", "Link", "Radio", "from_plain", "to_plain"]
+__all__ = ["EmulatorConfig", "Link", "Radio", "from_plain", "to_plain"]
 
-DEFAULT_CONTROL = "tcp://127.0.0.1:8425"
 _FULL = ("wait", "drop")
 _COMPLEX = {"taps", "dc"}
 
@@ -110,10 +110,10 @@ class EmulatorConfig:
             raise ServiceError(f"patience_s is {self.patience_s!r}; it must be above 0")
         if len({link.settings.sample_rate for link in self.links}) != 1:
             raise ServiceError("all links must have the same sample_rate")
-        for place in (place for radio in self.radios for place in (radio.tx, radio.rx) if place):
-            place.check_private(self.keys, self.without_keys)
-        if self.control:
-            Place("rep", self.control, binds=True).check_private(self.keys, self.without_keys)
+        places = [place for radio in self.radios for place in (radio.tx, radio.rx) if place]
+        for address in (self.control, *(place.address for place in places if place.binds)):
+            if address:
+                check_private(address, bool(self.keys), self.without_keys)
 
     @classmethod
     def load(cls, path: str | Path, **over: Any) -> EmulatorConfig:

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.channel.settings import ChannelSettings
 from crlsc_phy.errors import ServiceError
+from crlsc_phy.machine import end_process
 from crlsc_phy.net.channel_config import to_plain
 from crlsc_phy.net.channel_control import ask
 
 __all__ = ["ProcessChannel"]
 
-_START_S = 60
 _ANSWER_S = 30
 _STOP_S = 5
 
@@ -110,12 +110,7 @@ class ProcessChannel:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        end_process(self._process, _STOP_S)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe:
                 pipe.close()

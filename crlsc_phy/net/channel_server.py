@@ -61,10 +61,7 @@ class ChannelServer:
     def __init__(self, config: EmulatorConfig) -> None:
         self._config = config
         self.position = 0
-        self._channels = {
-            link.name: StreamChannel(**{name: getattr(link.settings, name) for name in asdict(link.settings)})
-            for link in config.links
-        }
+        self._channels = {link.name: StreamChannel(**vars(link.settings)) for link in config.links}
         self._ramps: list[_Ramp] = []
         self._stopping = threading.Event()
         self._started = self._measured = time.monotonic()

@@ -36,7 +36,7 @@ from crlsc_phy.net.codec_wire import (
     message_of,
 )
 from crlsc_phy.net.curve import Doorkeeper, use_server_keys
-from crlsc_phy.net.hosts import is_private
+from crlsc_phy.net.hosts import check_private
 from crlsc_phy.net.messages import Data, Meta, decode_message, encode_message
 
 __all__ = ["CodecServer"]
@@ -102,8 +102,8 @@ class CodecServer:
         if (pull is None) != (push is None):
             raise ServiceError("pull and push go together: results of jobs that are pulled are pushed")
         for where in (address, pull, push):
-            if where is not None and not is_private(where) and keys is None and not without_keys:
-                raise ServiceError(f"{where}: other machines could connect; give keys, or say that none are meant")
+            if where is not None:
+                check_private(where, keys is not None, without_keys)
         self.stats = Stats()
         self._codec, self._keys, self._workers, self._timeout_s = codec, keys, workers, timeout_s
         self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_size)

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.net.curve import use_client_keys, use_server_keys
-from crlsc_phy.net.hosts import is_private
 from crlsc_phy.net.pmt_wire import skip
 
 __all__ = ["SINKS", "SOURCES", "Place", "Sink", "Source", "Tag"]
@@ -86,15 +85,6 @@ class Place:
             raise ServiceError(f"{text!r}: no stream; write FORM:tcp://HOST:PORT with a form of {', '.join(forms)}")
         way = match["way"]
         return cls(match["form"], match["address"], forms is SINKS if way == ":" else way == "@", bool(match["tags"]))
-
-    def check_private(self, keys: str, without_keys: bool) -> None:
-        """Make sure that no stranger can connect.
-
-        Raises:
-            ServiceError: If other machines could, and there are no keys.
-        """
-        if self.binds and not is_private(self.address) and not keys and not without_keys:
-            raise ServiceError(f"{self.address}: other machines could connect; give keys, or say that none are meant")
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, keys: str = "") -> zmq.Socket[bytes]:
         """A socket there.
