@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.channel.cir import Cir
-from crlsc_phy.channel.models import paths_of
+from crlsc_phy.channel.models import find_model, paths_of
 from crlsc_phy.channel.paths import Paths, pulse
 from crlsc_phy.channel.settings import ChannelSettings
 from crlsc_phy.errors import ChannelError
@@ -220,6 +220,7 @@ def make_process(settings: ChannelSettings) -> Process:
     Raises:
         ChannelError: If the model cannot be had.
     """
+    find_model(settings.model)
     if settings.model == "replay":
         return ReplayProcess(Cir.load(settings.cir), settings)
     if settings.model.endswith("-block"):

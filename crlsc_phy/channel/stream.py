@@ -28,6 +28,8 @@ _TAPS = (
 _MOTION = ("speed", "doppler_hz", "delay_spread")
 _MOST_SEGMENTS = 1000
 _MOST_CHUNK = 1 << 16
+_A_RECORD = 1024
+"""Knots that are recorded at a time."""
 
 
 @dataclass
@@ -290,8 +292,10 @@ class StreamChannel:
         segment = self._segment_at(np.array([start, stop]))
         hop = segment.process.hop
         first, last = (start - segment.start) // hop, -((segment.start - stop) // hop)
-        gains = segment.process.gains(np.arange(first, last + 1) * float(hop))
-        Cir(gains, segment.process.delays, hop / self._settings.sample_rate).save(path)
+        places = np.arange(first, last + 1) * float(hop)
+        # A few at a time, for the waves of all knots at once may be gigabytes.
+        parts = [segment.process.gains(places[i : i + _A_RECORD]) for i in range(0, len(places), _A_RECORD)]
+        Cir(np.concatenate(parts), segment.process.delays, hop / self._settings.sample_rate).save(path)
 
 
 @njit(cache=True, nogil=True)

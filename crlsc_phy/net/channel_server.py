@@ -18,7 +18,7 @@ import numpy as np
 import zmq
 
 from crlsc_phy.channel import StreamChannel
-from crlsc_phy.errors import CrlscError, ServiceError
+from crlsc_phy.errors import ChannelError, CrlscError, ServiceError
 from crlsc_phy.net.channel_config import EmulatorConfig, Radio, from_plain, to_plain
 from crlsc_phy.net.curve import Doorkeeper
 from crlsc_phy.net.streams import SINKS, SOURCES, Place, Samples, Sink, Source, Tag
@@ -191,10 +191,17 @@ class ChannelServer:
         return True
 
     def _advance_ramps(self) -> None:
-        for ramp in self._ramps:
-            part = min((self.position - ramp.begin) / max(ramp.end - ramp.begin, 1), 1.0)
+        self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
+
+    def _advance(self, ramp: _Ramp) -> bool:
+        """Set what a ramp is at; returns whether it goes on."""
+        part = min((self.position - ramp.begin) / max(ramp.end - ramp.begin, 1), 1.0)
+        try:
             self._channels[ramp.link].set(**{ramp.setting: ramp.low + part * (ramp.high - ramp.low)})
-        self._ramps = [ramp for ramp in self._ramps if self.position < ramp.end]
+        except ChannelError as error:
+            self._tell(ramp.link, f"the ramp of {ramp.setting} ends here: {error}")
+            return False
+        return self.position < ramp.end
 
     def _answer(self) -> None:
         """Answer one question at the control socket."""

@@ -1,5 +1,7 @@
 """Files of channel impulse responses: recorded, replayed, brought by others, damaged."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from test_stream import noise
@@ -95,3 +97,13 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     with pytest.raises(ChannelError, match="cannot be written"):
         StreamChannel("tdl-a").record(tmp_path / "no/folder.npz", 0, 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pickle.npz", "text.npz"]
+
+
+def test_a_long_recording_needs_no_more_memory_than_its_file(tmp_path):
+    """Its waves at all knots at once would be 2 GB."""
+    channel = StreamChannel("tdl-a", speed=30.0)
+    tracemalloc.start()
+    channel.record(tmp_path / "long.npz", 0, 6_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * (tmp_path / "long.npz").stat().st_size

@@ -221,6 +221,7 @@ def test_amplifier_mixer_and_converter():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"model": "nonsense-block"}, "no channel model 'nonsense-block'"),
         ({"model": "tdl-z"}, "no channel model 'tdl-z'; choose one of awgn"),
         ({"speeed": 3}, "no setting 'speeed'"),
         ({"speed": -1.0}, "must not be negative"),

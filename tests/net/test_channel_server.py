@@ -344,6 +344,19 @@ def test_questions(context, tmp_path):
             assert json.loads(raw.recv())["ok"] is False
 
 
+@pytest.mark.parametrize(("setting", "target"), [("sample_rate", 2e6), ("delay_spread", 10.0)])
+def test_a_ramp_that_cannot_be_ends_and_the_stream_goes_on(context, caplog, setting, target):
+    samples = noise(100_000)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="tdl-a")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        ask({"do": "ramp", "setting": setting, "to": target, "seconds": 0.01}, at["control"])
+        for _ in range(3):
+            push_all(sender, samples)
+            assert len(received(receiver, len(samples))) == len(samples)
+        assert ask({"do": "stats"}, at["control"])["position"] == 300_000
+    assert len([record for record in caplog.records if f"the ramp of {setting} ends here" in record.getMessage()]) == 1
+
+
 def test_only_peers_with_a_key_get_in(context, tmp_path):
     make_keys(tmp_path / "keys")
     make_keys(tmp_path / "others")
