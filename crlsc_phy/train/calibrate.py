@@ -12,23 +12,25 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import Calibration, calibrate
-from crlsc_phy.train.crops import fixed_crops
-from crlsc_phy.train.data import load_photos, load_pictograms
+from crlsc_phy.train.data import fixed_crops, open_images
+from crlsc_phy.train.pictures import SIDE, photographs
+from crlsc_phy.train.recipe import DataRecipe
 
 __all__ = ["air_codes", "calibrate_bundle"]
 
 CROPS_EACH = 4
 
 
-def calibrate_bundle(path: Path, data: Path) -> Calibration:
+def calibrate_bundle(path: Path, recipe: DataRecipe, data: Path) -> Calibration:
     """Calibrate the knowledge base of the bundle in ``path`` and configure it so; held-out data is not looked at.
 
-    The pictures are the pictograms of the last vendor it was trained on, by their labels, and crops of the training
-    photographs as what it does not know: it misnames nearly all of them. That vendor's own entries are left out, as a
-    vendor that the base has never seen has none.
+    The pictures are those of the last public set, by their labels, and crops of the training photographs as what it
+    does not know: it misnames nearly all of them. That set's own entries are left out, as a set that the base has never
+    seen has none; if it is the only one, a picture stands in for itself.
 
     Args:
         path: Of the bundle.
+        recipe: Its sets.
         data: Where ``crlsc-train data`` put the sets.
 
     Raises:
@@ -37,11 +39,13 @@ def calibrate_bundle(path: Path, data: Path) -> Calibration:
     """
     codec = SemanticCodec.load(path)
     base = codec.bundle.knowledge
-    vendor = codec.bundle.manifest["recipe"]["space"]["vendors"][-1]
-    asked, photos = load_pictograms(data, vendor), fixed_crops(load_photos(data, "train"), CROPS_EACH)
-    codes = air_codes(codec, [*asked.images, *photos])
+    asked = open_images(recipe.public[-1], data)
+    photos = fixed_crops(photographs(recipe.photos, data), CROPS_EACH)
+    names = [label or key for key, label in zip(asked.keys, asked.labels, strict=True)]
+    codes = air_codes(codec, [*asked.squares(SIDE), *photos])
     entries = list(base.entries)
-    others = [i for i, entry in enumerate(entries) if not entry.name.startswith(f"{vendor}/")]
+    own = f"{asked.name}/" if len(recipe.public) > 1 else "-"
+    others = [i for i, entry in enumerate(entries) if not entry.name.startswith(own)]
     with tempfile.TemporaryDirectory() as folder:
         rest = KnowledgeBase.create(
             Path(folder) / "rest",
@@ -51,8 +55,7 @@ def calibrate_bundle(path: Path, data: Path) -> Calibration:
             codes=base.codes[others],
             tau=base.tau,
         )
-        labels = [*asked.names, *[""] * len(photos)]
-        found = calibrate(rest, codes, labels)
+        found = calibrate(rest, codes, [*names, *[""] * len(photos)])
     base.configure(tau=found.tau, threshold=found.threshold)
     return found
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections import Counter
 from typing import Any
 
 from crlsc_phy.machine import processor
-from crlsc_phy.train.data import read_table
-from crlsc_phy.train.stages import LICENCES, Run
+from crlsc_phy.train.data import open_images, read_table
+from crlsc_phy.train.pipeline import Run
 
 __all__ = ["model_card"]
 
@@ -21,9 +20,13 @@ The recipe is in `manifest.json`. The loops took {cpu} of CPU time:
 {steps}.
 
 ## What it is
-A terminal's encoder (EfficientNet-Lite0 cut after {stages} of 7 stages, {pixels} px in, {dim} numbers out), a product
-quantiser of {code_bytes} bytes, a shared knowledge base of {entries:,} named entries, and a residual VQ-VAE at stride 8
-with {levels} codebooks of {bits} bits whose decoder is conditioned on the received semantic vector.
+Terminals' encoders into one space of {dim} numbers (EfficientNet-Lite0, cut), a product quantiser of {code_bytes}
+bytes, a shared knowledge base of {entries:,} named entries, and a residual VQ-VAE at stride 8 with {levels} codebooks
+of {bits} bits whose decoder is conditioned on the received semantic vector.
+
+| encoder | parameters | stages of 7 | pixels | top 1 | top 5 |
+|---|---|---|---|---|---|
+{encoders}
 
 ## Data
 {sources}
@@ -40,10 +43,12 @@ and budgets were not picked by them.
 ## Measured on held-out data
 Mean and bootstrap 95 % interval; crops of one photograph are drawn together.
 
-| recognition of {vendor}, {asked} pictograms against {entries:,} entries, after the air code | |
+| retrieval: {asked} pictures of {vendor} against {entries:,} entries, after the air code | |
 |---|---|
-| top 1 | {top1} |
-| top 5 | {top5} |
+| an entry with its label is nearest | {top1} |
+| among the nearest 5 | {top5} |
+| among the nearest 10 | {top10} |
+{classification}
 
 {tables}
 Bits per pixel count the whole frame: header, air code, tokens and CRCs. WebP is the best file of at most as many bytes
@@ -65,33 +70,35 @@ is a share of votes, not a probability. PSNR is behind WebP at the same number o
 def model_card(run: Run, metrics: dict[str, Any]) -> str:
     """The card of ``run`` as Markdown, with the figures of ``metrics``."""
     recipe = run.recipe
-    loops = [recipe.encoder_loop, recipe.detail_alone, recipe.detail_conditioned]
-    names = ["encoder", "detail alone", "detail conditioned"]
-    recognition = metrics["recognition"]
+    loops = {
+        **{f"encoder {name}": recipe.encoder.loop for name in recipe.encoder.sizes},
+        "detail alone": recipe.decoder.alone,
+        "detail conditioned": recipe.decoder.conditioned,
+    }
+    retrieval = metrics["retrieval"]
     photos = read_table("photos.csv")
     return TEMPLATE.format(
         name=recipe.name,
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         machine=f"{processor()}, {os.cpu_count()} cores, {recipe.threads} thread a loop",
         seed=recipe.seed,
-        cpu=f"{_cpu_seconds(run) / 3600:.1f} h",
-        steps=", ".join(
-            f"{loop.steps} steps of {loop.batch} ({name})" for loop, name in zip(loops, names, strict=True)
-        ),
-        stages=recipe.encoder.stages,
-        pixels=recipe.encoder.pixels,
-        dim=recipe.encoder.dim,
-        code_bytes=recipe.space.code_bytes,
-        entries=recognition["entries"],
-        levels=recipe.detail.levels,
-        bits=recipe.detail.codebook_bits,
-        sources=_sources(recipe.space.vendors, photos),
+        cpu=f"{sum(metrics['cpu_seconds'].values()) / 3600:.1f} h",
+        steps=", ".join(f"{loop.steps} steps of {loop.batch} ({name})" for name, loop in loops.items()),
+        dim=recipe.dim,
+        code_bytes=recipe.skb.code_bytes,
+        entries=retrieval["entries"],
+        levels=recipe.decoder.detail.levels,
+        bits=recipe.decoder.detail.codebook_bits,
+        encoders="".join(_encoder(run, name, part) for name, part in metrics["encoders"].items()),
+        sources=_sources(run),
         heldout=sum(row["split"] == "heldout" for row in photos),
         train_photos=sum(row["split"] == "train" for row in photos),
-        vendor=recognition["vendor"],
-        asked=recognition["asked"],
-        top1=_percent(recognition["top1"]),
-        top5=_percent(recognition["top5"]),
+        vendor=", ".join(retrieval["sets"]),
+        asked=retrieval["asked"],
+        top1=_percent(retrieval["recall@1"]),
+        top5=_percent(retrieval["recall@5"]),
+        top10=_percent(retrieval["recall@10"]),
+        classification=_classification(metrics.get("classification")),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
         tau=metrics["repair"]["tau"],
         threshold=metrics["repair"]["threshold"],
@@ -99,12 +106,27 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
     )
 
 
-def _sources(vendors: tuple[str, ...], photos: list[dict[str, str]]) -> str:
-    lines = [f"- pictograms by {vendor}: {LICENCES.get(vendor, 'unknown')}" for vendor in vendors]
-    trained = Counter((row["package"], row["licence"]) for row in photos if row["split"] == "train")
-    lines += [
-        f"- {count} photographs from {package}: {licence}" for (package, licence), count in sorted(trained.items())
-    ]
+def _encoder(run: Run, name: str, part: dict[str, Any]) -> str:
+    config = run.recipe.encoder.sizes[name]
+    recalls = (_percent(part[key]) if key in part else "" for key in ("recall@1", "recall@5"))
+    return f"| {name} | {part['parameters']:,} | {config.stages} | {config.pixels} | {' | '.join(recalls)} |\n"
+
+
+def _classification(part: dict[str, Any] | None) -> str:
+    if part is None or part["head"] is None:
+        return ""
+    return (
+        f"| label of {part['asked']} of them by the vote of 20 entries | {_percent(part['vote'])} |\n"
+        f"| by the linear head of {part['classes']:,} classes | {_percent(part['head'])} |\n"
+    )
+
+
+def _sources(run: Run) -> str:
+    """A line for each set that was trained on, and each licence in it."""
+    lines = []
+    for name in (*run.recipe.data.public, *run.recipe.data.photos):
+        for licence, count in sorted(Counter(open_images(name, run.data).licences).items()):
+            lines.append(f"- {count} pictures of {name}: {licence}")
     return "\n".join(lines) + "\n"
 
 
@@ -128,8 +150,3 @@ def _decibel(value: list[float] | None) -> str:
 
 def _percent(value: list[float]) -> str:
     return f"{100 * value[0]:.1f} % ({100 * value[1]:.1f} to {100 * value[2]:.1f})"
-
-
-def _cpu_seconds(run: Run) -> float:
-    files = run.folder.rglob("cpu_seconds.json")
-    return float(sum(json.loads(file.read_text(encoding="utf-8")) for file in files))

@@ -178,3 +178,42 @@ def _photos(trees: dict[str, Path], split: str) -> dict[str, npt.NDArray[np.gene
         image.thumbnail((LONGEST_SIDE[split],) * 2, Image.Resampling.BOX, reducing_gap=None)
         photos[f"{row['package']}/{Path(inner or path).stem}"] = np.asarray(image)
     return photos
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    name: str
+    keys: list[str]
+    labels: list[str]
+    groups: list[str]
+    source: str
+    licence: str
+    pictures: list[UInt8Image]
+    digest: str
+
+    @property
+    def licences(self) -> list[str]:
+        return [self.licence] * len(self.keys)
+
+    def squares(self, pixels: int) -> UInt8Image:
+        assert pixels == 128
+        return np.stack(self.pictures)
+
+    def photos(self, longest: int) -> list[UInt8Image]:
+        assert longest in (512, 1536)
+        return self.pictures
+
+
+def open_images(spec: str, data: Path) -> ImageSet:
+    kind, _, rest = spec.replace("@", ":").partition(":")
+    if kind == "pictograms":
+        p = load_pictograms(data, rest)
+        if rest == "fluent":
+            p = p.things(load_pictograms(data, "google").ids)
+        return ImageSet(rest, p.ids, p.names, p.ids, f"pictograms by {rest}", "x", list(p.images), rest)
+    photos = load_photos(data, rest)
+    n = len(photos)
+    return ImageSet(f"photos-{rest}", list(photos), [""] * n, [""] * n, "photos", "x", list(photos.values()), rest)
+
+
+from crlsc_phy.train.crops import CropSampler, fixed_crops  # noqa: E402, F401

@@ -1,24 +1,89 @@
-"""Stage 1 at a terminal: train its encoder against the shared knowledge base, without labels and without the teacher.
+"""The ``encoder`` stage, stage 1 of CRLSC: a terminal's encoder learns from the shared knowledge base alone.
 
-Each public image comes with its vector in the knowledge base. The encoder sees the image altered, and its similarity
-to *all* vectors of the base must spread as the true vector's does (self-supervised distillation, SEED, Fang et al.
-2021, equation 3); with a cold target that is InfoNCE with the whole base as negatives, but a twin of the image is not
-pushed away.
+Neither labels nor the teacher are at hand. Each public image comes with its code in the knowledge base. The encoder
+sees the image altered, and its similarity to *all* vectors of the base must spread as the true vector's does
+(self-supervised distillation, SEED, Fang et al. 2021, equation 3); with a cold target that is InfoNCE with the whole
+base as negatives, but a twin of the image is not pushed away.
+
+Result: ``encoder/NAME/encoder.safetensors`` for each size of the recipe, all in one space.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from crlsc_phy.semantic.encoder import EncoderConfig, LocalEncoder
-from crlsc_phy.train.loop import StepModule
+from crlsc_phy.train.loop import StepModule, fit
+from crlsc_phy.train.networks import save_weights
+from crlsc_phy.train.pictures import photo_crops, squares
+from crlsc_phy.train.pipeline import WORK, Run, Step
+from crlsc_phy.train.recipe import EncoderRecipe, LoopRecipe, Recipe
 
-__all__ = ["EncoderTraining"]
+__all__ = ["EncoderTraining", "PublicSet", "public_set", "steps"]
 
 TARGET_TEMPERATURE = 0.05
 TEMPERATURE = 0.1
+
+
+def steps(recipe: Recipe) -> list[Step]:
+    """What the stage consists of: a step an encoder."""
+    sets = (*recipe.data.public, *recipe.data.photos)
+    shared = {"frozen": recipe.encoder.frozen, "loop": recipe.encoder.loop, "seed": recipe.seed}
+    return [
+        Step(
+            f"encoder/{name}",
+            partial(_train, config=config),
+            options={"size": config, **shared},
+            needs=("skb",),
+            sets=sets,
+            everywhere=True,
+        )
+        for name, config in recipe.encoder.sizes.items()
+    ]
+
+
+def _train(run: Run, folder: Path, config: EncoderConfig) -> None:
+    torch.manual_seed(run.recipe.seed)
+    module = EncoderTraining(config, public_set(run), run.recipe.encoder, run.recipe.encoder.loop, run.recipe.seed)
+    # Depthwise convolutions run almost twice as fast in this layout.
+    module.encoder.to(memory_format=torch.channels_last)
+    fit(module, folder / WORK, run.recipe.threads)
+    save_weights(module.encoder, folder / "encoder.safetensors")
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """What a terminal is given to learn from.
+
+    Attributes:
+        images: uint8 [N, 3, S, S], the public pictures.
+        vectors: float32 [N, D], what the air code of each says.
+        base: float32 [B, D], what those of all entries of the knowledge base say.
+    """
+
+    images: Tensor
+    vectors: Tensor
+    base: Tensor
+
+
+def public_set(run: Run) -> PublicSet:
+    """The public pictures with their codes in the shared knowledge base, and the crops of photographs with theirs."""
+    knowledge, photos = run.knowledge, load_file(run.folder / "skb/codes.safetensors")["photos"]
+    pictures = squares(run.recipe.data.public, run.data)
+    base = torch.from_numpy(knowledge.air_code.decode(knowledge.codes))
+    crops = torch.from_numpy(knowledge.air_code.decode(photos.numpy()))
+    # The entries of pictures come first, in the order of the sets; those of classes show none.
+    vectors = torch.cat([base[: len(pictures)], crops])
+    images = torch.from_numpy(np.concatenate([pictures, photo_crops(run.recipe, run.data)]))
+    return PublicSet(images.permute(0, 3, 1, 2).contiguous(), vectors, base)
 
 
 class EncoderTraining(StepModule):
@@ -26,44 +91,35 @@ class EncoderTraining(StepModule):
 
     Args:
         config: Sizes of the encoder.
-        images: uint8 [N, 3, S, S], the public images.
-        vectors: float32 [N, D], what the knowledge base holds for each.
-        base: float32 [B, D], all vectors of the knowledge base.
-        frozen: Stages of the trunk that keep their ImageNet weights: with few photographs to learn from, they would
-            forget what the ones not seen look like.
-        batch: Images a step.
-        steps, learning_rate, seed: As for :class:`StepModule`.
+        public: What it learns from.
+        recipe: How many stages of the trunk keep their ImageNet weights: with few photographs to learn from, they would
+            forget what the ones not seen look like. An encoder of fewer stages keeps all but its last.
+        loop: Budget.
+        seed: Of the batches.
     """
 
     def __init__(
-        self,
-        config: EncoderConfig,
-        images: Tensor,
-        vectors: Tensor,
-        base: Tensor,
-        frozen: int = 0,
-        batch: int = 64,
-        steps: int = 1000,
-        learning_rate: float = 1e-3,
-        seed: int = 0,
+        self, config: EncoderConfig, public: PublicSet, recipe: EncoderRecipe, loop: LoopRecipe, seed: int = 0
     ) -> None:
-        super().__init__(steps, learning_rate, seed)
+        super().__init__(loop, seed)
         self.encoder = LocalEncoder(config)
         self.encoder.start_from_wheel()
+        frozen = min(recipe.frozen, config.stages - 1)
         # The stem and its normalisation come before the stages.
         self.kept = self.encoder.trunk[: frozen + 2] if frozen else torch.nn.Sequential()
         self.kept.requires_grad_(False)
-        self.images, self.vectors, self.base, self.batch = images, vectors, base, batch
+        self.public = public
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of the two spreads of similarity on one batch of altered images."""
         self.kept.eval()
-        index = torch.randint(len(self.images), (self.batch,), generator=generator)
-        target = self.vectors[index]
-        views = alter(self.images[index].float() / 255, self.encoder.config.pixels, generator)
-        found = self.encoder(views)
-        spread = (target @ self.base.T / TARGET_TEMPERATURE).softmax(dim=1)
-        contrast = F.cross_entropy(found @ self.base.T / TEMPERATURE, spread)
+        public = self.public
+        index = torch.randint(len(public.images), (self.loop.batch,), generator=generator)
+        target, base = public.vectors[index].to(self.device), public.base.to(self.device)
+        views = alter(public.images[index].float() / 255, self.encoder.config.pixels, generator)
+        found = self.encoder(views.to(self.device))
+        spread = (target @ base.T / TARGET_TEMPERATURE).softmax(dim=1)
+        contrast = F.cross_entropy(found @ base.T / TEMPERATURE, spread)
         cosine = (found * target).sum(dim=1).mean()
         return {"loss": contrast + 2 * (1 - cosine), "cosine": cosine.detach()}
 

@@ -1,115 +1,138 @@
-"""What a bundle achieves on data that no stage has seen."""
+"""The ``evaluate`` stage: the networks as a bundle's files, and what they achieve on data that no stage has seen.
+
+They are measured as a user would load them, so the draft of a bundle is made first: both runtimes must agree, and the
+repair of its knowledge base is calibrated. ``crlsc-train bundle`` then puts it in its place.
+
+Results: ``draft/``, a bundle but for its card; ``metrics.json``.
+"""
 
 from __future__ import annotations
 
-import io
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+import torch
+from safetensors.torch import load_file
 
+from crlsc_phy import __version__
+from crlsc_phy.bundle import BUNDLE_FORMAT, ENCODER, KNOWLEDGE, TEXT_HEAD, encoder_file
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.images import UInt8Image, resize
-from crlsc_phy.link.metrics import psnr_db
-from crlsc_phy.train.crops import fixed_crops
-from crlsc_phy.train.data import load_photos, load_pictograms
-from crlsc_phy.train.stages import Run
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.files import write_manifest, write_text
+from crlsc_phy.semantic.teacher import has_text
+from crlsc_phy.train.calibrate import calibrate_bundle
+from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
+from crlsc_phy.train.pipeline import WORK, Run, Step
+from crlsc_phy.train.recipe import Recipe
+from crlsc_phy.train.tasks import tasks
 
-__all__ = ["evaluate", "interval", "recognition", "reconstruction"]
+__all__ = ["DRAFT", "METRICS", "steps", "write_draft_manifest"]
 
-HELD_OUT_VENDOR = "fluent"
-LONGEST_SIDES = (192, 384)
-"""Held-out photographs are reduced to these sides; in the smaller, a crop of 64 pixels shows more and is harder."""
-CROPS_EACH = 8
-PSNR_CAP_DB = 60.0
-"""An exact copy has no finite PSNR, and one would outweigh all others in a mean."""
+DRAFT, METRICS = "draft", "metrics.json"
+PARITY = 1e-4
 
 
-def evaluate(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """Recognition of a vendor that was held out, and reconstruction of held-out photographs."""
-    photos = load_photos(run.data, "heldout")
-    return {
-        "recognition": recognition(codec, run),
-        "reconstruction": {str(side): reconstruction(codec, photos, side) for side in LONGEST_SIDES},
+def steps(recipe: Recipe) -> list[Step]:
+    """What the stage consists of."""
+    trained = [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
+    needs = ("skb", *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
+    sets = (*recipe.data.public, *recipe.data.photos, *recipe.data.asked, *recipe.data.heldout)
+    return [Step("evaluate", _evaluate, options={"recipe": recipe}, needs=needs, sets=sets)]
+
+
+def _evaluate(run: Run, folder: Path) -> None:
+    draft = folder / DRAFT
+    draft.mkdir(exist_ok=True)
+    chosen = tasks(run.recipe.decoder.tasks)
+    for name in run.recipe.encoder.sizes:
+        _export_encoder(run, name, draft)
+    for task in chosen.values():
+        task.export(run, draft)
+    if has_text(run.recipe.teacher.tower):
+        head = load_file(run.folder / "skb/head.safetensors")
+        save_tensors({"weight": head["linear.weight"]}, draft / TEXT_HEAD)
+    if not (draft / KNOWLEDGE / "current").exists():
+        run.knowledge.snapshot(draft / KNOWLEDGE)
+    write_draft_manifest(run, draft)
+    calibration = calibrate_bundle(draft, run.recipe.data, run.data)
+    codecs = {runtime: SemanticCodec.load(draft, runtime) for runtime in ("onnx", "torch")}
+    metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
+    metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
+    metrics["encoders"] = _compare_encoders(run, draft)
+    metrics["cpu_seconds"] = _cpu_seconds(run)
+    write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+
+
+def write_draft_manifest(run: Run, folder: Path) -> None:
+    """Name and hash the files of a bundle in ``folder``, and keep the recipe with them."""
+    recipe = run.recipe
+    encoders = {name: asdict(config) for name, config in recipe.encoder.sizes.items()}
+    content: dict[str, Any] = {
+        "name": recipe.name,
+        "crlsc_phy": __version__,
+        "air_code": run.air_code.id,
+        "config": {
+            "encoder": encoders[recipe.encoder_name],
+            "encoders": encoders,
+            "detail": asdict(recipe.decoder.detail),
+        },
+        "recipe": asdict(recipe),
     }
+    write_manifest(folder, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
 
 
-def recognition(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """Whether the nearest entries of a held-out vendor's pictogram, after the air code, show the same pictogram.
-
-    All entries of the knowledge base compete; only pictograms that show a thing are asked for.
-    """
-    known = {entry.name.partition("/")[2] for entry in codec.bundle.knowledge.entries}
-    asked = load_pictograms(run.data, HELD_OUT_VENDOR).things(known)
-    first, among_five = [], []
-    for image, name in zip(asked.images, asked.ids, strict=True):
-        frame = codec.encode(image, levels=0)
-        assert frame.semantic is not None
-        vector = codec.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])
-        found = [hit.name.partition("/")[2] for hit in codec.bundle.knowledge.search(vector, 5)[0]]
-        first.append(found[0] == name)
-        among_five.append(name in found)
-    return {
-        "vendor": HELD_OUT_VENDOR,
-        "asked": len(first),
-        "entries": len(codec.bundle.knowledge),
-        "top1": interval(np.array(first, np.float64)),
-        "top5": interval(np.array(among_five, np.float64)),
-    }
+def _export_encoder(run: Run, name: str, folder: Path) -> None:
+    encoder = run.load_encoder(name).to(memory_format=torch.contiguous_format)
+    stem = ENCODER if name == run.recipe.encoder_name else encoder_file(name)
+    save_halved(encoder, folder / f"{stem}.safetensors")
+    pixels = encoder.config.pixels
+    export_onnx(encoder, {"image": torch.zeros(2, 3, pixels, pixels)}, ({0: BATCH_DIM},), folder / f"{stem}.onnx")
 
 
-def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest: int) -> dict[str, Any]:
-    """PSNR of held-out 64x64 crops by the number of levels sent, and of WebP at no more bytes than the whole frame.
-
-    Bits per pixel count the complete frame: header, air code, tokens and CRCs.
-    """
-    small = {name: _reduce(photo, longest) for name, photo in photos.items()}
-    small = {name: photo for name, photo in small.items() if min(photo.shape[:2]) >= 64}
-    crops = fixed_crops(small, CROPS_EACH)
-    result: dict[str, Any] = {"photos": len(small), "crops": len(crops), "levels": {}}
-    for levels in range(codec.levels + 1):
-        frames = [codec.encode(crop, levels=levels) for crop in crops]
-        psnr = [
-            min(psnr_db(crop, codec.decode(frame).image), PSNR_CAP_DB)
-            for crop, frame in zip(crops, frames, strict=True)
-        ]
-        size = len(frames[0].to_bytes())
-        result["levels"][str(levels)] = {
-            "bytes": size,
-            "bits_per_pixel": round(8 * size / 4096, 4),
-            "psnr_db": interval(np.array(psnr), groups=CROPS_EACH),
-        }
-    webp = [_webp_psnr(crop, result["levels"][str(codec.levels)]["bytes"]) for crop in crops]
-    fit = np.array([value for value in webp if value is not None])
-    result["webp"] = {"fit": len(fit), "psnr_db": interval(fit) if len(fit) else None}
+def _compare_encoders(run: Run, draft: Path) -> dict[str, Any]:
+    """Parameters of each encoder, and what it recognises."""
+    retrieval = tasks(run.recipe.decoder.tasks).get("retrieval")
+    result: dict[str, Any] = {}
+    for name in run.recipe.encoder.sizes:
+        parameters = sum(parameter.numel() for parameter in run.load_encoder(name).parameters())
+        result[name] = {"parameters": parameters}
+        if retrieval:
+            result[name] |= retrieval.measure(SemanticCodec.load(draft, encoder=name), run)
     return result
 
 
-def interval(values: npt.NDArray[np.float64], groups: int = 1, seed: int = 0) -> list[float]:
-    """Mean with a bootstrap 95 % interval, ``[mean, low, high]``.
+def _cpu_seconds(run: Run) -> dict[str, int]:
+    files = sorted(run.folder.rglob(f"{WORK}/cpu_seconds.json"))
+    return {
+        file.parent.parent.relative_to(run.folder).as_posix(): json.loads(file.read_text(encoding="utf-8"))
+        for file in files
+    }
 
-    ``groups`` values in a row come from one photograph and are drawn together: they are not independent.
+
+def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:
+    """The largest difference of the two runtimes on random input, by network.
+
+    Raises:
+        TrainingError: If it is above 1e-4.
     """
-    means = values.reshape(-1, groups).mean(axis=1) if groups > 1 else values
-    generator = np.random.default_rng(seed)
-    drawn = means[generator.integers(len(means), size=(2000, len(means)))].mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return [round(float(value), 4) for value in (values.mean(), low, high)]
-
-
-def _reduce(photo: UInt8Image, longest: int) -> UInt8Image:
-    factor = longest / max(photo.shape[:2])
-    return resize(photo, round(photo.shape[0] * factor), round(photo.shape[1] * factor))
-
-
-def _webp_psnr(image: UInt8Image, limit: int) -> float | None:
-    """PSNR of the best WebP file of at most ``limit`` bytes; None if the smallest is larger."""
-    best = None
-    for quality in range(0, 101, 2):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "webp", quality=quality, method=6)
-        if file.tell() <= limit:
-            value = min(psnr_db(image, np.asarray(Image.open(file).convert("RGB"))), PSNR_CAP_DB)
-            best = value if best is None else max(best, value)
-    return best
+    generator = np.random.default_rng(0)
+    onnx, torch_ = codecs["onnx"], codecs["torch"]
+    pixels = onnx.bundle.config["encoder"]["pixels"]
+    square = generator.random((3, 3, pixels, pixels), np.float32)
+    image = generator.random((2, 3, 72, 40), np.float32)
+    latent = onnx.runtime.analyse(image)
+    vectors = onnx.runtime.semantic(square)[:2]
+    differences = {
+        "encoder": np.abs(onnx.runtime.semantic(square) - torch_.runtime.semantic(square)).max(),
+        "analysis": np.abs(latent - torch_.runtime.analyse(image)).max(),
+        "synthesis": np.abs(
+            onnx.runtime.synthesise(latent, vectors) - torch_.runtime.synthesise(latent, vectors)
+        ).max(),
+    }
+    for name, difference in differences.items():
+        if not difference <= PARITY:
+            raise TrainingError(f"{name}: onnx and torch differ by {difference:.1e}, more than {PARITY:.0e}")
+    return {name: float(difference) for name, difference in differences.items()}

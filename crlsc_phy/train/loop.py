@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from crlsc_phy.files import write_text
+from crlsc_phy.train.ranks import is_first_rank, rank, world_size
+from crlsc_phy.train.recipe import LoopRecipe
 
 __all__ = ["StepModule", "fit"]
 
-CHECKPOINT_EVERY = 500
+CHECK_EVERY = 500
+"""Steps between two checkpoints, and two looks at the validation loss."""
+VALIDATION_BATCHES = 8
+SEED_STRIDE = 1_000_003
 
 
 class StepModule(lightning.LightningModule):
     """A module that makes batch number ``global_step`` itself.
 
-    The batch depends on the seed and the step alone, so a resumed run sees what an uninterrupted one would have.
+    The batch depends on the seed, the step and the number of processes alone, so a resumed run sees what an
+    uninterrupted one would have.
     """
 
-    def __init__(self, steps: int, learning_rate: float, seed: int) -> None:
+    def __init__(self, loop: LoopRecipe, seed: int) -> None:
         super().__init__()
-        self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
+        self.loop, self.seed = loop, seed
         self._earlier_cpu_s = -time.process_time()
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time spent on this training, in all processes that took part."""
+        """CPU time that this process, and the ones that were cut off before it, spent on this training."""
         return self._earlier_cpu_s + time.process_time()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -50,23 +57,29 @@ class StepModule(lightning.LightningModule):
 
     def training_step(self, _batch: object, _index: int) -> Tensor:
         """Draw the batch of this step and log its losses."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        seed = self.seed * SEED_STRIDE + self.global_step * world_size() + rank()
         # Codebooks replace idle entries from the global generator.
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
-        losses = self.step_loss(generator)
+        torch.manual_seed(seed)
+        losses = self.step_loss(torch.Generator().manual_seed(seed))
         self.log_dict(losses, prog_bar=True)
         return losses["loss"]
+
+    def validation_step(self, _batch: object, index: int) -> None:
+        """The loss on batches that are the same at every look, and are not those of any step."""
+        losses = self.step_loss(torch.Generator().manual_seed(-1 - index))
+        self.log("validation_loss", losses["loss"], sync_dist=world_size() > 1)
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW, 2 % warm-up, then half a cosine down to 1 % of the rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-        warm_up = max(1, self.steps // 50)
+        optimiser = torch.optim.AdamW(trained, lr=self.loop.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        steps = self.loop.steps
+        warm_up = max(1, steps // 50)
 
         def rate(step: int) -> float:
             if step < warm_up:
                 return (step + 1) / warm_up
-            part = (step - warm_up) / max(1, self.steps - warm_up)
+            part = (step - warm_up) / max(1, steps - warm_up)
             return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
@@ -74,24 +87,52 @@ class StepModule(lightning.LightningModule):
 
 
 def fit(module: StepModule, folder: Path, threads: int) -> None:
-    """Train ``module`` for its steps; go on from ``folder/last.ckpt`` if a run was cut off there."""
+    """Train ``module``; go on from ``folder/last.ckpt`` if a run was cut off there.
+
+    On the first accelerator there is, or under ``torchrun`` on one for each process; losses go to CSV and TensorBoard
+    files in ``folder/log``.
+    """
     torch.set_num_threads(threads)
-    last = folder / "last.ckpt"
+    last, loop = folder / "last.ckpt", module.loop
+    early = loop.patience > 0
+    callbacks: list[Callback] = [
+        RichProgressBar(refresh_rate=20),
+        ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=CHECK_EVERY),
+    ]
+    if early:
+        callbacks.append(EarlyStopping("validation_loss", patience=loop.patience))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=module.steps,
+        accelerator="auto",
+        devices=local,
+        num_nodes=world_size() // local,
+        strategy="ddp" if world_size() > 1 else "auto",
+        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
+        max_steps=loop.steps,
         default_root_dir=folder,
-        logger=CSVLogger(folder, name="log", flush_logs_every_n_steps=100),
+        logger=[CSVLogger(folder, name="log", flush_logs_every_n_steps=100), TensorBoardLogger(folder, name="log")],
         log_every_n_steps=50,
-        callbacks=[
-            RichProgressBar(refresh_rate=20),
-            ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=CHECKPOINT_EVERY),
-        ],
+        val_check_interval=min(CHECK_EVERY, loop.steps) if early else None,
+        limit_val_batches=VALIDATION_BATCHES if early else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.zeros(module.steps, 1)), batch_size=None)
     # weights_only: a checkpoint is read without unpickling code.
-    trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    trainer.fit(
+        module,
+        _blanks(loop.steps),
+        _blanks(VALIDATION_BATCHES) if early else None,
+        ckpt_path=str(last) if last.exists() else None,
+        weights_only=True,
+    )
     trainer.save_checkpoint(last)
-    write_text(folder / "cpu_seconds.json", json.dumps(round(module.cpu_seconds)))
+    if is_first_rank():
+        write_text(folder / "cpu_seconds.json", json.dumps(round(module.cpu_seconds)))
+
+
+def _blanks(count: int) -> DataLoader[tuple[Tensor, ...]]:
+    """Batches that say nothing: a module draws its own."""
+    return DataLoader(TensorDataset(torch.zeros(count, 1)), batch_size=None)

@@ -1,10 +1,12 @@
-"""A recipe: everything that decides what a bundle becomes, as validated dataclasses read from YAML."""
+"""A recipe: everything that decides what a bundle becomes, as validated dataclasses read from YAML and options."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -12,28 +14,64 @@ from crlsc_phy.errors import TrainingError
 from crlsc_phy.semantic.detail import DetailConfig
 from crlsc_phy.semantic.encoder import EncoderConfig
 
-__all__ = ["Recipe", "load_recipe"]
+__all__ = [
+    "DataRecipe",
+    "DecoderRecipe",
+    "EncoderRecipe",
+    "LoopRecipe",
+    "Recipe",
+    "SkbRecipe",
+    "TeacherRecipe",
+    "as_recipe",
+    "load_recipe",
+]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class SpaceRecipe:
-    """How the server makes the shared space.
+class DataRecipe:
+    """Which pictures the stages see; each is a set as :func:`crlsc_phy.train.data.open_images` takes it.
+
+    Attributes:
+        public: What the server embeds into the shared knowledge base, with the names it has.
+        photos: Photographs whose crops every stage learns from; they need no names.
+        private: What a terminal embeds into its private knowledge base.
+        asked: Held out: pictures whose groups must be recognised among the public ones.
+        heldout: Held out: photographs to reconstruct.
+    """
+
+    public: tuple[str, ...] = ("pictograms:google", "pictograms:twitter")
+    photos: tuple[str, ...] = ("photos@train",)
+    private: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ("pictograms:fluent",)
+    heldout: tuple[str, ...] = ("photos@heldout",)
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """The server's large model.
 
     Attributes:
         tower: Name of the teacher, see :func:`crlsc_phy.semantic.teacher.load_tower`.
+    """
+
+    tower: str = "lite0"
+
+
+@dataclass(frozen=True)
+class SkbRecipe:
+    """The shared space, its air code and the shared knowledge base.
+
+    Attributes:
         pixels: Image sizes whose features train the head; the last one makes the knowledge base.
-        vendors: Two vendors of pictograms, paired by code point.
         photo_crops: Crops of photographs that the space and the air code must also cover.
         steps: Steps of the head.
         code_bytes: Length of the air code.
         order_rounds: Annealing rounds that order the centroids of the air code.
     """
 
-    tower: str = "lite0"
     pixels: tuple[int, ...] = (112, 224, 160)
-    vendors: tuple[str, str] = ("google", "twitter")
     photo_crops: int = 4000
     steps: int = 300
     code_bytes: int = 16
@@ -42,11 +80,52 @@ class SpaceRecipe:
 
 @dataclass(frozen=True)
 class LoopRecipe:
-    """Budget of one training loop."""
+    """Budget of one training loop.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Samples a step, in each process.
+        learning_rate: Of AdamW, at its highest.
+        patience: Checks in a row without a better validation loss after which a loop ends early; 0 never does.
+    """
 
     steps: int = 1000
     batch: int = 64
     learning_rate: float = 1e-3
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """The terminals' encoders.
+
+    Attributes:
+        sizes: One encoder each, by name; the first is the one that a codec takes unless told otherwise.
+        frozen: Stages of their trunks that keep their ImageNet weights.
+        loop: Budget of each.
+    """
+
+    sizes: Mapping[str, EncoderConfig] = field(default_factory=lambda: {"large": EncoderConfig()})
+    frozen: int = 0
+    loop: LoopRecipe = field(default_factory=LoopRecipe)
+
+
+@dataclass(frozen=True)
+class DecoderRecipe:
+    """The decoders.
+
+    Attributes:
+        tasks: Which ones, of :data:`crlsc_phy.train.tasks.TASKS`.
+        detail: Sizes of the detail coder.
+        alone, conditioned: Budgets of its two phases.
+        head_steps: Steps of the linear head that classifies.
+    """
+
+    tasks: tuple[str, ...] = ("reconstruction", "classification", "retrieval")
+    detail: DetailConfig = field(default_factory=DetailConfig)
+    alone: LoopRecipe = field(default_factory=LoopRecipe)
+    conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+    head_steps: int = 300
 
 
 @dataclass(frozen=True)
@@ -57,44 +136,87 @@ class Recipe:
         name: Name of the bundle.
         seed: Seed of every stage.
         threads: Threads of the training loops.
-        space, encoder, detail: Sizes.
-        encoder_frozen: Stages of the encoder's trunk that are not trained.
-        encoder_loop, detail_alone, detail_conditioned: Budgets.
+        data, teacher, skb, encoder, decoder: What the stages need.
     """
 
     name: str = "default"
     seed: int = 0
     threads: int = 1
-    space: SpaceRecipe = field(default_factory=SpaceRecipe)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    encoder_frozen: int = 0
-    encoder_loop: LoopRecipe = field(default_factory=LoopRecipe)
-    detail: DetailConfig = field(default_factory=DetailConfig)
-    detail_alone: LoopRecipe = field(default_factory=LoopRecipe)
-    detail_conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    skb: SkbRecipe = field(default_factory=SkbRecipe)
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
 
     def __post_init__(self) -> None:
-        if self.encoder.dim != self.detail.semantic_dim:
-            raise TrainingError(
-                f"encoder.dim is {self.encoder.dim} but detail.semantic_dim is {self.detail.semantic_dim}"
-            )
-        if self.encoder.dim % self.space.code_bytes:
-            raise TrainingError(f"encoder.dim {self.encoder.dim} is no multiple of code_bytes {self.space.code_bytes}")
+        if not self.encoder.sizes:
+            raise TrainingError("encoder.sizes is empty; name at least one encoder")
+        dim = self.decoder.detail.semantic_dim
+        for name, config in self.encoder.sizes.items():
+            if config.dim != dim:
+                raise TrainingError(f"encoder.sizes.{name}.dim is {config.dim} but detail.semantic_dim is {dim}")
+        if dim % self.skb.code_bytes:
+            raise TrainingError(f"dim {dim} is no multiple of skb.code_bytes {self.skb.code_bytes}")
+
+    @property
+    def dim(self) -> int:
+        """Size of the shared space."""
+        return self.decoder.detail.semantic_dim
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder that a codec takes unless told otherwise."""
+        return next(iter(self.encoder.sizes))
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe from YAML.
+def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: A YAML file, or the name of a recipe that ships with the package.
+        changes: Options that take the place of the file's, such as ``encoder.loop.steps=10``; the value is YAML.
 
     Raises:
         TrainingError: If the file is missing or not YAML, or a key or a type is wrong.
     """
+    shipped = resources.files("crlsc_phy.train") / "recipes" / f"{name}.yaml"
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = shipped.read_text(encoding="utf-8") if shipped.is_file() else Path(name).read_text(encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror}") from None
+        raise TrainingError(f"{name}: {error.strerror}") from None
+    content = _parsed(text, str(name))
+    content = {} if content is None else content
+    for change in changes:
+        _change(content, change)
+    return as_recipe(content, str(name))
+
+
+def as_recipe(content: Any, where: str) -> Recipe:
+    """A recipe from plain mappings, such as a bundle's manifest keeps; ``where`` they are from is for messages.
+
+    Raises:
+        TrainingError: If a key or a type is wrong.
+    """
+    return _build(Recipe, content, where)
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise TrainingError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    return _build(Recipe, content or {}, str(path))
+        raise TrainingError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def _change(content: Any, change: str) -> None:
+    path, equals, value = change.partition("=")
+    if not equals:
+        raise TrainingError(f"--set {change}: must be OPTION=VALUE, such as encoder.loop.steps=10")
+    *parents, key = path.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {}) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise TrainingError(f"--set {change}: {path} lies in no mapping of options")
+    content[key] = _parsed(value, f"--set {change}")
 
 
 def _build(kind: type[T], content: Any, where: str) -> T:
@@ -106,15 +228,23 @@ def _build(kind: type[T], content: Any, where: str) -> T:
     for key, value in content.items():
         if key not in known:
             raise TrainingError(f"{where}: unknown option {key!r}; known are {', '.join(sorted(known))}")
-        wanted = types[key]
-        if isinstance(wanted, type) and is_dataclass(wanted):
-            values[key] = _build(wanted, value, f"{where}: {key}")
-        elif isinstance(value, list):
-            values[key] = tuple(value)
-        elif wanted is float and isinstance(value, int):
-            values[key] = float(value)
-        elif wanted in (int, float, str) and not isinstance(value, wanted):
-            raise TrainingError(f"{where}: {key} is {value!r}; it must be {wanted.__name__}")
-        else:
-            values[key] = value
+        values[key] = _value(types[key], value, where, key)
     return kind(**values)
+
+
+def _value(wanted: Any, value: Any, where: str, key: str) -> Any:
+    if is_dataclass(wanted):
+        return _build(wanted, value, f"{where}: {key}")  # type: ignore[arg-type]
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise TrainingError(f"{where}: {key} is {value!r}; it must be a list")
+        return tuple(_value(get_args(wanted)[0], part, where, key) for part in value)
+    if get_origin(wanted) is not None:
+        if not isinstance(value, dict):
+            raise TrainingError(f"{where}: {key} must be a mapping of names")
+        return {str(name): _value(get_args(wanted)[1], part, f"{where}: {key}", name) for name, part in value.items()}
+    if wanted is float and type(value) is int:
+        return float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise TrainingError(f"{where}: {key} is {value!r}; it must be {wanted.__name__}")
+    return value

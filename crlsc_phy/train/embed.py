@@ -1,0 +1,100 @@
+"""Features of many pictures, in shards: on this machine's cores, or on a Ray cluster through joblib's backend.
+
+Each shard is a file, so that embedding goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.files import write_array
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.semantic.teacher import Tower, load_tower
+
+__all__ = ["embed"]
+
+SHARD = 512
+BATCH = 64
+
+
+def embed(
+    images: UInt8Image, tower: str, pixels: int, folder: Path, jobs: int = 1, ray: str = "", threads: int = 1
+) -> Tensor:
+    """Features of pictures by a tower.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+        tower: See :func:`crlsc_phy.semantic.teacher.load_tower`.
+        pixels: Side at which the tower sees them, where it has no side of its own.
+        folder: Of the shards; those of the same pictures and tower are not made again.
+        jobs: Processes on this machine; on a Ray cluster, tasks at a time.
+        ray: Address of a Ray cluster, ``local`` to start one here; empty for none.
+        threads: Threads of each process.
+
+    Returns:
+        float32 [N, F] of unit norm.
+
+    Raises:
+        TrainingError: If the tower cannot be had, or Ray is not installed or not reached.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [images[start : start + SHARD] for start in range(0, len(images), SHARD)]
+    paths = [folder / f"{_name(shard, tower, pixels)}.npy" for shard in shards]
+    missing = [(shard, path) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
+    with joblib.parallel_config(_backend(ray), n_jobs=jobs):
+        work = joblib.Parallel(return_as="generator_unordered")(
+            joblib.delayed(_features)(shard, tower, pixels, threads, path) for shard, path in missing
+        )
+        steps = track(work, f"{tower} at {pixels} px", total=len(missing), console=Console(stderr=True))
+        # A worker elsewhere may not see this machine's disk: the shards come back and are written here.
+        for path, features in steps:
+            write_array(path, features)
+    return torch.from_numpy(np.concatenate([np.load(path, allow_pickle=False) for path in paths]))
+
+
+def _name(shard: UInt8Image, tower: str, pixels: int) -> str:
+    digest = hashlib.sha256(f"{tower} {pixels} {shard.shape}".encode())
+    digest.update(np.ascontiguousarray(shard).data)
+    return digest.hexdigest()[:32]
+
+
+@cache
+def _tower(name: str, pixels: int) -> Tower:
+    return load_tower(name, pixels)
+
+
+def _features(
+    shard: UInt8Image, tower: str, pixels: int, threads: int, path: Path
+) -> tuple[Path, npt.NDArray[np.float32]]:
+    torch.set_num_threads(threads)
+    network = _tower(tower, pixels)
+    planes = torch.from_numpy(np.ascontiguousarray(shard)).permute(0, 3, 1, 2)
+    return path, torch.cat([network(part.float() / 255) for part in torch.split(planes, BATCH)]).numpy()
+
+
+def _backend(ray: str) -> str:
+    if not ray:
+        return "loky"
+    try:
+        import ray as cluster
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise TrainingError("ray is not installed; pip install 'crlsc-phy[ray]', or leave out --ray") from None
+    try:
+        if not cluster.is_initialized():
+            cluster.init(None if ray == "local" else ray, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise TrainingError(f"--ray {ray}: no cluster answers there ({error})") from None
+    register_ray()
+    return "ray"

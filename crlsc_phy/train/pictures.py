@@ -1,0 +1,42 @@
+"""The pictures that several stages share: squares of the semantic side, whole photographs, crops of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.train.data import CropSampler, open_images
+from crlsc_phy.train.recipe import Recipe
+
+__all__ = ["LONGEST", "SIDE", "photo_crops", "photographs", "squares"]
+
+SIDE = 128
+"""Pictures are squares of this side for all that is semantic."""
+LONGEST = 1536
+"""Photographs are reduced to this many pixels; training then draws crops at several scales."""
+
+
+def squares(names: Sequence[str], data: Path) -> UInt8Image:
+    """All pictures of the sets of these names, uint8 [N, SIDE, SIDE, 3]."""
+    return np.concatenate([open_images(name, data).squares(SIDE) for name in names])
+
+
+def photographs(names: Sequence[str], data: Path, longest: int = LONGEST) -> dict[str, UInt8Image]:
+    """All pictures of the sets of these names by name, uint8 [H, W, 3] each, no side above ``longest``."""
+    sets = {name: open_images(name, data) for name in names}
+    return {
+        f"{name}/{key}": photo
+        for name, each in sets.items()
+        for key, photo in zip(each.keys, each.photos(longest), strict=True)
+    }
+
+
+def photo_crops(recipe: Recipe, data: Path) -> UInt8Image:
+    """Crops of the training photographs that every semantic stage shares: uint8 [N, SIDE, SIDE, 3]."""
+    sampler = CropSampler(list(photographs(recipe.data.photos, data).values()), None, size=SIDE)
+    crops = sampler.batch(recipe.skb.photo_crops, torch.Generator().manual_seed(recipe.seed))
+    return (crops * 255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,125 @@
+"""Classification: the label of a picture by a linear head on what a receiver knows of its meaning.
+
+The head is the alternative to the vote of the nearest entries of a knowledge base, which needs no training. It learns
+the labels of the private sets if there are any, of the public ones otherwise, from altered views as the terminal's
+encoder and the air code leave them.
+
+Results: ``decoder/classification/classifier.safetensors``, weights float32 [C, D] and bias float32 [C];
+``classes.json``, labels.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crlsc_phy.bundle import CLASSES, CLASSIFIER
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.files import write_text
+from crlsc_phy.link.metrics import interval
+from crlsc_phy.train.data import open_images
+from crlsc_phy.train.encoder import alter
+from crlsc_phy.train.networks import save_tensors
+from crlsc_phy.train.pictures import SIDE, squares
+from crlsc_phy.train.pipeline import Run, Step
+from crlsc_phy.train.pkb import encode_squares
+from crlsc_phy.train.recipe import Recipe
+
+__all__ = ["export", "measure", "steps", "train_head"]
+
+VIEWS = 4
+LEARNING_RATE = 0.02
+
+
+def steps(recipe: Recipe) -> list[Step]:
+    """What training it consists of."""
+    options = {"steps": recipe.decoder.head_steps, "seed": recipe.seed}
+    needs = ("skb", f"encoder/{recipe.encoder_name}")
+    return [Step("decoder/classification", _train, options=options, needs=needs, sets=_labelled(recipe))]
+
+
+def _labelled(recipe: Recipe) -> tuple[str, ...]:
+    return recipe.data.private or recipe.data.public
+
+
+def _train(run: Run, folder: Path) -> None:
+    sets = [open_images(name, run.data) for name in _labelled(run.recipe)]
+    labels = [label for each in sets for label in each.labels]
+    rows = [row for row, label in enumerate(labels) if label]
+    classes = sorted({label for label in labels if label})
+    if len(classes) < 2:
+        raise TrainingError(
+            f"decoder/classification: {len(classes)} classes in {', '.join(_labelled(run.recipe))}, two are the least; "
+            "give each class a folder, or leave classification out of decoder.tasks"
+        )
+    images = torch.from_numpy(squares(_labelled(run.recipe), run.data)[rows]).permute(0, 3, 1, 2)
+    encoder, code = run.load_encoder(), run.air_code
+    generator = torch.Generator().manual_seed(run.recipe.seed)
+    views = [encode_squares(encoder, images)]
+    for _ in range(VIEWS - 1):
+        parts = [alter(part.float() / 255, encoder.config.pixels, generator) for part in torch.split(images, 64)]
+        with torch.inference_mode():
+            views.append(torch.cat([encoder(part) for part in parts]))
+    received = torch.from_numpy(code.decode(code.encode(torch.cat(views).numpy())))
+    numbers = {label: number for number, label in enumerate(classes)}
+    targets = torch.tensor([numbers[labels[row]] for row in rows]).repeat(VIEWS)
+    weight, bias = train_head(received, targets, len(classes), run.recipe.decoder.head_steps)
+    save_tensors({"weight": weight, "bias": bias}, folder / CLASSIFIER)
+    write_text(folder / CLASSES, json.dumps(classes))
+
+
+def train_head(vectors: Tensor, targets: Tensor, classes: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Softmax regression by full batches of AdamW.
+
+    Args:
+        vectors: float32 [N, D].
+        targets: int64 [N].
+        classes: How many there are, C.
+        steps: Optimiser steps.
+
+    Returns:
+        Weights float32 [C, D] and bias float32 [C].
+    """
+    weight = torch.zeros(classes, vectors.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight, bias], lr=LEARNING_RATE, weight_decay=1e-4)
+    # Unit vectors make for small logits: they are scaled as a cosine classifier's are.
+    for _ in range(steps):
+        loss = F.cross_entropy(10 * vectors @ weight.T + bias, targets)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return (10 * weight).detach(), bias.detach()
+
+
+def export(run: Run, folder: Path) -> None:
+    """Copy the head and its labels."""
+    for name in (CLASSIFIER, CLASSES):
+        shutil.copyfile(run.folder / "decoder/classification" / name, folder / name)
+
+
+def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
+    """Accuracy on the held-out pictures whose label the head knows: by the head, and by the vote of entries."""
+    by_head, by_vote = [], []
+    known = set(codec.classes)
+    for name in run.recipe.data.asked:
+        pictures = open_images(name, run.data)
+        for image, label in zip(pictures.squares(SIDE), pictures.labels, strict=True):
+            if label in known:
+                frame = codec.encode(image, levels=0)
+                by_head.append(codec.classify(frame)[0] == label)
+                by_vote.append(codec.decode(frame).label == label)
+    return {
+        "classes": len(known),
+        "asked": len(by_head),
+        "head": interval(np.array(by_head, np.float64)) if by_head else None,
+        "vote": interval(np.array(by_vote, np.float64)) if by_vote else None,
+    }

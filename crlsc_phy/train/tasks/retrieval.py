@@ -1,0 +1,53 @@
+"""Retrieval: which entries of the shared knowledge base are nearest to a picture. Nothing is trained for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.link.metrics import interval
+from crlsc_phy.train.data import open_images
+from crlsc_phy.train.pictures import SIDE
+from crlsc_phy.train.pipeline import Run, Step
+from crlsc_phy.train.recipe import Recipe
+
+__all__ = ["export", "measure", "steps"]
+
+DEPTHS = (1, 5, 10)
+
+
+def steps(_recipe: Recipe) -> list[Step]:
+    """Nothing."""
+    return []
+
+
+def export(_run: Run, _folder: Path) -> None:
+    """Nothing: the knowledge base is in every bundle."""
+
+
+def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
+    """Whether entries with a held-out picture's label are among the nearest, after the air code: recall@k.
+
+    All entries of the knowledge base compete; only pictures whose label it knows are asked for.
+    """
+    knowledge = codec.bundle.knowledge
+    known = {entry.label for entry in knowledge.entries}
+    found: list[list[bool]] = []
+    for name in run.recipe.data.asked:
+        pictures = open_images(name, run.data)
+        for image, label in zip(pictures.squares(SIDE), pictures.labels, strict=True):
+            if label not in known:
+                continue
+            code = np.frombuffer(codec.encode(image, levels=0).semantic or b"", np.uint8)[None]
+            hits = knowledge.search(knowledge.air_code.decode(code), max(DEPTHS))[0]
+            found.append([any(hit.label == label for hit in hits[:depth]) for depth in DEPTHS])
+    recalls = np.array(found, np.float64).reshape(-1, len(DEPTHS))
+    return {
+        "sets": list(run.recipe.data.asked),
+        "asked": len(recalls),
+        "entries": len(knowledge),
+        **{f"recall@{depth}": interval(recalls[:, i]) for i, depth in enumerate(DEPTHS) if len(recalls)},
+    }
