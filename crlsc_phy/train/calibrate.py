@@ -12,8 +12,7 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import Calibration, calibrate
-from crlsc_phy.train.crops import fixed_crops
-from crlsc_phy.train.data import load_photos, load_pictograms
+from crlsc_phy.train.data import fixed_crops, load_photos, load_pictograms
 
 __all__ = ["air_codes", "calibrate_bundle"]
 

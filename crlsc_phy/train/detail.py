@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
-from crlsc_phy.train.crops import CropSampler
+from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.loop import StepModule
 
 __all__ = ["DetailTraining"]

@@ -12,8 +12,7 @@ from PIL import Image
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.link.metrics import psnr_db
-from crlsc_phy.train.crops import fixed_crops
-from crlsc_phy.train.data import load_photos, load_pictograms
+from crlsc_phy.train.data import fixed_crops, load_photos, load_pictograms
 from crlsc_phy.train.stages import Run
 
 __all__ = ["evaluate", "interval", "recognition", "reconstruction"]

@@ -24,8 +24,7 @@ from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.teacher import load_classes
-from crlsc_phy.train.crops import CropSampler
-from crlsc_phy.train.data import Pictograms, load_photos, load_pictograms
+from crlsc_phy.train.data import CropSampler, Pictograms, load_photos, load_pictograms
 from crlsc_phy.train.detail import DetailTraining
 from crlsc_phy.train.encoder import EncoderTraining
 from crlsc_phy.train.loop import fit
