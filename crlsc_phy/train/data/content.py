@@ -69,7 +69,8 @@ def _usable(source: Source, folder: Path) -> list[Entry]:
         if not entry.problem:
             first.setdefault(entry.sha256, entry)
     if not first:
-        raise DataError(f"{source.name}: none of its {len(found)} files is a readable image")
+        what = f"none of its {len(found)} pictures can be read" if found else "holds no picture"
+        raise DataError(f"{source.name}: {what}")
     entries = list(first.values())
     again = [entry.key for entry in found if not entry.problem and first[entry.sha256] is not entry]
     if again:

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from rich.progress import track
 
 from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image, resize
-from crlsc_phy.train.data.store import making
+from crlsc_phy.train.data.store import making, watched
 
 __all__ = ["ImageSet", "identity_of", "reduced"]
 
@@ -106,9 +105,12 @@ class ImageSet:
 
     def _pictures(self) -> Iterator[UInt8Image]:
         count = 0
-        for image in track(self.decode(), f"Reading {self.name}", len(self), transient=True):
-            count += 1
-            yield image
+        try:
+            for image in watched(self.decode(), f"Reading {self.name}", len(self)):
+                count += 1
+                yield image
+        except OSError as error:
+            raise DataError(f"{self.name}: cannot be read any more ({error.strerror or error}); try again") from None
         if count != len(self):
             raise DataError(f"{self.name}: has changed while it was read; try again")
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from rich.progress import track
 
-from crlsc_phy.errors import DataError, ImageError
+from crlsc_phy.errors import ImageError
 from crlsc_phy.images import decode_image, resize
 from crlsc_phy.train.data.duplicates import FINGERPRINT_PIXELS, THUMBNAIL_PIXELS, Fingerprints
 from crlsc_phy.train.data.imageset import identity_of
-from crlsc_phy.train.data.store import save_arrays
+from crlsc_phy.train.data.store import open_arrays, save_arrays, watched
 
 __all__ = ["Entry", "Source", "fingerprints_of", "index_of"]
 
@@ -90,7 +89,7 @@ def index_of(source: Source, folder: Path) -> list[Entry]:
     states = {file: _state(file) for file in source.files}
     fresh = [file for file, state in states.items() if state not in known]
     if fresh:
-        for file in track(fresh, f"Looking through {source.name}", transient=True):
+        for file in watched(fresh, f"Looking through {source.name}"):
             known[states[file]] = list(_look(source, file, states[file]))
     entries = [entry for state in states.values() for entry in known[state]]
     if fresh:
@@ -131,11 +130,8 @@ def _save(path: Path, entries: Sequence[Entry]) -> None:
 def _load(path: Path) -> Iterator[Entry]:
     if not path.exists():
         return
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            texts = [arrays[name].tolist() for name in _TEXTS]
-            hashes, thumbnails = arrays["hashes"], arrays["thumbnails"]
-    except (OSError, ValueError, KeyError, EOFError):
-        raise DataError(f"{path}: is damaged; delete it, it is made anew") from None
+    with open_arrays(path) as arrays:
+        texts = [arrays[name].tolist() for name in _TEXTS]
+        hashes, thumbnails = arrays["hashes"], arrays["thumbnails"]
     for state, key, label, digest, problem, bits, thumbnail in zip(*texts, hashes, thumbnails, strict=True):
         yield Entry(state, key, label, digest, problem, bits.tobytes(), thumbnail.tobytes())

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image, decode_image
 from crlsc_phy.train.data.imageset import reduced
 from crlsc_phy.train.data.packages import read_qt_resources
-from crlsc_phy.train.data.store import open_arrays, read_table
+from crlsc_phy.train.data.store import open_arrays, read_table, watched
 
 __all__ = ["LISTED", "key_of", "load_photos", "read_listed", "rows_of"]
 
@@ -60,7 +59,7 @@ def read_listed(trees: Mapping[str, Path], name: str, split: str) -> dict[str, n
     longest = TRAINING_PHOTO_PIXELS if (name, split) == ("photos", "train") else LONGEST_SIDE
     pictures: dict[str, npt.NDArray[np.generic]] = {}
     resource_files: dict[Path, dict[str, bytes]] = {}
-    for row in track(rows_of(name, split), f"Reading {name}@{split}"):
+    for row in watched(rows_of(name, split), f"Reading {name}@{split}"):
         path, _, inner = row["path"].partition("!")
         file = trees[row["package"]] / path
         try:

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import webdataset
 from braceexpand import braceexpand
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from crlsc_phy.errors import DataError, ImageError
 from crlsc_phy.images import find_images
@@ -62,7 +62,6 @@ class Shards:
             self.files = [Path(path) for path in braceexpand(pattern)]
         except ValueError:
             raise DataError(f"{self.name}: its braces do not match") from None
-        # Only files: the library would run the command of a `pipe:` URL.
         for file in self.files:
             if not file.is_file():
                 raise DataError(f"webdataset:{file}: no such file")
@@ -74,10 +73,12 @@ class Shards:
             DataError: If it is damaged.
         """
         try:
-            for sample in webdataset.WebDataset(f"file:{file.absolute()}", shardshuffle=False, empty_check=False):
-                image = next((sample[suffix] for suffix in SHARD_IMAGES if suffix in sample), None)
-                if image is not None:
-                    yield f"{file.stem}/{sample['__key__']}", _label(sample), image
+            # Opened here, as the library would run what a `pipe:` URL says.
+            with file.open("rb") as stream:
+                for sample in group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}])):
+                    image = next((sample[suffix] for suffix in SHARD_IMAGES if suffix in sample), None)
+                    if image is not None:
+                        yield f"{file.stem}/{sample['__key__']}", _label(sample), image
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise DataError(f"webdataset:{file}: is no readable shard ({' '.join(str(error).split())[:120]})") from None
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
 
 from crlsc_phy.errors import DataError
 from crlsc_phy.files import placed
 
-__all__ = ["making", "open_arrays", "read_table", "save_arrays"]
+__all__ = ["making", "open_arrays", "read_table", "save_arrays", "watched"]
+
+_T = TypeVar("_T")
 
 
 def read_table(name: str) -> list[dict[str, str]]:
@@ -46,10 +52,11 @@ def save_arrays(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
         DataError: If the disk does not take it.
     """
     with making(path) as aside, aside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
 
 
-def open_arrays(path: Path) -> np.lib.npyio.NpzFile:
+@contextmanager
+def open_arrays(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """Open what :func:`save_arrays` wrote; an array is read when it is asked for.
 
     Raises:
@@ -58,8 +65,13 @@ def open_arrays(path: Path) -> np.lib.npyio.NpzFile:
     if not path.exists():
         raise DataError(f"{path}: no such data set; run crlsc-train data --data {path.parent}")
     try:
-        arrays = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: is damaged ({error}); delete it and run crlsc-train data") from None
-    assert isinstance(arrays, np.lib.npyio.NpzFile)
-    return arrays
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        raise DataError(f"{path}: is damaged; delete it, it is made anew") from None
+
+
+def watched(items: Iterable[_T], what: str, total: int | None = None) -> Iterable[_T]:
+    """``items``, with a progress bar on a terminal. It is on stderr, as results on stdout may be JSON."""
+    console = Console(stderr=True)
+    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)

@@ -14,13 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import torchvision
 from PIL import Image
-from rich.progress import track
 from torchvision.datasets.utils import download_and_extract_archive
 
 from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.train.data.imageset import ImageSet, identity_of
-from crlsc_phy.train.data.store import making
+from crlsc_phy.train.data.store import making, watched
 
 __all__ = ["VISION", "Cifar", "open_vision"]
 
@@ -154,7 +153,7 @@ def _picture(pictures: Pictures, spec: str, row: int) -> tuple[UInt8Image, str]:
 
 def _labels(pictures: Pictures, spec: str, path: Path) -> list[str]:
     if not path.exists():
-        rows = track(range(len(pictures)), f"Reading the labels of {spec}", transient=True)
+        rows = watched(range(len(pictures)), f"Reading the labels of {spec}")
         text = json.dumps([_picture(pictures, spec, row)[1] for row in rows])
         with making(path) as aside:
             aside.write_text(text, encoding="utf-8")
