@@ -44,7 +44,7 @@ def run_data(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from crlsc_phy.train.data import read_table
-    from crlsc_phy.train.data.assemble import arrays_path
+    from crlsc_phy.train.data.catalogue import arrays_path
 
     rows = [
         {

@@ -1,6 +1,6 @@
 """Data sets: fetched, checked, decoded, split, and cut into crops."""
 
-from crlsc_phy.train.data.assemble import assemble
+from crlsc_phy.train.data.catalogue import assemble
 from crlsc_phy.train.data.crops import CropSampler, fixed_crops
 from crlsc_phy.train.data.imageset import ImageSet
 from crlsc_phy.train.data.listed import load_photos

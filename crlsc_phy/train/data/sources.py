@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.train.data.assemble import arrays_path
+from crlsc_phy.train.data.catalogue import arrays_path
 from crlsc_phy.train.data.content import open_content
 from crlsc_phy.train.data.imageset import ImageSet, identity_of
 from crlsc_phy.train.data.listed import LISTED, key_of, rows_of

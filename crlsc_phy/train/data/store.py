@@ -51,8 +51,11 @@ def save_arrays(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
     Raises:
         DataError: If the disk does not take it.
     """
-    with making(path) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)
+    # np.savez leaves its archive open when the disk is full, which then complains when it is collected.
+    with making(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def open_arrays(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     if not path.exists():
         raise DataError(f"{path}: no such data set; run crlsc-train data --data {path.parent}")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         raise DataError(f"{path}: is damaged; delete it, it is made anew") from None

@@ -84,7 +84,7 @@ class Cifar:
         records = [np.frombuffer(file.read_bytes(), np.uint8) for file in files]
         for file, record in zip(files, records, strict=True):
             if not len(record) or len(record) % size:
-                raise ValueError(f"{file} is cut short")
+                raise ValueError(f"{file.name} is cut short")
         self.records = np.concatenate(records).reshape(-1, size)
         names = folder / ("batches.meta.txt" if ten else "fine_label_names.txt")
         self.classes = names.read_text(encoding="utf-8").split()
