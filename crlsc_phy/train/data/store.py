@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ def making(path: Path) -> Iterator[Path]:
         raise DataError(f"{path}: cannot be written ({error.strerror}); make room, or name another --data") from None
 
 
-def save_arrays(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write ``arrays`` as an ``.npz``.
 
     Raises:
