@@ -15,11 +15,7 @@ SHOWN = 20
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """The options of the verb, apart from ``--data``."""
     parser.add_argument(
-        "part",
-        nargs="*",
-        metavar="NAME",
-        choices=(*PARTS, "all", []),
-        help="sets to fetch: default, animals, faces, all",
+        "part", nargs="*", type=_part, metavar="NAME", help=f"sets to fetch (default): {', '.join(PARTS)}, all"
     )
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="list the sets, their licences and what is there")
@@ -27,6 +23,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--check", nargs=2, metavar="SPEC", help="look for the same or near-duplicate pictures in two sets; 2 if any"
     )
     parser.add_argument("--json", action="store_true", help="print the list or the pairs as JSON")
+
+
+def _part(name: str) -> str:
+    if name not in (*PARTS, "all"):
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}, all")
+    return name
 
 
 def run_data(options: argparse.Namespace) -> int:
@@ -51,7 +53,7 @@ def _list(options: argparse.Namespace) -> int:
             "set": row["set"],
             "pictures": int(row["pictures"]),
             "licence": row["licence"],
-            "trains shipped weights": row["trains"],
+            "for shipped weights": row["trains"],
             "is there": "yes" if arrays_path(options.data, row["set"]).exists() else f"crlsc-train data {row['part']}",
         }
         for row in read_table("sets.csv")

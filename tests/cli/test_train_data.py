@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from crlsc_phy.cli.train import main
+from crlsc_phy.cli.train_data import PARTS
+from crlsc_phy.train.data import read_table
 from crlsc_phy.train.data.store import save_arrays
 
 
@@ -24,7 +26,7 @@ def test_the_list_says_what_is_there(folder, capsys):
     assert lines["faces@train"].endswith("crlsc-train data faces")
     assert main(["data", "--list", "--json", "--data", str(folder)]) == 0
     rows = {row["set"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["animals@train"]["trains shipped weights"] == "no"
+    assert rows["animals@train"]["for shipped weights"] == "no"
 
 
 def test_the_check_finds_a_copy(folder, capsys):
@@ -46,4 +48,8 @@ def test_a_set_is_not_checked_against_itself(folder, capsys):
 def test_an_unknown_part_is_refused(folder, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["data", "plants", "--data", str(folder)])
-    assert "plants" in capsys.readouterr().err
+    assert "'plants' is none of default, animals, faces, all" in capsys.readouterr().err
+
+
+def test_the_parts_are_those_of_the_table():
+    assert set(PARTS) == {row["part"] for row in read_table("sets.csv")}

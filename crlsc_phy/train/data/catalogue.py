@@ -15,9 +15,7 @@ from crlsc_phy.train.data.packages import fetch_package
 from crlsc_phy.train.data.pictograms import NAMES, VENDORS, read_pictograms
 from crlsc_phy.train.data.store import read_table, save_arrays, watched
 
-__all__ = ["PARTS", "arrays_path", "assemble"]
-
-PARTS = ("default", "animals", "faces")
+__all__ = ["arrays_path", "assemble"]
 
 
 def arrays_path(folder: Path, spec: str) -> Path:

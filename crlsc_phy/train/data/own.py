@@ -34,7 +34,7 @@ class Folder:
     """
 
     def __init__(self, path: str) -> None:
-        self.name, self.root = f"folder:{path}", Path(path)
+        self.name, self.root = f"folder:{path}", Path(path).absolute()
         try:
             self.files = find_images(self.root)
         except ImageError as error:
@@ -59,7 +59,7 @@ class Shards:
     def __init__(self, pattern: str) -> None:
         self.name = f"webdataset:{pattern}"
         try:
-            self.files = [Path(path) for path in braceexpand(pattern)]
+            self.files = [Path(path).absolute() for path in braceexpand(pattern)]
         except ValueError:
             raise DataError(f"{self.name}: its braces do not match") from None
         for file in self.files:
