@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +18,7 @@ from crlsc_phy.errors import CrlscError
 __all__ = [
     "MANIFEST",
     "ManifestError",
+    "placed",
     "read_manifest",
     "sha256_of",
     "sync",
@@ -41,25 +44,33 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def placed(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` to write to: it becomes ``path`` at the end, or goes if the block fails."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
 def write_text(path: Path, text: str, durable: bool = False) -> None:
     """Write ``text`` aside, then put it in place; ``durable`` returns when it is on the disk."""
-    aside = path.with_name(f".{path.name}.part")
-    with aside.open("w", encoding="utf-8") as file:
+    with placed(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(text)
         if durable:
             file.flush()
             os.fsync(file.fileno())
-    aside.replace(path)
     if durable:
         sync(path.parent)
 
 
 def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
     """Write an array as ``.npy`` aside, then put it in place."""
-    aside = path.with_name(f".{path.name}.part")
-    with aside.open("wb") as file:
+    with placed(path) as aside, aside.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    aside.replace(path)
 
 
 def sync(path: Path) -> None:

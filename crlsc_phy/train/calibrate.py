@@ -14,6 +14,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import Calibration, calibrate
 from crlsc_phy.train.data import fixed_crops, open_images
 from crlsc_phy.train.pictures import SIDE, photographs
+from crlsc_phy.train.pictures import entries as known_as
 from crlsc_phy.train.recipe import DataRecipe
 
 __all__ = ["air_codes", "calibrate_bundle"]
@@ -41,11 +42,11 @@ def calibrate_bundle(path: Path, recipe: DataRecipe, data: Path) -> Calibration:
     base = codec.bundle.knowledge
     asked = open_images(recipe.public[-1], data)
     photos = fixed_crops(photographs(recipe.photos, data), CROPS_EACH)
-    names = [label or key for key, label in zip(asked.keys, asked.labels, strict=True)]
+    shown = known_as(asked)
     codes = air_codes(codec, [*asked.squares(SIDE), *photos])
+    own = {entry.name for entry in shown} if len(recipe.public) > 1 else set()
     entries = list(base.entries)
-    own = f"{asked.name}/" if len(recipe.public) > 1 else "-"
-    others = [i for i, entry in enumerate(entries) if not entry.name.startswith(own)]
+    others = [i for i, entry in enumerate(entries) if entry.name not in own]
     with tempfile.TemporaryDirectory() as folder:
         rest = KnowledgeBase.create(
             Path(folder) / "rest",
@@ -55,7 +56,7 @@ def calibrate_bundle(path: Path, recipe: DataRecipe, data: Path) -> Calibration:
             codes=base.codes[others],
             tau=base.tau,
         )
-        found = calibrate(rest, codes, [*names, *[""] * len(photos)])
+        found = calibrate(rest, codes, [*(entry.label for entry in shown), *[""] * len(photos)])
     base.configure(tau=found.tau, threshold=found.threshold)
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections import Counter
 from typing import Any
 
 from crlsc_phy.machine import processor
@@ -123,11 +122,8 @@ def _classification(part: dict[str, Any] | None) -> str:
 
 def _sources(run: Run) -> str:
     """A line for each set that was trained on, and each licence in it."""
-    lines = []
-    for name in (*run.recipe.data.public, *run.recipe.data.photos):
-        for licence, count in sorted(Counter(open_images(name, run.data).licences).items()):
-            lines.append(f"- {count} pictures of {name}: {licence}")
-    return "\n".join(lines) + "\n"
+    sets = [open_images(name, run.data) for name in (*run.recipe.data.public, *run.recipe.data.photos)]
+    return "".join(f"- {len(each):,} of `{each.name}`: {each.licence}\n" for each in sets)
 
 
 def _table(side: str, part: dict[str, Any]) -> str:

@@ -13,14 +13,13 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_array
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import Tower, load_tower
+from crlsc_phy.train.data.store import watched
 
 __all__ = ["embed"]
 
@@ -56,9 +55,8 @@ def embed(
         work = joblib.Parallel(return_as="generator_unordered")(
             joblib.delayed(_features)(shard, tower, pixels, threads, path) for shard, path in missing
         )
-        steps = track(work, f"{tower} at {pixels} px", total=len(missing), console=Console(stderr=True))
         # A worker elsewhere may not see this machine's disk: the shards come back and are written here.
-        for path, features in steps:
+        for path, features in watched(work, f"{tower} at {pixels} px", len(missing)):
             write_array(path, features)
     return torch.from_numpy(np.concatenate([np.load(path, allow_pickle=False) for path in paths]))
 
@@ -96,5 +94,5 @@ def _backend(ray: str) -> str:
             cluster.init(None if ray == "local" else ray, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise TrainingError(f"--ray {ray}: no cluster answers there ({error})") from None
-    register_ray()
+    register_ray()  # type: ignore[no-untyped-call]
     return "ray"

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from crlsc_phy.files import placed
 from crlsc_phy.train.ranks import is_first_rank
 
 __all__ = ["BATCH_DIM", "export_onnx", "save_halved", "save_tensors", "save_weights"]
@@ -20,9 +21,8 @@ BATCH_DIM = torch.export.Dim("n", min=1, max=4096)
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors aside, then put them in place."""
-    aside = path.with_name(f".{path.name}.part")
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, aside)
-    aside.replace(path)
+    with placed(path) as aside:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, aside)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -43,9 +43,7 @@ def save_halved(network: nn.Module, path: Path, leave_out: str = "-") -> None:
     network.float()
 
 
-def export_onnx(
-    network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dict[int, Any], ...], path: Path
-) -> None:
+def export_onnx(network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dict[int, Any], ...], path: Path) -> None:
     """Write ``network`` as an ONNX graph with one output, ``output``.
 
     Args:

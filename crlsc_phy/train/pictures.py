@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
 
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.train.data import CropSampler, open_images
+from crlsc_phy.knowledge import Entry
+from crlsc_phy.train.data import CropSampler, ImageSet, open_images
 from crlsc_phy.train.recipe import Recipe
 
-__all__ = ["LONGEST", "SIDE", "photo_crops", "photographs", "squares"]
+__all__ = ["LONGEST", "SIDE", "entries", "photo_crops", "photographs", "squares"]
 
 SIDE = 128
 """Pictures are squares of this side for all that is semantic."""
@@ -23,6 +25,18 @@ LONGEST = 1536
 def squares(names: Sequence[str], data: Path) -> UInt8Image:
     """All pictures of the sets of these names, uint8 [N, SIDE, SIDE, 3]."""
     return np.concatenate([open_images(name, data).squares(SIDE) for name in names])
+
+
+def entries(pictures: ImageSet) -> list[Entry]:
+    """What a knowledge base says of each picture of a set; one without a label goes by its own name."""
+    source = re.sub(r"@.*", "", pictures.name)
+    kind, _, rest = source.partition(":")
+    # Where a folder lies on this machine concerns nobody who is given the base.
+    short = PurePath(rest or kind).name
+    return [
+        Entry(f"{short}/{key}", label or key, f"{kind} {short}", pictures.licence)
+        for key, label in zip(pictures.keys, pictures.labels, strict=True)
+    ]
 
 
 def photographs(names: Sequence[str], data: Path, longest: int = LONGEST) -> dict[str, UInt8Image]:

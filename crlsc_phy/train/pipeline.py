@@ -106,7 +106,7 @@ class _Digests:
 
     def of(self, name: str) -> str:
         if name not in self.known:
-            self.known[name] = open_images(name, self.data).digest
+            self.known[name] = open_images(name, self.data).identity
         return self.known[name]
 
 

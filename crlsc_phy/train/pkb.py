@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crlsc_phy.knowledge import Entry, KnowledgeBase
+from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.train.data import open_images
-from crlsc_phy.train.pictures import SIDE
+from crlsc_phy.train.pictures import SIDE, entries
 from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import Recipe
 
@@ -42,11 +42,7 @@ def _folder(name: str) -> str:
 def _fill(run: Run, folder: Path, name: str) -> None:
     pictures = open_images(name, run.data)
     vectors = encode_squares(run.load_encoder(), torch.from_numpy(pictures.squares(SIDE)).permute(0, 3, 1, 2))
-    entries = [
-        Entry(f"{pictures.name}/{key}", label or key, pictures.source, pictures.licence)
-        for key, label in zip(pictures.keys, pictures.labels, strict=True)
-    ]
-    KnowledgeBase.create(folder / "pkb", run.air_code, vectors.numpy(), entries)
+    KnowledgeBase.create(folder / "pkb", run.air_code, vectors.numpy(), entries(pictures))
 
 
 @torch.inference_mode()

@@ -37,14 +37,14 @@ class DataRecipe:
         public: What the server embeds into the shared knowledge base, with the names it has.
         photos: Photographs whose crops every stage learns from; they need no names.
         private: What a terminal embeds into its private knowledge base.
-        asked: Held out: pictures whose groups must be recognised among the public ones.
+        asked: Held out: pictures whose labels must be recognised among the public ones.
         heldout: Held out: photographs to reconstruct.
     """
 
     public: tuple[str, ...] = ("pictograms:google", "pictograms:twitter")
     photos: tuple[str, ...] = ("photos@train",)
     private: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ("pictograms:fluent",)
+    asked: tuple[str, ...] = ("things:fluent",)
     heldout: tuple[str, ...] = ("photos@heldout",)
 
 

