@@ -67,7 +67,7 @@ def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.floa
         TrainingError: If the teacher's weights cannot be had.
     """
     opened = Bundle.load(bundle)
-    teacher = opened.manifest["recipe"]["space"]["tower"]
+    teacher = opened.manifest["recipe"]["teacher"]["tower"]
     if TEXT_HEAD not in opened.manifest["files"]:
         raise KnowledgeBaseError(f"{bundle}: its teacher, {teacher}, has no text; search with --image or --code")
     _check_air_code(bundle, opened.knowledge.air_code, code)

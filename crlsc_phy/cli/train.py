@@ -71,8 +71,10 @@ def _stage(verbs: Subparsers, name: str, does: str) -> argparse.ArgumentParser:
     verb.set_defaults(run=_run)
     verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
     _data_option(verb)
+    verb.add_argument("--images", metavar="FOLDER", help="learn from these pictures in place of the recipe's")
     verb.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="like encoder.loop.steps=10")
-    verb.add_argument("--run", dest="folder", type=Path, help="folder for results and checkpoints (runs/NAME)")
+    # torchrun takes --run for one of its own options, even behind the command that it starts.
+    verb.add_argument("--work", "--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
     verb.add_argument("--force", action="store_true", help="make anew what is there, or was made with other options")
     verb.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that embed pictures (%(default)s)")
     verb.add_argument("--ray", default="", metavar="ADDRESS", help="embed on a Ray cluster; local starts one here")
@@ -96,6 +98,15 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _own_images(folder: str | None) -> list[str]:
+    """What takes the place of a recipe's sets: a folder of pictures, one in ten held out."""
+    if folder is None:
+        return []
+    trained, heldout = (json.dumps([f"folder:{folder}@{split}"]) for split in ("train", "heldout"))
+    parts = {"public": trained, "photos": trained, "asked": heldout, "heldout": heldout}
+    return [f"data.{part}={names}" for part, names in parts.items()]
+
+
 def _run(options: argparse.Namespace) -> int:
     from crlsc_phy.train.bundle import write_bundle
     from crlsc_phy.train.pipeline import Run, run_steps
@@ -105,10 +116,10 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.jobs < 1:
         raise TrainingError(f"--jobs {options.jobs}: must be 1 or more")
-    recipe = load_recipe(options.recipe, options.set)
+    recipe = load_recipe(options.recipe, [*_own_images(options.images), *options.set])
     steps = all_steps(recipe, options.stages)
     join()
-    run = Run(recipe, options.data, options.folder or Path("runs") / recipe.name, options.jobs, options.ray)
+    run = Run(recipe, options.data, options.work or Path("runs") / recipe.name, options.jobs, options.ray)
     run_steps(run, steps, options.force)
     if "bundle" in options.stages and is_first_rank():
         target = options.out or Path("models") / recipe.name

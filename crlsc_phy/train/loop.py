@@ -22,8 +22,6 @@ from crlsc_phy.train.recipe import LoopRecipe
 
 __all__ = ["StepModule", "fit"]
 
-CHECK_EVERY = 500
-"""Steps between two checkpoints, and two looks at the validation loss."""
 VALIDATION_BATCHES = 8
 SEED_STRIDE = 1_000_003
 
@@ -97,7 +95,7 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
     early = loop.patience > 0
     callbacks: list[Callback] = [
         RichProgressBar(refresh_rate=20),
-        ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=CHECK_EVERY),
+        ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=loop.check_every),
     ]
     if early:
         callbacks.append(EarlyStopping("validation_loss", patience=loop.patience))
@@ -112,7 +110,7 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         default_root_dir=folder,
         logger=[CSVLogger(folder, name="log", flush_logs_every_n_steps=100), TensorBoardLogger(folder, name="log")],
         log_every_n_steps=50,
-        val_check_interval=min(CHECK_EVERY, loop.steps) if early else None,
+        val_check_interval=min(loop.check_every, loop.steps) if early else None,
         limit_val_batches=VALIDATION_BATCHES if early else 0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

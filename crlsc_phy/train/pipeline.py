@@ -170,7 +170,7 @@ def _finished(folder: Path, stamp: Mapping[str, Any]) -> bool:
         different = [*_differences(found["options"], stamp["options"]), *_differences(found["inputs"], stamp["inputs"])]
         if different:
             raise TrainingError(
-                f"{folder}: was made with {'; '.join(different[:3])}; --force makes it anew, another --run keeps both"
+                f"{folder}: was made with {'; '.join(different[:3])}; --force makes it anew, another --work keeps both"
             )
         return name == DONE
     return False

@@ -86,12 +86,14 @@ class LoopRecipe:
         steps: Optimiser steps.
         batch: Samples a step, in each process.
         learning_rate: Of AdamW, at its highest.
-        patience: Checks in a row without a better validation loss after which a loop ends early; 0 never does.
+        check_every: Steps between two checkpoints, and between two looks at the validation loss.
+        patience: Looks in a row without a better validation loss after which a loop ends early; 0 never does.
     """
 
     steps: int = 1000
     batch: int = 64
     learning_rate: float = 1e-3
+    check_every: int = 500
     patience: int = 0
 
 
@@ -136,12 +138,14 @@ class Recipe:
         name: Name of the bundle.
         seed: Seed of every stage.
         threads: Threads of the training loops.
+        notes: What the model card says of the data and of limits, beyond the figures.
         data, teacher, skb, encoder, decoder: What the stages need.
     """
 
     name: str = "default"
     seed: int = 0
     threads: int = 1
+    notes: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     skb: SkbRecipe = field(default_factory=SkbRecipe)

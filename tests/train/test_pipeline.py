@@ -10,50 +10,14 @@ import pytest
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.cli.train import main
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import BundleError
 from crlsc_phy.knowledge import KnowledgeBase
-from crlsc_phy.train.data import OBJECT_CATEGORIES
-
-RECIPE = """
-name: tiny
-data: {private: ["things:fluent"]}
-skb: {pixels: [32, 48], photo_crops: 200, steps: 2, order_rounds: 100, code_bytes: 8}
-encoder:
-  sizes:
-    wide: {pixels: 32, dim: 16, stages: 3, width: 16}
-    narrow: {pixels: 32, dim: 16, stages: 2, width: 16}
-  loop: {steps: 2, batch: 4}
-decoder:
-  detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
-  alone: {steps: 2, batch: 4}
-  conditioned: {steps: 2, batch: 4}
-  head_steps: 2
-"""
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    ids = np.array([f"{i:x}" for i in range(30)])
-    for vendor in ("google", "twitter", "fluent"):
-        np.savez(
-            folder / f"pictograms-{vendor}.npz",
-            images=generator.integers(0, 256, (30, 128, 128, 3), np.uint8),
-            ids=ids,
-            names=np.array([f"thing {i}" for i in ids]),
-            categories=np.array([OBJECT_CATEGORIES[0]] * 30),
-        )
-    for split in ("train", "heldout"):
-        photos = {f"set/{i}": generator.integers(0, 256, (200, 260, 3), np.uint8) for i in range(3)}
-        np.savez(folder / f"photos-{split}.npz", **photos)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory) -> Path:
+def trained(tiny_data, tiny_recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    (folder / "tiny.yaml").write_text(RECIPE)
-    arguments = ["run", str(folder / "tiny.yaml"), "--data", str(data), "--run", str(folder / "run")]
+    arguments = ["run", str(tiny_recipe), "--data", str(tiny_data), "--run", str(folder / "run")]
     assert main([*arguments, "--out", str(folder / "bundle")]) == 0
     return folder
 
@@ -68,6 +32,30 @@ def test_the_bundle_works_and_both_runtimes_agree(trained):
     assert np.abs(results[0] - results[1]).max() <= 1
 
 
+def test_every_encoder_speaks_to_the_decoder_and_the_head_labels(trained):
+    image = np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)
+    frames = {}
+    for name in ("", "wide", "narrow"):
+        codec = SemanticCodec.load(trained / "bundle", encoder=name)
+        frames[name] = codec.encode(image)
+        label, share = codec.classify(frames[name])
+        assert label in codec.classes
+        assert 1 / len(codec.classes) <= share <= 1
+    receiver = SemanticCodec.load(trained / "bundle")
+    assert frames[""] == frames["wide"]
+    assert receiver.decode(frames["narrow"]).label
+    with pytest.raises(BundleError, match="has no encoder 'huge'; it has wide, narrow"):
+        SemanticCodec.load(trained / "bundle", encoder="huge")
+
+
+def test_the_private_base_is_beside_the_shared_one(trained):
+    base = KnowledgeBase.open(trained / "run/pkb/things-fluent/pkb")
+    assert len(base) == 30
+    assert {entry.name.partition("/")[0] for entry in base.entries} == {"fluent"}
+    codec = SemanticCodec.load(trained / "bundle", private=[base.path])
+    assert len(codec.bases) == 2
+
+
 def test_metrics_and_card_come_with_it(trained):
     metrics = json.loads((trained / "bundle/metrics.json").read_text())
     assert metrics["retrieval"]["asked"] == 30
@@ -77,20 +65,13 @@ def test_metrics_and_card_come_with_it(trained):
     assert Bundle.load(trained / "bundle").manifest["recipe"]["name"] == "tiny"
 
 
-def test_a_second_run_trains_nothing(trained, data):
-    before = {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
-    arguments = ["run", str(trained / "tiny.yaml"), "--data", str(data), "--run", str(trained / "run")]
-    assert main([*arguments, "--stages", "teacher", "skb", "encoder", "pkb", "decoder", "evaluate"]) == 0
-    assert before == {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
-
-
 def test_the_networks_do_not_tell_where_they_were_made(trained):
     for path in (trained / "bundle").glob("*.onnx"):
         assert b"site-packages" not in path.read_bytes()
         assert b"crlsc_phy/" not in path.read_bytes()
 
 
-def test_repair_is_calibrated_also_by_its_own_command_without_held_out_data(trained, data, tmp_path, capsys):
+def test_repair_is_calibrated_also_by_its_own_command_without_held_out_data(trained, tiny_data, tmp_path, capsys):
     made = KnowledgeBase.open(trained / "bundle/skb")
     metrics = json.loads((trained / "bundle/metrics.json").read_text())
     assert (made.tau, made.manifest.threshold) == (metrics["repair"]["tau"], metrics["repair"]["threshold"])
@@ -99,7 +80,7 @@ def test_repair_is_calibrated_also_by_its_own_command_without_held_out_data(trai
     trained_on = tmp_path / "data"
     trained_on.mkdir()
     for name in ("pictograms-google.npz", "pictograms-twitter.npz", "photos-train.npz"):
-        shutil.copy(data / name, trained_on)
+        shutil.copy(tiny_data / name, trained_on)
     assert main(["calibrate", str(bundle), "--data", str(trained_on), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     again = KnowledgeBase.open(bundle / "skb")
@@ -112,7 +93,7 @@ def test_repair_is_calibrated_also_by_its_own_command_without_held_out_data(trai
 @pytest.mark.parametrize(("bundle", "sets", "message"), [
     ("nowhere", "data", "nowhere: holds no manifest.json"), ("bundle", "empty", "no such data set"),
 ])  # fmt: skip
-def test_calibration_says_what_is_missing(trained, data, tmp_path, capsys, bundle, sets, message):
-    folder = data if sets == "data" else tmp_path
+def test_calibration_says_what_is_missing(trained, tiny_data, tmp_path, capsys, bundle, sets, message):
+    folder = tiny_data if sets == "data" else tmp_path
     assert main(["calibrate", str(trained / bundle), "--data", str(folder)]) == 2
     assert message in capsys.readouterr().err

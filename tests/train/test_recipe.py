@@ -2,17 +2,16 @@
 
 import pytest
 
-from crlsc_phy.cli.train import main
+from crlsc_phy.cli.train import STAGES, main
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.train.recipe import Recipe, load_recipe
+from crlsc_phy.train.stages import all_steps
 
 
 def test_the_shipped_recipe_loads():
-    from importlib import resources
-
-    recipe = load_recipe(str(resources.files("crlsc_phy.train") / "recipes/default.yaml"))
+    recipe = load_recipe("default")
     assert recipe.name == "default"
-    assert recipe.space.vendors == ("google", "twitter")
+    assert recipe.data.public == ("pictograms:google", "pictograms:twitter")
 
 
 def test_an_empty_recipe_is_all_defaults(tmp_path):
@@ -24,20 +23,53 @@ def test_an_empty_recipe_is_all_defaults(tmp_path):
     ("text", "message"),
     [
         ("stepz: 3", "unknown option 'stepz'; known are"),
-        ("encoder: {dimm: 3}", "encoder: unknown option 'dimm'"),
+        ("encoder: {sizes: {a: {dimm: 3}}}", "encoder: sizes: a: unknown option 'dimm'"),
+        ("encoder: {sizes: {}}", "encoder.sizes is empty"),
+        ("encoder: {loop: {steps: true}}", "steps is True; it must be int"),
+        ("data: {public: photos}", "public is 'photos'; it must be a list"),
+        ("decoder: {tasks: [cooking]}", "no task 'cooking'; choose among reconstruction"),
+        ("decoder: {tasks: [retrieval]}", "lacks reconstruction"),
         ("seed: many", "seed is 'many'; it must be int"),
         ("encoder: 3", "must be a mapping"),
-        ("encoder: {dim: 32}", "detail.semantic_dim is 64"),
-        ("space: {code_bytes: 7}", "no multiple of code_bytes 7"),
+        ("encoder: {sizes: {a: {dim: 32}}}", "detail.semantic_dim is 64"),
+        ("skb: {code_bytes: 7}", "no multiple of skb.code_bytes 7"),
         ("a: [", "not YAML"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, capsys, text, message):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(TrainingError, match=message):
-        load_recipe(tmp_path / "r.yaml")
+        all_steps(load_recipe(tmp_path / "r.yaml"), STAGES)
     assert main(["run", str(tmp_path / "r.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["default", "animals", "faces"])
+def test_every_shipped_recipe_has_steps(name):
+    steps = [step.name for step in all_steps(load_recipe(name), STAGES)]
+    assert steps[:2] == ["teacher", "skb"]
+    assert steps[-1] == "evaluate"
+    assert len(set(steps)) == len(steps)
+
+
+def test_options_take_the_place_of_the_files():
+    recipe = load_recipe("default", ["seed=3", "encoder.loop.learning_rate=1", "data.private=['folder:x']"])
+    assert (recipe.seed, recipe.encoder.loop.learning_rate, recipe.data.private) == (3, 1.0, ("folder:x",))
+    assert recipe.encoder.loop.steps == load_recipe("default").encoder.loop.steps
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "must be OPTION=VALUE"),
+        ("seed.x=3", "seed.x lies in no mapping of options"),
+        ("encoder.loop.stepz=3", "unknown option 'stepz'"),
+        ("seed=[", "--set seed=\\[: not YAML"),
+    ],
+)
+def test_a_wrong_option_is_refused(change, message):
+    with pytest.raises(TrainingError, match=message):
+        load_recipe("default", [change])
 
 
 def test_a_missing_recipe_is_named(capsys):

@@ -1,4 +1,4 @@
-"""Retrieval: which entries of the shared knowledge base are nearest to a picture. Nothing is trained for it."""
+"""Retrieval: which entries of the knowledge bases are nearest to a picture. Nothing is trained for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.knowledge.joint import joint_search
 from crlsc_phy.link.metrics import interval
 from crlsc_phy.train.data import open_images
 from crlsc_phy.train.pictures import SIDE
@@ -31,10 +32,10 @@ def export(_run: Run, _folder: Path) -> None:
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
     """Whether entries with a held-out picture's label are among the nearest, after the air code: recall@k.
 
-    All entries of the knowledge base compete; only pictures whose label it knows are asked for.
+    All entries of the codec's bases compete; only pictures whose label they know are asked for.
     """
-    knowledge = codec.bundle.knowledge
-    known = {entry.label for entry in knowledge.entries}
+    air_code = codec.bundle.knowledge.air_code
+    known = {entry.label for base in codec.bases for entry in base.entries}
     found: list[list[bool]] = []
     for name in run.recipe.data.asked:
         pictures = open_images(name, run.data)
@@ -42,12 +43,12 @@ def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
             if label not in known:
                 continue
             code = np.frombuffer(codec.encode(image, levels=0).semantic or b"", np.uint8)[None]
-            hits = knowledge.search(knowledge.air_code.decode(code), max(DEPTHS))[0]
+            hits = joint_search(codec.bases, air_code.decode(code), max(DEPTHS))[0]
             found.append([any(hit.label == label for hit in hits[:depth]) for depth in DEPTHS])
     recalls = np.array(found, np.float64).reshape(-1, len(DEPTHS))
     return {
         "sets": list(run.recipe.data.asked),
         "asked": len(recalls),
-        "entries": len(knowledge),
+        "entries": sum(len(base) for base in codec.bases),
         **{f"recall@{depth}": interval(recalls[:, i]) for i, depth in enumerate(DEPTHS) if len(recalls)},
     }
