@@ -29,6 +29,9 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 UInt8Image = npt.NDArray[np.uint8]
 
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Read by content, whatever a file is called. Pillow knows more, and runs Ghostscript for one of them (EPS)."""
+
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, OverflowError, struct.error, zlib.error)
 """What Pillow's decoders raise on damaged files; that a file is no image at all is an ``OSError`` too."""
 
@@ -58,7 +61,7 @@ def decode_image(content: bytes, name: str) -> UInt8Image:
         ImageError: If it is not an image, is cut short, or has more pixels than Pillow takes for honest.
     """
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
                 # Pillow clips 16-bit and float pixels at 255 instead of scaling them.

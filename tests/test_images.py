@@ -5,7 +5,16 @@ import pytest
 from PIL import Image
 
 from crlsc_phy.errors import ImageError
-from crlsc_phy.images import check_image, find_images, fit_within, load_image, pad_to_stride, resize, save_png
+from crlsc_phy.images import (
+    check_image,
+    decode_image,
+    find_images,
+    fit_within,
+    load_image,
+    pad_to_stride,
+    resize,
+    save_png,
+)
 
 
 @pytest.fixture
@@ -93,3 +102,28 @@ def test_resize_keeps_the_mean(picture):
 @pytest.mark.parametrize(("longest", "shape"), [(100, (37, 50, 3)), (50, (37, 50, 3)), (25, (18, 25, 3))])
 def test_fit_within_only_reduces(picture, longest, shape):
     assert fit_within(picture, longest).shape == shape
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
+def test_damage_anywhere_is_an_image_error_or_nothing(tmp_path, picture, suffix):
+    Image.fromarray(picture).save(tmp_path / f"a.{suffix}")
+    whole = np.frombuffer((tmp_path / f"a.{suffix}").read_bytes(), np.uint8)
+    generator = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        damaged = whole.copy()
+        damaged[generator.integers(min(len(whole), 300), size=4)] = generator.integers(256, size=4)
+        try:
+            outcomes.add(decode_image(damaged.tobytes(), "a").ndim)
+        except ImageError as error:
+            assert "\n" not in str(error)
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+def test_a_program_that_calls_itself_an_image_is_not_run(tmp_path):
+    """Pillow would hand this to Ghostscript."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n%%EOF\n")
+    with pytest.raises(ImageError, match="in no known format"):
+        load_image(tmp_path / "a.png")
