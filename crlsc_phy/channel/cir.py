@@ -70,7 +70,7 @@ class Cir:
             return cls(gains.astype(np.complex128), delays.astype(np.float64), float(arrays["time_step"]))
         except KeyError as error:
             raise ChannelError(f"{path}: has no {error}; a CIR file needs {', '.join(_FIELDS)}") from None
-        except (OSError, ValueError, TypeError, BadZipFile, EOFError) as error:
+        except (OSError, ValueError, TypeError, MemoryError, BadZipFile, EOFError) as error:
             raise ChannelError(f"{path}: no CIR file ({error})") from None
         except ChannelError as error:
             raise ChannelError(f"{path}: {error}") from None

@@ -357,7 +357,7 @@ def test_a_ramp_that_cannot_be_ends_and_the_stream_goes_on(context, caplog, sett
     assert len([record for record in caplog.records if f"the ramp of {setting} ends here" in record.getMessage()]) == 1
 
 
-def test_only_peers_with_a_key_get_in(context, tmp_path):
+def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
     make_keys(tmp_path / "keys")
     make_keys(tmp_path / "others")
     samples = noise(1000)
@@ -366,7 +366,12 @@ def test_only_peers_with_a_key_get_in(context, tmp_path):
         use_client_keys(stranger, tmp_path / "others")
         stranger.connect(at["a.tx"])
         naked = connected(context, zmq.PUSH, at["a.tx"])
-        for socket in (stranger, naked):
+        guest = context.socket(zmq.PUSH)
+        # Knows the service, but the service does not know it.
+        (tmp_path / "others/server.key").write_bytes((tmp_path / "keys/server.key").read_bytes())
+        use_client_keys(guest, tmp_path / "others")
+        guest.connect(at["a.tx"])
+        for socket in (stranger, naked, guest):
             with contextlib.suppress(zmq.Again):
                 socket.send(noise(10).tobytes(), zmq.NOBLOCK)
         sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
@@ -376,9 +381,16 @@ def test_only_peers_with_a_key_get_in(context, tmp_path):
             socket.connect(at[name])
         sender.send(samples.tobytes())
         assert np.array_equal(received(receiver, 1000), samples)
-        assert ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))["radios"]["a"]["tx"]["samples"] == 1000
+        stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
+        assert stats["radios"]["a"]["tx"]["samples"] == 1000
+        assert stats["turned_away"] >= 3
         with pytest.raises(ServiceError, match="nothing answers within"):
             ask({"do": "stats"}, at["control"], 0.3)
+    said = {record.getMessage() for record in caplog.records}
+    assert {line.partition("turned away: ")[2] for line in said} == {
+        "its key is not among ours",
+        "it has no keys, or those of another service",
+    }
 
 
 RADIOS = {"a": {"tx": f"pull@{ANY}"}, "b": {"rx": f"push:{ANY}"}}
