@@ -1,6 +1,7 @@
 """Files of channel impulse responses: recorded, replayed, brought by others, damaged."""
 
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
