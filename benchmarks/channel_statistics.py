@@ -2,8 +2,8 @@
 
     python benchmarks/channel_statistics.py [--out benchmarks/results/channel_statistics.json]
 
-Each line is one value of many realisations, with the interval that holds 99 % of such values if the expectation is right.
-So of N values about N / 100 must lie outside; the result says how many do, and how likely as many or more are.
+Each row is one value of many realisations, with the interval that holds 99 % of such values if the expectation is
+right. So of N values about N / 100 must lie outside; the result says how many do, and how likely as many or more are.
 Those of one model share their realisations, so that they do not lie outside independently of each other.
 """
 
@@ -44,7 +44,7 @@ class Ensemble:
         self.delays = self.channels[0].gains_at([0])[1]
 
     def gains(self, start_s: float, offsets_s: ArrayLike = (0.0,)) -> Values:
-        """Gains of the paths, complex128 [realisation, time, path], of a model that always has the same number of them."""
+        """Gains of the paths, complex128 [realisation, time, path]; not for models that draw how many there are."""
         return np.array(self.each_gains(start_s, offsets_s))
 
     def each_gains(self, start_s: float, offsets_s: ArrayLike = (0.0,)) -> list[Values]:
@@ -198,8 +198,7 @@ def main() -> None:
     for measure, model, count in CASES:
         made = Ensemble(model, count)
         for start_s in STARTS:
-            for each in measure(made, start_s):
-                rows.append(each | {"start_s": start_s, "inside": each["p"] >= 1 - LEVEL})
+            rows += [each | {"start_s": start_s, "inside": each["p"] >= 1 - LEVEL} for each in measure(made, start_s)]
     outside = [each for each in rows if not each["inside"]]
     for each in outside:
         print({name: each[name] for name in ("model", "statistic", "at", "start_s", "measured", "low", "high", "p")})

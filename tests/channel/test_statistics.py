@@ -1,7 +1,7 @@
 """What the models are on average, against Sionna and theory, at the beginning and after 1,000 s.
 
-The values are those of benchmarks/channel_statistics.py. All of a case are tested at once (Bonferroni) at 99 %: with fixed
-seeds a case passes always or never.
+The values are those of benchmarks/channel_statistics.py. All of a case are tested at once (Bonferroni) at 99 %: with
+fixed seeds a case passes always or never.
 """
 
 import numpy as np
