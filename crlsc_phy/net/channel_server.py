@@ -83,7 +83,9 @@ class ChannelServer:
                 self._control.maxmsgsize = _MOST_QUESTION
             if self._doorkeeper:
                 for socket in self._sockets().values():
-                    self._doorkeeper.watch(socket)
+                    # libzmq has one monitor a socket, and its source uses that of this kind.
+                    if socket.type != zmq.REQ:
+                        self._doorkeeper.watch(socket)
         except BaseException:
             self.close()
             raise

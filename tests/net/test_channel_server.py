@@ -294,6 +294,40 @@ def test_a_requester_may_die_with_its_question_unanswered(context):
         assert np.array_equal(np.frombuffer(receiver.recv(), np.complex64), samples)
 
 
+@pytest.mark.parametrize("form", ["req", "srsran-tx"])
+def test_a_sender_may_take_its_time_to_answer(context, form):
+    samples = noise(3000)
+    with running(*one_link(f"{form}@{ANY}", f"push:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.REP, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        for start in (0, 1000, 2000):
+            sender.recv()
+            time.sleep(1.3 if start == 1000 else 0)
+            sender.send(samples[start : start + 1000].tobytes())
+        assert np.array_equal(received(receiver, 3000), samples)
+
+
+@pytest.mark.parametrize("listens", ["emulator", "sender"])
+def test_a_sender_may_die_with_a_question_unanswered(context, listens):
+    samples = noise(1000)
+    # Each life has a context of its own: its end waits until the port is free.
+    with zmq.Context() as life, life.socket(zmq.REP) as sender:
+        port = sender.bind_to_random_port("tcp://127.0.0.1")
+    place = f"req@{ANY}" if listens == "emulator" else f"req:tcp://127.0.0.1:{port}"
+    with running(*one_link(place, f"push:{ANY}")) as at:
+        receiver = connected(context, zmq.PULL, at["b.rx"])
+        for _ in range(3):
+            with zmq.Context() as life, life.socket(zmq.REP) as sender:
+                sender.linger, sender.rcvtimeo = 0, 20_000
+                if listens == "emulator":
+                    sender.connect(at["a.tx"])
+                else:
+                    sender.bind(f"tcp://127.0.0.1:{port}")
+                sender.recv()
+                sender.send(samples.tobytes())
+                assert np.array_equal(received(receiver, 1000), samples)
+                sender.recv()
+
+
 def test_any_order_of_starting(context):
     """Both peers listen, the emulator connects to them, and comes last."""
     sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
@@ -383,6 +417,9 @@ def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
         assert np.array_equal(received(receiver, 1000), samples)
         stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
         assert stats["radios"]["a"]["tx"]["samples"] == 1000
+        deadline = time.monotonic() + 20
+        while stats["turned_away"] < 3 and time.monotonic() < deadline:
+            stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
         assert stats["turned_away"] >= 3
         with pytest.raises(ServiceError, match="nothing answers within"):
             ask({"do": "stats"}, at["control"], 0.3)
