@@ -273,8 +273,8 @@ class Sink:
     @property
     def events(self) -> int:
         """What to poll for."""
-        if SINKS[self._place.form] == zmq.ROUTER:
-            return zmq.POLLIN if self._asker is None else 0
+        if SINKS[self._place.form] == zmq.ROUTER and self._asker is None:
+            return zmq.POLLIN
         return zmq.POLLOUT if self._waiting else 0
 
     def give(self, samples: Samples, tags: list[Tag]) -> None:
@@ -318,8 +318,11 @@ class Sink:
             assert self._asker
             try:
                 self.socket.send_multipart([*self._asker, self._message(part, here)], zmq.NOBLOCK)
+            except zmq.Again:
+                # libzmq has not heard yet that earlier answers were read: this one is sent when it has.
+                return
             except zmq.ZMQError:
-                # Gone, or too slow to be sent anything: the next one who asks gets it.
+                # Gone: the next one who asks gets it.
                 self._asker = None
                 continue
             self._asker = None

@@ -294,6 +294,17 @@ def test_a_requester_may_die_with_its_question_unanswered(context):
         assert np.array_equal(np.frombuffer(receiver.recv(), np.complex64), samples)
 
 
+def test_questions_faster_than_libzmq_hears_of_answers_that_were_read(context):
+    samples = noise(500)
+    with running(*one_link(f"pull@{ANY}", f"rep:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.DEALER, at["b.rx"])
+        for _ in range(500):
+            receiver.send_multipart([b"", struct.pack("<I", 1)])
+        sender.send(samples.tobytes())
+        parts = [receiver.recv_multipart()[1] for _ in range(500)]
+    assert np.array_equal(np.frombuffer(b"".join(parts), np.complex64), samples)
+
+
 @pytest.mark.parametrize("form", ["req", "srsran-tx"])
 def test_a_sender_may_take_its_time_to_answer(context, form):
     samples = noise(3000)
