@@ -56,7 +56,7 @@ def descriptions() -> dict[str, str]:
     for entry in re.split(r"\n        (?=\S)", text):
         names, _, said = " ".join(entry.split()).partition(": ")
         for name in names.split(", "):
-            found[name] = said.replace("``", "`")
+            found[name] = re.sub(r":\w+:`", "`", said.replace("``", "`"))
     return found
 
 

@@ -8,7 +8,8 @@ An ``.npz`` (numpy) or ``.h5`` (HDF5) file with
 
 Sionna RT's ``a, tau = paths.cir(sampling_frequency=1e3, num_time_steps=100, normalize_delays=True, out_type="numpy")``
 for one receiver and one transmitter goes into it as ``gains=a[0, :, 0].transpose(3, 0, 1, 2)``,
-``delays=tau[0, 0]`` with a synthetic array, and ``time_step=1e-3``.
+``delays=tau[0, 0]`` with a synthetic array, and ``time_step=1e-3``. The path loss is in these gains; docs/channel.md
+scales it away.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Cir:
             return cls(gains.astype(np.complex128), delays.astype(np.float64), float(arrays["time_step"]))
         except KeyError as error:
             raise ChannelError(f"{path}: has no {error}; a CIR file needs {', '.join(_FIELDS)}") from None
-        except (OSError, ValueError, TypeError, BadZipFile, EOFError) as error:
+        except (OSError, ValueError, TypeError, MemoryError, BadZipFile, EOFError) as error:
             raise ChannelError(f"{path}: no CIR file ({error})") from None
         except ChannelError as error:
             raise ChannelError(f"{path}: {error}") from None

@@ -220,6 +220,8 @@ def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] 
             ("bytes on air per image", metrics["air_bytes_mean"], "{:.0f}"),
             ("time", metrics["seconds"], "{:.1f} s"),
         )
+        # A receiver that does not know what was sent has no such figures.
+        if value is not None or not metrics["images_received"]
     ]
     console = print_rows([*rows, *extra], metrics["problems"], metrics["left_out"])
     for row in metrics["rows"]:

@@ -34,7 +34,7 @@ class GalleryEntry:
 
     Attributes:
         record: The figures.
-        sent: uint8 [H, W, 3]; None if only the receiver was watched.
+        sent: uint8 [H, W, 3]; None if it is not known. If none is, the received ones take its place too.
         received: uint8 [H, W, 3]; None if the frame was lost.
     """
 
@@ -66,10 +66,11 @@ def draw_gallery(entries: Sequence[GalleryEntry], title: str) -> UInt8Image:
     draw.text((MARGIN, 44), _fit(title, _font(30), inside), INK, _font(30), anchor="ls")
     draw.text((MARGIN, 76), _fit(_figures(entries), _font(18), inside), SOFT, _font(18), anchor="ls")
     columns, _ = _grid(len(entries))
+    pairs = _any_sent(entries)
     for index, entry in enumerate(entries):
         row, column = divmod(index, columns)
         x = MARGIN + column * (CARD_WIDTH + SPACING)
-        _draw_card(canvas, draw, entry, x, TITLE_HEIGHT + row * (CARD_HEIGHT + SPACING))
+        _draw_card(canvas, draw, entry, x, TITLE_HEIGHT + row * (CARD_HEIGHT + SPACING), pairs)
     return np.asarray(canvas)
 
 
@@ -91,17 +92,27 @@ def _figures(entries: Sequence[GalleryEntry]) -> str:
     bandwidth = mean_of_known(record.cbr for record in records)
     if bandwidth is not None:
         parts.append(f"CBR {bandwidth:.2f}")
-    parts.append("left sent, right received")
+    if _any_sent(entries):
+        parts.append("left sent, right received")
     return "  ·  ".join(parts)
 
 
-def _draw_card(canvas: Image.Image, draw: ImageDraw.ImageDraw, entry: GalleryEntry, x: int, y: int) -> None:
+def _any_sent(entries: Sequence[GalleryEntry]) -> bool:
+    return any(entry.sent is not None for entry in entries)
+
+
+def _draw_card(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, entry: GalleryEntry, x: int, y: int, pairs: bool
+) -> None:
     record = entry.record
     draw.rounded_rectangle((x, y, x + CARD_WIDTH - 1, y + CARD_HEIGHT - 1), 10, "white", LINE, 1)
-    left, right, top = x + PADDING, x + PADDING + THUMB + GAP, y + PADDING
-    _draw_thumb(canvas, draw, entry.sent, left, top, "not known here")
-    _draw_thumb(canvas, draw, entry.received, right, top, "frame lost")
+    left, top = x + PADDING, y + PADDING
     end, width = x + CARD_WIDTH - PADDING, CARD_WIDTH - 2 * PADDING
+    if pairs:
+        _draw_thumb(canvas, draw, entry.sent, (left, top, THUMB), "not known here")
+        _draw_thumb(canvas, draw, entry.received, (left + THUMB + GAP, top, THUMB), "frame lost")
+    else:
+        _draw_thumb(canvas, draw, entry.received, (left, top, width), "frame lost")
     baseline = top + THUMB + 24
     quality = [] if record.psnr_db is None else [f"{record.psnr_db:.1f} dB"]
     if record.received and record.detail_ok is False:
@@ -135,17 +146,19 @@ def _verdict(record: ImageRecord) -> tuple[str, str]:
 
 
 def _draw_thumb(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, image: UInt8Image | None, x: int, y: int, missing: str
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, image: UInt8Image | None, place: tuple[int, int, int], missing: str
 ) -> None:
-    draw.rectangle((x, y, x + THUMB - 1, y + THUMB - 1), MAT)
+    """An image, or what is ``missing``, in the middle of a place: left, top and width."""
+    x, y, room = place
+    draw.rectangle((x, y, x + room - 1, y + THUMB - 1), MAT)
     if image is None:
-        draw.text((x + THUMB // 2, y + THUMB // 2), missing, FAINT, _font(15), anchor="mm")
+        draw.text((x + room // 2, y + THUMB // 2), missing, FAINT, _font(15), anchor="mm")
         return
     height, width = image.shape[:2]
-    scale = THUMB / max(height, width)
+    scale = min(THUMB / height, room / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     thumb = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
-    canvas.paste(thumb, (x + (THUMB - size[0]) // 2, y + (THUMB - size[1]) // 2))
+    canvas.paste(thumb, (x + (room - size[0]) // 2, y + (THUMB - size[1]) // 2))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

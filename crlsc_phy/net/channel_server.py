@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,11 @@ class ChannelServer:
             )
             if self._control:
                 self._control.maxmsgsize = _MOST_QUESTION
+            if self._doorkeeper:
+                for socket in self._sockets().values():
+                    # libzmq has one monitor a socket, and its source uses that of this kind.
+                    if socket.type != zmq.REQ:
+                        self._doorkeeper.watch(socket)
         except BaseException:
             self.close()
             raise
@@ -95,10 +101,12 @@ class ChannelServer:
 
     def addresses(self) -> dict[str, str]:
         """Where it listens, by what: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
+        return {name: each.get_string(zmq.LAST_ENDPOINT).rstrip("\0") for name, each in self._sockets().items()}
+
+    def _sockets(self) -> dict[str, zmq.Socket[bytes]]:
         sockets = {f"{name}.tx": source.socket for name, source in self._sources.items()}
         sockets |= {f"{name}.rx": sink.socket for name, sink in self._sinks.items()}
-        sockets |= {"control": self._control} if self._control else {}
-        return {name: socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0") for name, socket in sockets.items()}
+        return sockets | ({"control": self._control} if self._control else {})
 
     def run(self) -> None:
         """Pass samples on until :meth:`stop` is called, and close."""
@@ -131,8 +139,8 @@ class ChannelServer:
                 handlers[sink.socket] = sink.events, sink.flush
         if self._control:
             handlers[self._control] = zmq.POLLIN, self._answer
-        if self._doorkeeper:
-            handlers[self._doorkeeper.socket] = zmq.POLLIN, self._on_stranger
+        for socket in self._doorkeeper.sockets if self._doorkeeper else ():
+            handlers[socket] = zmq.POLLIN, partial(self._on_door, socket)
         ready = zmq.zmq_poll([(socket, events) for socket, (events, _) in handlers.items()], timeout_ms)
         for socket, _ in ready:
             handlers[socket][1]()
@@ -145,10 +153,11 @@ class ChannelServer:
             self._lines[name] = line
             _log.warning("%s: %s", name, line)
 
-    def _on_stranger(self) -> None:
-        if self._doorkeeper and not self._doorkeeper.answer():
+    def _on_door(self, socket: zmq.Socket[bytes]) -> None:
+        assert self._doorkeeper
+        if reason := self._doorkeeper.attend(socket):
             self._turned_away += 1
-            self._tell("keys", "a peer was turned away: its key is not among ours")
+            self._tell("keys", f"a peer was turned away: {reason}")
 
     def _step(self) -> bool:
         """Advance all streams as far as they go; returns whether they did."""

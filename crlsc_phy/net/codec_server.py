@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,13 @@ class CodecServer:
             self._wake.rcvhwm = 0
             self._wake.bind(_WAKE)
             self._handlers[self._wake] = self._on_done
-            if keys is not None:
-                self._doorkeeper = Doorkeeper(self._context, keys)
-                self._handlers[self._doorkeeper.socket] = self._on_stranger
+            self._doorkeeper = Doorkeeper(self._context, keys) if keys is not None else None
             self._router = self._bind(zmq.ROUTER, address, self._on_request)
             self._router.router_mandatory = True
             if pull is not None and push is not None:
                 self._pull, self._push = self._bind(zmq.PULL, pull, self._on_pull), self._bind(zmq.PUSH, push)
+            if self._doorkeeper:
+                self._handlers |= {each: partial(self._on_door, each) for each in self._doorkeeper.sockets}
         except BaseException:
             self.close()
             raise
@@ -185,8 +186,9 @@ class CodecServer:
         # A peer that has died without a word is forgotten.
         socket.heartbeat_ivl, socket.heartbeat_timeout = 5000, 15_000
         socket.ipv6 = "[" in address
-        if self._keys is not None:
+        if self._doorkeeper and self._keys is not None:
             use_server_keys(socket, self._keys)
+            self._doorkeeper.watch(socket)
         try:
             socket.bind(address)
         except zmq.ZMQError as error:
@@ -205,10 +207,11 @@ class CodecServer:
         assert self._pull
         self._take(_Job(message_of(self._pull.recv_multipart()), None, time.monotonic()))
 
-    def _on_stranger(self) -> None:
-        if not self._doorkeeper.answer():
+    def _on_door(self, socket: zmq.Socket[bytes]) -> None:
+        assert self._doorkeeper
+        if reason := self._doorkeeper.attend(socket):
             self.stats.turned_away += 1
-            self._say("a client was turned away: its key is not among ours")
+            self._say(f"a client was turned away: {reason}")
 
     def _on_done(self) -> None:
         self._wake.recv()

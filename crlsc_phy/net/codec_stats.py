@@ -22,7 +22,7 @@ class Stats:
         errors: Refusals by code.
         dropped: Jobs of the PULL socket that found the queue full.
         undelivered: Answers that nobody took.
-        turned_away: Clients without a key that is known.
+        turned_away: How often a client without a key that is known has tried to connect.
     """
 
     def __init__(self) -> None:

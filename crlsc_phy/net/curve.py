@@ -54,14 +54,16 @@ def use_client_keys(socket: zmq.Socket[bytes], folder: str | Path) -> None:
 
 
 class Doorkeeper:
-    """Answers libzmq when it asks whether a client is let in (ZAP, RFC 27).
+    """Answers libzmq when it asks whether a client is let in (ZAP, RFC 27), and hears who did not get so far.
+
+    A client without keys, or with those of another service, fails before libzmq asks; its monitor tells of that.
 
     Args:
         context: Of the sockets that are kept; one keeper a context.
         folder: Holds the public keys of the clients.
 
     Attributes:
-        socket: To be polled; call :meth:`answer` when it has something.
+        sockets: To be polled; call :meth:`attend` with one that has something.
 
     Raises:
         ServiceError: If a key cannot be read.
@@ -69,16 +71,25 @@ class Doorkeeper:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: str | Path) -> None:
         self._clients = {z85.decode(_load(path)[0]) for path in sorted(Path(folder).glob("*.key"))}
-        self.socket = context.socket(zmq.REP)
-        self.socket.bind(_ZAP)
+        self._questions = context.socket(zmq.REP)
+        self._questions.bind(_ZAP)
+        self.sockets = [self._questions]
 
-    def answer(self) -> bool:
-        """Answer one question; returns whether the client was let in."""
-        version, number, _, _, _, mechanism, *credentials = self.socket.recv_multipart()
+    def watch(self, socket: zmq.Socket[bytes]) -> None:
+        """Hear of those who come to ``socket`` and cannot speak with it, if it has a server's keys."""
+        if socket.curve_server:
+            self.sockets.append(socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL))
+
+    def attend(self, socket: zmq.Socket[bytes]) -> str:
+        """Take one message from one of the sockets; returns why somebody was turned away, empty if nobody was."""
+        parts = socket.recv_multipart()
+        if socket is not self._questions:
+            return "it has no keys, or those of another service"
+        version, number, _, _, _, mechanism, *credentials = parts
         known = mechanism == b"CURVE" and credentials[0] in self._clients
         status = (b"200", b"OK") if known else (b"400", b"unknown key")
-        self.socket.send_multipart([version, number, *status, b"", b""])
-        return known
+        socket.send_multipart([version, number, *status, b"", b""])
+        return "" if known else "its key is not among ours"
 
 
 def _pair(path: Path) -> tuple[bytes, bytes]:

@@ -102,8 +102,9 @@ class Place:
         if kind == zmq.ROUTER:
             socket.router_mandatory = True
         if kind == zmq.REQ:
-            # A peer that died with a question unanswered is asked again when it is back.
+            # A peer that died with a question unanswered is asked again when it is back; keep-alive tells that it died.
             socket.req_relaxed = True
+            socket.tcp_keepalive, socket.tcp_keepalive_idle, socket.tcp_keepalive_intvl = 1, 10, 5
         if keys:
             (use_server_keys if self.binds else use_client_keys)(socket, keys)
         try:
@@ -135,6 +136,8 @@ class Source:
         self.last = self._asked = 0.0
         self.last_error = ""
         self.tags: deque[Tag] = deque(maxlen=_MOST_TAGS)
+        asks = SOURCES[place.form] == zmq.REQ
+        self._partings = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if asks else None
 
     @property
     def hungry(self) -> bool:
@@ -143,11 +146,19 @@ class Source:
 
     def ask(self) -> None:
         """Ask for samples, where that is how it is done."""
-        if SOURCES[self._place.form] != zmq.REQ or not self.hungry:
+        if not self._partings or not self.hungry:
             return
-        now = time.monotonic()
-        if now - self._asked < _ASK_AGAIN_S:
+        now, asked = time.monotonic(), self._asked
+        if asked and now - asked < _ASK_AGAIN_S:
             return
+        left = self._someone_left(self._partings)
+        if asked:
+            # Only who has gone is asked again: a second question would cost one that is merely slow its answer.
+            if left:
+                # What it said before.
+                self.fill()
+            if not left or self._asked != asked:
+                return
         question = b"\x00" if self._place.form == "srsran-tx" else struct.pack("<I", self._limit - self.waiting)
         try:
             self.socket.send(question, zmq.NOBLOCK)
@@ -156,10 +167,18 @@ class Source:
             # Nobody is there yet.
             pass
 
+    @staticmethod
+    def _someone_left(partings: zmq.Socket[bytes]) -> bool:
+        """Whether a connection has ended since this was last asked."""
+        left = False
+        while partings.poll(0):
+            partings.recv_multipart()
+            left = True
+        return left
+
     def fill(self) -> None:
         """Take in what has come, up to the limit."""
-        asks = SOURCES[self._place.form] == zmq.REQ
-        while self.hungry and (self._asked or not asks):
+        while self.hungry and (self._asked or not self._partings):
             try:
                 frame = self.socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -254,8 +273,8 @@ class Sink:
     @property
     def events(self) -> int:
         """What to poll for."""
-        if SINKS[self._place.form] == zmq.ROUTER:
-            return zmq.POLLIN if self._asker is None else 0
+        if SINKS[self._place.form] == zmq.ROUTER and self._asker is None:
+            return zmq.POLLIN
         return zmq.POLLOUT if self._waiting else 0
 
     def give(self, samples: Samples, tags: list[Tag]) -> None:
@@ -299,8 +318,11 @@ class Sink:
             assert self._asker
             try:
                 self.socket.send_multipart([*self._asker, self._message(part, here)], zmq.NOBLOCK)
+            except zmq.Again:
+                # libzmq has not heard yet that earlier answers were read: this one is sent when it has.
+                return
             except zmq.ZMQError:
-                # Gone, or too slow to be sent anything: the next one who asks gets it.
+                # Gone: the next one who asks gets it.
                 self._asker = None
                 continue
             self._asker = None

@@ -1,6 +1,7 @@
 """Files of channel impulse responses: recorded, replayed, brought by others, damaged."""
 
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -97,6 +98,14 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     with pytest.raises(ChannelError, match="cannot be written"):
         StreamChannel("tdl-a").record(tmp_path / "no/folder.npz", 0, 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pickle.npz", "text.npz"]
+
+
+def test_a_file_that_claims_terabytes_takes_no_memory(tmp_path):
+    with zipfile.ZipFile(damaged(tmp_path, gains=None), "a") as archive, archive.open("gains.npy", "w") as stream:
+        shape = (1 << 40, 1, 1, 1)
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<c16", "fortran_order": False, "shape": shape})
+    with pytest.raises(ChannelError, match=r"c\.npz: no CIR file"):
+        Cir.load(tmp_path / "c.npz")
 
 
 def test_a_long_recording_needs_no_more_memory_than_its_file(tmp_path):

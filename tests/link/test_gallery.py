@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from crlsc_phy.link.gallery import CARD_HEIGHT, CARD_WIDTH, GalleryEntry, draw_gallery, gallery_size
+from crlsc_phy.link.gallery import (
+    CARD_HEIGHT,
+    CARD_WIDTH,
+    GAP,
+    MARGIN,
+    PADDING,
+    THUMB,
+    TITLE_HEIGHT,
+    GalleryEntry,
+    draw_gallery,
+    gallery_size,
+)
 from crlsc_phy.link.records import EXACT_PSNR_DB, ImageRecord, summarise
 
 NEIGHBOURS = [{"label": "cat", "name": "google/1f408", "score": 0.81}] * 3
@@ -45,6 +56,16 @@ def test_every_fate_has_a_card_of_the_same_size(changes):
     other = draw_gallery([entry(0, **changes)], "A run")
     assert other.shape == plain.shape
     assert not np.array_equal(other, plain)
+
+
+def test_without_originals_the_received_image_has_the_card_for_itself():
+    known = entry(0)
+    alone = draw_gallery([GalleryEntry(known.record, None, known.received)], "A run")
+    pair = draw_gallery([known], "A run")
+    assert alone.shape == pair.shape
+    middle = alone[TITLE_HEIGHT + PADDING + THUMB // 2, MARGIN + PADDING + THUMB + GAP // 2]
+    assert middle.tolist() == [200] * 3
+    assert pair[TITLE_HEIGHT + PADDING + THUMB // 2, MARGIN + PADDING + THUMB + GAP // 2].tolist() == [255] * 3
 
 
 def test_figures_are_means_of_what_is_known():

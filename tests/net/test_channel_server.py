@@ -294,6 +294,51 @@ def test_a_requester_may_die_with_its_question_unanswered(context):
         assert np.array_equal(np.frombuffer(receiver.recv(), np.complex64), samples)
 
 
+def test_questions_faster_than_libzmq_hears_of_answers_that_were_read(context):
+    samples = noise(500)
+    with running(*one_link(f"pull@{ANY}", f"rep:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.DEALER, at["b.rx"])
+        for _ in range(500):
+            receiver.send_multipart([b"", struct.pack("<I", 1)])
+        sender.send(samples.tobytes())
+        parts = [receiver.recv_multipart()[1] for _ in range(500)]
+    assert np.array_equal(np.frombuffer(b"".join(parts), np.complex64), samples)
+
+
+@pytest.mark.parametrize("form", ["req", "srsran-tx"])
+def test_a_sender_may_take_its_time_to_answer(context, form):
+    samples = noise(3000)
+    with running(*one_link(f"{form}@{ANY}", f"push:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.REP, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        for start in (0, 1000, 2000):
+            sender.recv()
+            time.sleep(1.3 if start == 1000 else 0)
+            sender.send(samples[start : start + 1000].tobytes())
+        assert np.array_equal(received(receiver, 3000), samples)
+
+
+@pytest.mark.parametrize("listens", ["emulator", "sender"])
+def test_a_sender_may_die_with_a_question_unanswered(context, listens):
+    samples = noise(1000)
+    # Each life has a context of its own: its end waits until the port is free.
+    with zmq.Context() as life, life.socket(zmq.REP) as sender:
+        port = sender.bind_to_random_port("tcp://127.0.0.1")
+    place = f"req@{ANY}" if listens == "emulator" else f"req:tcp://127.0.0.1:{port}"
+    with running(*one_link(place, f"push:{ANY}")) as at:
+        receiver = connected(context, zmq.PULL, at["b.rx"])
+        for _ in range(3):
+            with zmq.Context() as life, life.socket(zmq.REP) as sender:
+                sender.linger, sender.rcvtimeo = 0, 20_000
+                if listens == "emulator":
+                    sender.connect(at["a.tx"])
+                else:
+                    sender.bind(f"tcp://127.0.0.1:{port}")
+                sender.recv()
+                sender.send(samples.tobytes())
+                assert np.array_equal(received(receiver, 1000), samples)
+                sender.recv()
+
+
 def test_any_order_of_starting(context):
     """Both peers listen, the emulator connects to them, and comes last."""
     sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
@@ -357,7 +402,7 @@ def test_a_ramp_that_cannot_be_ends_and_the_stream_goes_on(context, caplog, sett
     assert len([record for record in caplog.records if f"the ramp of {setting} ends here" in record.getMessage()]) == 1
 
 
-def test_only_peers_with_a_key_get_in(context, tmp_path):
+def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
     make_keys(tmp_path / "keys")
     make_keys(tmp_path / "others")
     samples = noise(1000)
@@ -366,7 +411,12 @@ def test_only_peers_with_a_key_get_in(context, tmp_path):
         use_client_keys(stranger, tmp_path / "others")
         stranger.connect(at["a.tx"])
         naked = connected(context, zmq.PUSH, at["a.tx"])
-        for socket in (stranger, naked):
+        guest = context.socket(zmq.PUSH)
+        # Knows the service, but the service does not know it.
+        (tmp_path / "others/server.key").write_bytes((tmp_path / "keys/server.key").read_bytes())
+        use_client_keys(guest, tmp_path / "others")
+        guest.connect(at["a.tx"])
+        for socket in (stranger, naked, guest):
             with contextlib.suppress(zmq.Again):
                 socket.send(noise(10).tobytes(), zmq.NOBLOCK)
         sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
@@ -376,9 +426,19 @@ def test_only_peers_with_a_key_get_in(context, tmp_path):
             socket.connect(at[name])
         sender.send(samples.tobytes())
         assert np.array_equal(received(receiver, 1000), samples)
-        assert ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))["radios"]["a"]["tx"]["samples"] == 1000
+        stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
+        assert stats["radios"]["a"]["tx"]["samples"] == 1000
+        deadline = time.monotonic() + 20
+        while stats["turned_away"] < 3 and time.monotonic() < deadline:
+            stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
+        assert stats["turned_away"] >= 3
         with pytest.raises(ServiceError, match="nothing answers within"):
             ask({"do": "stats"}, at["control"], 0.3)
+    said = {record.getMessage() for record in caplog.records}
+    assert {line.partition("turned away: ")[2] for line in said} == {
+        "its key is not among ours",
+        "it has no keys, or those of another service",
+    }
 
 
 RADIOS = {"a": {"tx": f"pull@{ANY}"}, "b": {"rx": f"push:{ANY}"}}
