@@ -13,7 +13,7 @@ from crlsc_phy.errors import CrlscError
 
 __all__ = ["main"]
 
-STAGES = ("space", "encoder", "detail", "bundle")
+STAGES = ("space", "encoder", "detail", "analog", "bundle")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +69,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from crlsc_phy.train.analog import train_analog
     from crlsc_phy.train.export import export_bundle
     from crlsc_phy.train.recipe import load_recipe
     from crlsc_phy.train.stages import Run, train_detail, train_encoder, train_space
@@ -77,7 +78,8 @@ def _run(options: argparse.Namespace) -> int:
     recipe = load_recipe(str(shipped) if shipped.is_file() else options.recipe)
     run = Run(recipe, options.data, options.run or Path("runs") / recipe.name)
     target = options.out or Path("models") / recipe.name
-    for stage, work in (("space", train_space), ("encoder", train_encoder), ("detail", train_detail)):
+    stages = {"space": train_space, "encoder": train_encoder, "detail": train_detail, "analog": train_analog}
+    for stage, work in stages.items():
         if stage in options.stages:
             work(run)
     if "bundle" in options.stages:

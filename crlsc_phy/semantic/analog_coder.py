@@ -16,6 +16,7 @@ Components are sent strongest first, so that the first of them are a coarser pic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -135,6 +136,8 @@ class AnalogReceiver(nn.Module):
         films = sum(self.wide_films + self.narrow_films)
         self.film = nn.Sequential(nn.Linear(config.semantic_dim + 3, 128), nn.SiLU(), nn.Linear(128, films))
         _zero(self.film[2])
+        # A vector means nothing before a coder has been trained with some.
+        nn.init.zeros_(self.film[0].weight[:, : config.semantic_dim])
         self.enter = nn.Conv2d(2 * components, wide, 3, padding=1)
         self.wide = nn.ModuleList(ResidualBlock(wide, wide // 2) for _ in range(config.receiver_blocks))
         self.widen = nn.Sequential(nn.Conv2d(wide, 4 * narrow, 1), nn.PixelShuffle(2))
@@ -150,7 +153,7 @@ class AnalogReceiver(nn.Module):
         # A busier picture than most has more of everything, but not in proportion.
         usual = 2 * (sent * (0.5 * log_variance).exp()).sum((1, 2, 3), True) / (2 * rate * height * width)
         busy = self.adaptivity * (power - usual.log())
-        weight = sent * torch.sigmoid(0.5 * log_variance + busy - power - noise + torch.log(torch.tensor(2.0)))
+        weight = sent * torch.sigmoid(0.5 * log_variance + busy - power - noise + math.log(2))
         waves = components * (0.25 * log_variance).exp() * weight
         values = cosines(height).T @ waves @ cosines(width)
         linear = F.pixel_shuffle(self.blocks(values), STRIDE)

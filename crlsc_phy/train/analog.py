@@ -1,30 +1,38 @@
-"""Train the analog detail coder on crops, through what the modem does to its symbols."""
+"""Train the analog coder on crops, through what the modem does to its symbols.
+
+Like the detail coder it trains in two phases: alone, with the zero vector, and then its receiver with the vectors that
+the air code of each crop decodes to. What travels is settled in the first.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
+from crlsc_phy.train.air import plain_noise, send, what_a_modem_meets
 from crlsc_phy.train.crops import CropSampler
-from crlsc_phy.train.loop import StepModule
+from crlsc_phy.train.data import load_photos, load_pictograms
+from crlsc_phy.train.loop import StepModule, fit
+from crlsc_phy.train.recipe import LoopRecipe
+from crlsc_phy.train.stages import Run, received_semantics
 
-__all__ = ["AnalogTraining", "air", "send"]
+__all__ = ["AnalogTraining", "picture_quality", "start_linear", "train_analog"]
 
-SILENT_SHARE = 0.1
-RATE_SHARES = {32: 0.45, 24: 0.1, 16: 0.25, 12: 0.08, 8: 0.07, 4: 0.05}
-"""How often a picture is sent at a number of symbols a block, in 32nds of the highest."""
-SNRS_DB = (-5.0, 22.0)
-FADING_SHARE, CLIPPED_SHARE = 0.3, 0.2
-SNR_ERROR_DB = 0.7
+SIZES = (64, 128)
+"""Sides of the crops: the larger ones teach what a larger picture's spectrum is like."""
 LARGE_SHARE = 0.2
+SILENT_SHARE = 0.1
+RATE_SHARES = {1: 0.45, 0.75: 0.1, 0.5: 0.25, 0.375: 0.08, 0.25: 0.07, 0.125: 0.05}
+"""How often a picture is sent at a part of the highest rate."""
 BLOCKS_RATE, SPECTRUM_RATE = 0.03, 0.2
 """Parts of the learning rate at which the linear frame is trained."""
-STEPS_PER_OCTAVE, MIDDLE = 16, 128
+STATISTICS_CROPS = 3000
 
 
 class AnalogTraining(StepModule):
@@ -34,7 +42,7 @@ class AnalogTraining(StepModule):
         config: Sizes of the coder.
         crops: Where batches come from, by size of the crop; larger crops come in smaller batches.
         semantic: Crops float32 [N, 3, H, W] to semantic vectors float32 [N, S]; None trains the whole coder with the
-            zero vector, otherwise the receiver alone is trained: what travels stays as it is.
+            zero vector, otherwise the receiver alone is trained.
         batch: Crops a step of the first size.
         steps, learning_rate, seed: As for :class:`StepModule`.
     """
@@ -80,84 +88,52 @@ class AnalogTraining(StepModule):
                 vectors = self.semantic(images)
             # Some frames lose their semantic layer; zero is the vector that says so.
             vectors[torch.rand(count, generator=generator) < SILENT_SHARE] = 0
-        rates = (torch.tensor(list(RATE_SHARES)) * config.symbols // 32).clamp(min=1)
+        rates = (torch.tensor(list(RATE_SHARES)) * config.symbols).long().clamp(min=1)
         rate = rates[torch.multinomial(torch.tensor(list(RATE_SHARES.values())), count, True, generator=generator)]
-        decoded = send(self.coder, images, vectors, rate, generator)
+        decoded = send(self.coder, images, vectors, rate, lambda symbols: what_a_modem_meets(symbols, generator))
         mse = (decoded - images).square().mean(dim=(1, 2, 3))
         # The root weighs a smooth crop and a busy one alike, as the mean of PSNRs does.
         return {"loss": (mse + 1e-5).sqrt().mean(), "psnr_db": -10 * mse.detach().log10().mean()}
 
 
-def send(
-    coder: AnalogCoder,
-    images: Tensor,
-    vectors: Tensor,
-    rate: Tensor,
-    generator: torch.Generator,
-    snr_db: float | None = None,
-) -> Tensor:
-    """Images through the coder and the air; ``snr_db`` is that of plain noise, None mixes what a modem meets."""
-    components = coder.sender(images)
-    count, size = len(images), components[0].numel()
-    sent = (torch.arange(components.shape[1]) < 2 * rate[:, None])[:, :, None, None]
-    values = components * sent
-    power = 2 * values.square().sum(dim=(1, 2, 3)) / (sent.sum(dim=(1, 2, 3)) * components[0, 0].numel())
-    rms = power.sqrt().clamp(min=1e-9)
-    octaves = (rms.log2() * STEPS_PER_OCTAVE).detach().round().clamp(-MIDDLE, 255 - MIDDLE) / STEPS_PER_OCTAVE
-    gain = 2**octaves
-    symbols = torch.complex(values[:, 0::2], values[:, 1::2]).reshape(count, -1) / rms[:, None]
-    estimates, noise = air(torch.fft.fft(symbols, norm="ortho"), generator, snr_db)
-    estimates = torch.fft.ifft(estimates, norm="ortho")
-    estimates = estimates * ((1 + noise) * gain)[:, None]
-    parts = estimates.reshape(count, -1, *components.shape[2:])
-    received = torch.stack((parts.real, parts.imag), dim=2).flatten(1, 2) * sent
-    state = torch.stack((noise.log(), 2 * gain.log(), rate.float()), dim=1)
-    return coder.receiver(received, vectors, state)
+def start_linear(coder: AnalogCoder, crops: CropSampler, seed: int) -> None:
+    """Make ``coder`` the best linear code for ``crops``: training then starts from there."""
+    coder.start_linear(crops.batch(STATISTICS_CROPS, torch.Generator().manual_seed(seed)))
 
 
-def air(symbols: Tensor, generator: torch.Generator, snr_db: float | None = None) -> tuple[Tensor, Tensor]:
-    """Linear estimates of symbols complex64 [N, n] of unit power, and the noise on each as the receiver thinks, [N]."""
-    count, size = symbols.shape
-    white = torch.view_as_complex(torch.randn(count, size, 2, generator=generator) * math.sqrt(0.5))
-    if snr_db is not None:
-        noise = torch.full((count,), 10 ** (-snr_db / 10))
-        return (symbols + white * noise.sqrt()[:, None]) / (1 + noise[:, None]), noise
-    low, high = SNRS_DB
-    noise = 10 ** (-(low + (high - low) * torch.rand(count, 1, generator=generator)) / 10)
-    clipped = torch.rand(count, generator=generator) < CLIPPED_SHARE
-    if clipped.any():
-        symbols = symbols.clone()
-        papr_db = 3 + 5 * torch.rand(int(clipped.sum()), 1, 1, generator=generator)
-        symbols[clipped] = clip(symbols[clipped], papr_db, generator)
-    fades = torch.rand(count, 1, generator=generator) < FADING_SHARE
-    noise_each = torch.where(fades, noise / selective(count, size, generator), noise)
-    estimates = (symbols + white * noise_each.sqrt()) / (1 + noise_each)
-    error = (noise_each / (1 + noise_each)).mean(dim=1)
-    known = error / (1 - error).clamp(min=1e-6)
-    return estimates, known * 10 ** (SNR_ERROR_DB / 10 * torch.randn(count, generator=generator))
+@torch.no_grad()
+def picture_quality(coder: AnalogCoder, images: Tensor, rate: int, snr_db: float, seed: int = 0) -> Tensor:
+    """PSNR in dB of each of images float32 [N, 3, H, W] over plain noise without a semantic vector, float32 [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.zeros(len(images), coder.config.semantic_dim)
+    rates = torch.full((len(images),), rate)
+    decoded = send(coder, images, vectors, rates, lambda symbols: plain_noise(symbols, snr_db, generator))
+    mse = (decoded.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
+    return -10 * mse.clamp(min=1e-6).log10()
 
 
-def selective(count: int, size: int, generator: torch.Generator, taps: int = 4, carriers: int = 48) -> Tensor:
-    """Gains of symbols spread over the carriers of a Rayleigh channel of mean power 1: float32 [count, size]."""
-    profile = torch.exp(-torch.arange(taps) / 1.5)
-    shape = torch.randn(count, taps, 2, generator=generator) * (profile / profile.sum() / 2).sqrt()[:, None]
-    response = torch.fft.fft(torch.view_as_complex(shape), carriers).abs().square().clamp(min=1e-3)
-    where = torch.randint(carriers, (size,), generator=generator)
-    return response[:, where]
+def train_analog(run: Run) -> None:
+    """Train the analog coder, alone and then conditioned, into ``analog/analog.safetensors``; none for 0 steps."""
+    folder, recipe = run.folder / "analog", run.recipe
+    if not recipe.analog_alone.steps or (folder / "analog.safetensors").exists():
+        return
+    photos = list(load_photos(run.data, "train").values())
+    pictograms = np.concatenate([load_pictograms(run.data, vendor).images for vendor in recipe.space.vendors])
+    crops = [CropSampler(photos, pictograms, size) for size in SIZES]
 
+    def training(loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> AnalogTraining:
+        torch.manual_seed(recipe.seed)
+        return AnalogTraining(
+            recipe.analog, crops, semantic, loop.batch, loop.steps, loop.learning_rate, recipe.seed
+        )
 
-def clip(symbols: Tensor, papr_db: Tensor, generator: torch.Generator, carriers: int = 48, passes: int = 2) -> Tensor:
-    """OFDM symbols clipped as by :func:`crlsc_phy.phy.papr.clip_and_filter`, differentiable."""
-    count, size = symbols.shape
-    # The modem spreads neighbours over the block.
-    order = torch.randperm(size, generator=generator)
-    rows = torch.nn.functional.pad(symbols[:, order], (0, -size % carriers)).reshape(count, -1, carriers)
-    level = (10 ** (papr_db / 10) / 4).sqrt()
-    for _ in range(passes):
-        samples = torch.fft.ifft(rows, 4 * carriers, norm="ortho")
-        samples = samples * (level / samples.abs().clamp(min=1e-9)).clamp(max=1)
-        rows = torch.fft.fft(samples, norm="ortho")[..., :carriers]
-    rows = rows / rows.abs().square().mean(dim=(1, 2), keepdim=True).sqrt()
-    back = torch.empty_like(symbols)
-    back[:, order] = rows.flatten(1)[:, :size]
-    return back
+    alone = folder / "alone/analog.safetensors"
+    if not alone.exists():
+        module = training(recipe.analog_alone, None)
+        start_linear(module.coder, crops[0], recipe.seed)
+        fit(module, alone.parent, recipe.threads)
+        save_file(module.coder.state_dict(), alone)
+    module = training(recipe.analog_conditioned, received_semantics(run.load_encoder(), run.air_code))
+    module.coder.load_state_dict(load_file(alone))
+    fit(module, folder / "conditioned", recipe.threads)
+    save_file(module.coder.state_dict(), folder / "analog.safetensors")

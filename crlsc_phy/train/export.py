@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from crlsc_phy import __version__
-from crlsc_phy.bundle import BUNDLE_FORMAT, KNOWLEDGE, TEXT_HEAD
+from crlsc_phy.bundle import ANALOG, BUNDLE_FORMAT, KNOWLEDGE, TEXT_HEAD
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
 from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.semantic.analog_coder import AnalogCoder
 from crlsc_phy.semantic.detail import DetailCoder
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.runtime import NETWORKS
@@ -57,6 +58,10 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
         save_file({key: value.contiguous() for key, value in kept.items()}, aside / f"{name}.safetensors")
         network.float()
     _export_networks(encoder, detail, aside)
+    config: dict[str, Any] = {"encoder": asdict(run.recipe.encoder), "detail": asdict(run.recipe.detail)}
+    if (run.folder / "analog/analog.safetensors").exists():
+        config["analog"] = asdict(run.recipe.analog)
+        export_analog(run, aside)
     if has_text(run.recipe.space.tower):
         head = load_file(run.folder / "space/head.safetensors")
         save_file({"weight": head["linear.weight"].contiguous()}, aside / TEXT_HEAD)
@@ -65,7 +70,7 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
         "name": run.recipe.name,
         "crlsc_phy": __version__,
         "air_code": knowledge.air_code.id,
-        "config": {"encoder": asdict(run.recipe.encoder), "detail": asdict(run.recipe.detail)},
+        "config": config,
         "recipe": asdict(run.recipe),
     }
     # The bundle is measured as a user would load it, so the manifest must stand before the metrics that go into it.
@@ -104,19 +109,32 @@ def _export_networks(encoder: LocalEncoder, detail: DetailCoder, folder: Path) -
         ),
     }
     for name in NETWORKS:
-        network, inputs, shapes = graphs[name]
-        torch.onnx.export(
-            network,
-            tuple(inputs.values()),
-            folder / f"{name}.onnx",
-            input_names=list(inputs),
-            output_names=["output"],
-            dynamic_shapes=tuple(shapes.values()),
-            opset_version=OPSET,
-            external_data=False,
-            dynamo=True,
-        )
-        _forget_origin(folder / f"{name}.onnx")
+        export_network(*graphs[name], folder / f"{name}.onnx")
+
+
+def export_network(
+    network: nn.Module, inputs: dict[str, torch.Tensor], shapes: dict[str, dict[int, Any]], path: Path
+) -> None:
+    """Write a network as ONNX.
+
+    Args:
+        network: In evaluation mode.
+        inputs: An example of each input.
+        shapes: Of each input, the axes whose length may change.
+        path: Where to.
+    """
+    torch.onnx.export(
+        network,
+        tuple(inputs.values()),
+        path,
+        input_names=list(inputs),
+        output_names=["output"],
+        dynamic_shapes=tuple(shapes.values()),
+        opset_version=OPSET,
+        external_data=False,
+        dynamo=True,
+    )
+    _forget_origin(path)
 
 
 def _forget_origin(path: Path) -> None:
@@ -128,6 +146,33 @@ def _forget_origin(path: Path) -> None:
     model.graph.ClearField("metadata_props")
     model.ClearField("metadata_props")
     onnx.save(model, path)
+
+
+def export_analog(run: Run, folder: Path) -> None:
+    """Write the analog coder of the analog stage."""
+    coder = AnalogCoder(run.recipe.analog).eval()
+    coder.load_state_dict(load_file(run.folder / "analog/analog.safetensors"))
+    coder.half()
+    save_file(coder.state_dict(), folder / ANALOG)
+    coder.float()
+    batch, height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "h", "w"))
+    export_network(
+        coder.sender,
+        {"image": torch.zeros(2, 3, 64, 48)},
+        {"image": {0: batch, 2: 8 * height, 3: 8 * width}},
+        folder / "analog_sender.onnx",
+    )
+    config = coder.config
+    export_network(
+        coder.receiver,
+        {
+            "components": torch.zeros(2, 2 * config.symbols, 8, 6),
+            "semantic": torch.zeros(2, config.semantic_dim),
+            "state": torch.zeros(2, 3),
+        },
+        {"components": {0: batch, 2: height, 3: width}, "semantic": {0: batch}, "state": {0: batch}},
+        folder / "analog_receiver.onnx",
+    )
 
 
 def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:
@@ -150,6 +195,14 @@ def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:
             onnx.runtime.synthesise(latent, vectors) - torch_.runtime.synthesise(latent, vectors)
         ).max(),
     }
+    if "analog" in onnx.bundle.config:
+        components = onnx.runtime.analog_send(image)
+        differences["analog_sender"] = np.abs(components - torch_.runtime.analog_send(image)).max()
+        state = np.array([[-2, 0, onnx.analog.most], [1, 1, 1]], np.float32)
+        differences["analog_receiver"] = np.abs(
+            onnx.runtime.analog_receive(components, vectors, state)
+            - torch_.runtime.analog_receive(components, vectors, state)
+        ).max()
     for name, difference in differences.items():
         if not difference <= PARITY:
             raise TrainingError(f"{name}: onnx and torch differ by {difference:.1e}, more than {PARITY:.0e}")

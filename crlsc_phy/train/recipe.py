@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from crlsc_phy.errors import TrainingError
+from crlsc_phy.semantic.analog_coder import AnalogConfig
 from crlsc_phy.semantic.detail import DetailConfig
 from crlsc_phy.semantic.encoder import EncoderConfig
 
@@ -57,9 +58,10 @@ class Recipe:
         name: Name of the bundle.
         seed: Seed of every stage.
         threads: Threads of the training loops.
-        space, encoder, detail: Sizes.
+        space, encoder, detail, analog: Sizes.
         encoder_frozen: Stages of the encoder's trunk that are not trained.
-        encoder_loop, detail_alone, detail_conditioned: Budgets.
+        encoder_loop, detail_alone, detail_conditioned, analog_alone, analog_conditioned: Budgets; without steps of
+            ``analog_alone`` the bundle has no analog coder and sends the latent of the detail coder in its place.
     """
 
     name: str = "default"
@@ -72,12 +74,17 @@ class Recipe:
     detail: DetailConfig = field(default_factory=DetailConfig)
     detail_alone: LoopRecipe = field(default_factory=LoopRecipe)
     detail_conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+    analog: AnalogConfig = field(default_factory=AnalogConfig)
+    analog_alone: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=0))
+    analog_conditioned: LoopRecipe = field(default_factory=LoopRecipe)
 
     def __post_init__(self) -> None:
-        if self.encoder.dim != self.detail.semantic_dim:
-            raise TrainingError(
-                f"encoder.dim is {self.encoder.dim} but detail.semantic_dim is {self.detail.semantic_dim}"
-            )
+        coders = {"detail": self.detail} | ({"analog": self.analog} if self.analog_alone.steps else {})
+        for name, coder in coders.items():
+            if self.encoder.dim != coder.semantic_dim:
+                raise TrainingError(
+                    f"encoder.dim is {self.encoder.dim} but {name}.semantic_dim is {coder.semantic_dim}"
+                )
         if self.encoder.dim % self.space.code_bytes:
             raise TrainingError(f"encoder.dim {self.encoder.dim} is no multiple of code_bytes {self.space.code_bytes}")
 

@@ -21,6 +21,9 @@ encoder_loop: {steps: 2, batch: 4}
 detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
 detail_alone: {steps: 2, batch: 4}
 detail_conditioned: {steps: 2, batch: 4}
+analog: {semantic_dim: 16, symbols: 8, narrow: 8, wide: 16, sender_blocks: 1, receiver_blocks: 1}
+analog_alone: {steps: 2, batch: 4}
+analog_conditioned: {steps: 2, batch: 4}
 """
 
 
