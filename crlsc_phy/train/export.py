@@ -31,7 +31,7 @@ from crlsc_phy.train.card import model_card
 from crlsc_phy.train.evaluate import evaluate
 from crlsc_phy.train.stages import Run
 
-__all__ = ["export_bundle"]
+__all__ = ["export_analog", "export_bundle"]
 
 OPSET = 18
 PARITY = 1e-4
@@ -60,8 +60,10 @@ def export_bundle(run: Run, target: Path) -> dict[str, Any]:
     _export_networks(encoder, detail, aside)
     config: dict[str, Any] = {"encoder": asdict(run.recipe.encoder), "detail": asdict(run.recipe.detail)}
     if (run.folder / "analog/analog.safetensors").exists():
+        analog = AnalogCoder(run.recipe.analog)
+        analog.load_state_dict(load_file(run.folder / "analog/analog.safetensors"))
+        export_analog(analog, aside)
         config["analog"] = asdict(run.recipe.analog)
-        export_analog(run, aside)
     if has_text(run.recipe.space.tower):
         head = load_file(run.folder / "space/head.safetensors")
         save_file({"weight": head["linear.weight"].contiguous()}, aside / TEXT_HEAD)
@@ -148,11 +150,9 @@ def _forget_origin(path: Path) -> None:
     onnx.save(model, path)
 
 
-def export_analog(run: Run, folder: Path) -> None:
-    """Write the analog coder of the analog stage."""
-    coder = AnalogCoder(run.recipe.analog).eval()
-    coder.load_state_dict(load_file(run.folder / "analog/analog.safetensors"))
-    coder.half()
+def export_analog(coder: AnalogCoder, folder: Path) -> None:
+    """Write the files of a bundle's analog coder; ``coder`` is rounded to half precision."""
+    coder.eval().half()
     save_file(coder.state_dict(), folder / ANALOG)
     coder.float()
     batch, height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "h", "w"))
