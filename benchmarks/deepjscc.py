@@ -9,17 +9,17 @@ input for the SNR and trains at a new one within 0 to 20 dB each step. Ours trai
 through its whole set of impairments, which AWGN is not the half of, and for all rates. The bundle's coder, trained
 longer by its recipe, stands beside them, through the codec's own encode and decode.
 
-SNR is Es/N0 of a complex symbol. Kaira's channel adds noise to real numbers at the ratio of their power to its variance;
-two of them make a symbol, with twice of both, so that its SNR is the same figure.
+SNR is Es/N0 of a complex symbol. Kaira's channel adds noise to real numbers at the ratio of their power to its
+variance; two of them make a symbol, with twice of both, so that its SNR is the same figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,14 @@ from report import machine, write_json
 from torch import Tensor
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.frame import SYMBOL
-from crlsc_phy.images import UInt8Image, resize
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.images import UInt8Image
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.semantic.analog import LearnedAnalog
-from crlsc_phy.semantic.analog_coder import AnalogConfig
+from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.analog import SIZES, AnalogTraining, picture_quality, start_linear
-from crlsc_phy.train.crops import CropSampler, fixed_crops
+from crlsc_phy.train.crops import CropSampler
 from crlsc_phy.train.data import load_photos, load_pictograms
-from crlsc_phy.train.evaluate import CROPS_EACH, LONGEST_SIDES, PSNR_CAP_DB, interval
+from crlsc_phy.train.evaluate import CROPS_EACH, LONGEST_SIDES, analog_psnr_db, crops_of, interval
 from crlsc_phy.train.loop import StepModule
 
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
@@ -109,23 +107,6 @@ def train(module: StepModule, minutes: float) -> dict[str, Any]:
     }
 
 
-def shipped_quality(codec: SemanticCodec, rate: int, seed: int) -> Quality:
-    """Of the bundle's coder, through encode and decode with the semantic vector."""
-
-    def quality(crops: UInt8Image, snr_db: float) -> NDArray[np.float64]:
-        rng = np.random.default_rng(seed)
-        noise, result = 10 ** (-snr_db / 10), []
-        for crop in crops:
-            frame = codec.encode(crop, levels=rate, mode="analog")
-            received = frame.symbols + lab.complex_noise(rng, len(frame.symbols), noise)
-            detail = (received / (1 + noise)).astype(SYMBOL).tobytes()
-            shown = codec.decode(dataclasses.replace(frame, detail=detail), snr_db).image
-            result.append(min(psnr_db(crop, shown), PSNR_CAP_DB))
-        return np.array(result)
-
-    return quality
-
-
 def measure(name: str, cbr: str, quality: Quality, crops: dict[int, UInt8Image]) -> list[dict[str, Any]]:
     """Mean PSNR and interval at every SNR and reduction."""
     return [
@@ -141,18 +122,12 @@ def measure(name: str, cbr: str, quality: Quality, crops: dict[int, UInt8Image])
     ]
 
 
-def held_out(data: Path) -> dict[int, UInt8Image]:
-    """Crops of the held-out photographs at each reduction, as the model card has them."""
-    result = {}
-    for side in LONGEST_SIDES:
-        small = {}
-        for name, photo in load_photos(data, "heldout").items():
-            factor = side / max(photo.shape[:2])
-            reduced = resize(photo, round(photo.shape[0] * factor), round(photo.shape[1] * factor))
-            if min(reduced.shape[:2]) >= 64:
-                small[name] = reduced
-        result[side] = fixed_crops(small, CROPS_EACH)
-    return result
+def _of_coder(coder: AnalogCoder, rate: int, crops: UInt8Image, snr_db: float) -> NDArray[np.float64]:
+    return np.asarray(picture_quality(coder, _planes(crops), rate, snr_db).numpy(), np.float64)
+
+
+def _of_bundle(codec: SemanticCodec, rate: int, crops: UInt8Image, snr_db: float) -> NDArray[np.float64]:
+    return analog_psnr_db(codec, crops, rate, snr_db)
 
 
 def _planes(crops: UInt8Image) -> Tensor:
@@ -192,7 +167,8 @@ def main() -> None:
     photos = list(load_photos(options.data, "train").values())
     pictograms = np.concatenate([load_pictograms(options.data, vendor).images for vendor in ("google", "twitter")])
     crops = [CropSampler(photos, pictograms, size) for size in SIZES]
-    asked = held_out(options.data)
+    photos_held_out = load_photos(options.data, "heldout")
+    asked = {side: crops_of(photos_held_out, side) for side in LONGEST_SIDES}
     rows: list[dict[str, Any]] = []
     trainings: dict[str, Any] = {}
 
@@ -209,22 +185,15 @@ def main() -> None:
         if minutes is not None:
             trainings[name] = train(ours, minutes)
         for cbr, rate in RATES.items():
-            rows += measure(
-                name,
-                cbr,
-                lambda images, snr, rate=rate: picture_quality(ours.coder, _planes(images), rate, snr).numpy(),
-                asked,
-            )
+            rows += measure(name, cbr, partial(_of_coder, ours.coder, rate), asked)
 
     codec = SemanticCodec.load(options.bundle)
     if isinstance(codec.analog, LearnedAnalog):
         for cbr, rate in RATES.items():
-            rows += measure("bundle", cbr, shipped_quality(codec, rate, options.seed), asked)
+            rows += measure("bundle", cbr, partial(_of_bundle, codec, rate), asked)
 
     lab.show("Analog detail", [{**row, "psnr_db": row["psnr_db"][0]} for row in rows])
-    write_json(
-        options.out, {"machine": machine(), "seed": options.seed, "trainings": trainings, "rows": rows}
-    )
+    write_json(options.out, {"machine": machine(), "seed": options.seed, "trainings": trainings, "rows": rows})
     draw(rows, options.out.with_suffix(".png"))
 
 

@@ -10,8 +10,8 @@
     MODEL_CARD.md
 
 What two ends must share to understand each other is the air code, the detail codebooks and the analog coder if there
-is one; the hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a receiver whose knowledge base is
-newer knows more.
+is one; the hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a
+receiver whose knowledge base is newer knows more.
 """
 
 from __future__ import annotations

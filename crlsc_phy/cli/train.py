@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (data, run, calibrate):
         verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
     run.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
+    run.add_argument("--start", type=Path, metavar="BUNDLE", help="take what this bundle holds as done")
     run.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="stages to run (all)")
     run.add_argument("--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
     run.add_argument("--out", type=Path, help="folder of the bundle (models/NAME)")
@@ -69,14 +70,18 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from crlsc_phy.bundle import Bundle
     from crlsc_phy.train.analog import train_analog
     from crlsc_phy.train.export import export_bundle
     from crlsc_phy.train.recipe import load_recipe
+    from crlsc_phy.train.restore import restore_run
     from crlsc_phy.train.stages import Run, train_detail, train_encoder, train_space
 
     shipped = resources.files("crlsc_phy.train") / "recipes" / f"{options.recipe}.yaml"
     recipe = load_recipe(str(shipped) if shipped.is_file() else options.recipe)
     run = Run(recipe, options.data, options.run or Path("runs") / recipe.name)
+    if options.start:
+        restore_run(Bundle.load(options.start), run)
     target = options.out or Path("models") / recipe.name
     stages = {"space": train_space, "encoder": train_encoder, "detail": train_detail, "analog": train_analog}
     for stage, work in stages.items():

@@ -65,19 +65,21 @@ class Spectrum(nn.Module):
         level, down, across, slope = self.shape[:, :, None, None]
         falls = 1 + down.exp() * vertical[:, None] ** 2 + across.exp() * horizontal**2
         constant = ((vertical == 0)[:, None] & (horizontal == 0)).float()
-        return level - slope * falls.log() + self.mean[:, None, None] * constant
+        logarithm: Tensor = level - slope * falls.log() + self.mean[:, None, None] * constant
+        return logarithm
 
-    @torch.no_grad()
     def follow(self, variances: Tensor, rounds: int = 400) -> None:
         """Take the shape of measured variances, float32 [K, h, w]."""
         target = variances.clamp(min=1e-9).log()
-        self.shape.copy_(torch.stack([target.flatten(1).amax(1), *torch.tensor([4.0, 4.0, 1.0])[:, None].expand(3, len(target))]))
-        with torch.enable_grad():
-            optimiser = torch.optim.Adam([self.shape], lr=0.05)
-            for _ in range(rounds):
-                optimiser.zero_grad()
-                (self(*target.shape[1:]) - target).square().mean().backward()
-                optimiser.step()
+        found = Spectrum(len(target))
+        found.shape.data = torch.tensor([0.0, 4.0, 4.0, 1.0])[:, None].repeat(1, len(target))
+        found.shape.data[0] = target.flatten(1).amax(dim=1)
+        optimiser = torch.optim.Adam([found.shape], lr=0.05)
+        for _ in range(rounds):
+            optimiser.zero_grad()
+            (found(*target.shape[1:]) - target).square().mean().backward()
+            optimiser.step()
+        self.load_state_dict(found.state_dict())
 
 
 def cosines(count: int) -> Tensor:
@@ -113,7 +115,8 @@ class AnalogSender(nn.Module):
         values = self.blocks(F.pixel_unshuffle(centred, STRIDE)) + self.wide(self.narrow(centred))
         height, width = values.shape[2:]
         waves: Tensor = cosines(height) @ values @ cosines(width).T
-        return waves * (-0.25 * self.spectrum(height, width)).exp()
+        sent: Tensor = waves * (-0.25 * self.spectrum(height, width)).exp()
+        return sent
 
 
 class AnalogReceiver(nn.Module):
@@ -123,6 +126,8 @@ class AnalogReceiver(nn.Module):
     semantic vectors are float32 [N, S]; state float32 [N, 3] is the natural logarithm of the noise on a symbol of unit
     power, the natural logarithm of the power that a symbol had before scaling, and the rate in symbols a block.
     """
+
+    spread: Tensor
 
     def __init__(self, config: AnalogConfig) -> None:
         super().__init__()
@@ -134,10 +139,10 @@ class AnalogReceiver(nn.Module):
         wide, narrow = config.wide, config.narrow
         self.wide_films, self.narrow_films = [wide] * config.receiver_blocks, [2 * narrow] * 2
         films = sum(self.wide_films + self.narrow_films)
-        self.film = nn.Sequential(nn.Linear(config.semantic_dim + 3, 128), nn.SiLU(), nn.Linear(128, films))
-        _zero(self.film[2])
+        look = nn.Linear(config.semantic_dim + 3, 128)
         # A vector means nothing before a coder has been trained with some.
-        nn.init.zeros_(self.film[0].weight[:, : config.semantic_dim])
+        nn.init.zeros_(look.weight[:, : config.semantic_dim])
+        self.film = nn.Sequential(look, nn.SiLU(), _zero(nn.Linear(128, films)))
         self.enter = nn.Conv2d(2 * components, wide, 3, padding=1)
         self.wide = nn.ModuleList(ResidualBlock(wide, wide // 2) for _ in range(config.receiver_blocks))
         self.widen = nn.Sequential(nn.Conv2d(wide, 4 * narrow, 1), nn.PixelShuffle(2))
@@ -185,17 +190,15 @@ class AnalogCoder(nn.Module):
         """Become the linear code for images float32 [N, 3, H, W] in 0..1, thousands of them."""
         blocks = F.pixel_unshuffle(images - 0.5, STRIDE)
         flat = blocks.transpose(0, 1).flatten(1)
-        mean = flat.mean(dim=1)
-        variances, vectors = torch.linalg.eigh(torch.cov(flat.double()))
+        _, vectors = torch.linalg.eigh(torch.cov(flat.double()))
         vectors = vectors.flip(1)[:, : 2 * self.config.symbols].float()
-        self.sender.blocks.weight.copy_(vectors.T[:, :, None, None])
-        self.sender.blocks.bias.zero_()
-        self.receiver.blocks.weight.copy_(vectors[:, :, None, None])
-        self.receiver.blocks.bias.zero_()
+        for layer, weight in ((self.sender.blocks, vectors.T), (self.receiver.blocks, vectors)):
+            layer.load_state_dict({"weight": weight[:, :, None, None], "bias": torch.zeros(len(weight))})
         values = self.sender.blocks(blocks)
         height, width = values.shape[2:]
         waves = cosines(height) @ values @ cosines(width).T
-        self.sender.spectrum.follow(waves.square().mean(dim=0))
+        with torch.enable_grad():
+            self.sender.spectrum.follow(waves.square().mean(dim=0))
         self.receiver.spectrum.load_state_dict(self.sender.spectrum.state_dict())
         self.receiver.spread.copy_(values.square().mean(dim=(0, 2, 3)).pow(-0.25)[:, None, None])
 

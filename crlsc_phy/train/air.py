@@ -98,7 +98,8 @@ def _selective(count: int, size: int, generator: torch.Generator) -> Tensor:
     spread = (profile / profile.sum() / 2).sqrt()[:, None]
     taps = torch.view_as_complex(torch.randn(count, TAPS, 2, generator=generator) * spread)
     gains = torch.fft.fft(taps, CARRIERS).abs().square().clamp(min=1e-3)
-    return gains[:, torch.randint(CARRIERS, (size,), generator=generator)]
+    each: Tensor = gains[:, torch.randint(CARRIERS, (size,), generator=generator)]
+    return each
 
 
 def _clip(symbols: Tensor, papr_db: Tensor, generator: torch.Generator, passes: int = 2) -> Tensor:
@@ -114,4 +115,5 @@ def _clip(symbols: Tensor, papr_db: Tensor, generator: torch.Generator, passes: 
         samples = samples * (level / samples.abs().clamp(min=1e-9)).clamp(max=1)
         rows = torch.fft.fft(samples, norm="ortho")[..., :CARRIERS]
     rows = rows * (power / rows.abs().square().mean(dim=(1, 2), keepdim=True)).sqrt()
-    return rows.flatten(1)[:, :size][:, order.argsort()]
+    clipped: Tensor = rows.flatten(1)[:, :size][:, order.argsort()]
+    return clipped

@@ -123,9 +123,7 @@ def train_analog(run: Run) -> None:
 
     def training(loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> AnalogTraining:
         torch.manual_seed(recipe.seed)
-        return AnalogTraining(
-            recipe.analog, crops, semantic, loop.batch, loop.steps, loop.learning_rate, recipe.seed
-        )
+        return AnalogTraining(recipe.analog, crops, semantic, loop.batch, loop.steps, loop.learning_rate, recipe.seed)
 
     alone = folder / "alone/analog.safetensors"
     if not alone.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -10,18 +11,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.frame import SYMBOL
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.train.crops import fixed_crops
 from crlsc_phy.train.data import load_photos, load_pictograms
 from crlsc_phy.train.stages import Run
 
-__all__ = ["evaluate", "interval", "recognition", "reconstruction"]
+__all__ = ["analog", "analog_psnr_db", "crops_of", "evaluate", "interval", "recognition", "reconstruction"]
 
 HELD_OUT_VENDOR = "fluent"
 LONGEST_SIDES = (192, 384)
 """Held-out photographs are reduced to these sides; in the smaller, a crop of 64 pixels shows more and is harder."""
 CROPS_EACH = 8
+ANALOG_SNRS_DB = (-5, 0, 5, 10, 15, 20)
 PSNR_CAP_DB = 60.0
 """An exact copy has no finite PSNR, and one would outweigh all others in a mean."""
 
@@ -32,6 +35,7 @@ def evaluate(codec: SemanticCodec, run: Run) -> dict[str, Any]:
     return {
         "recognition": recognition(codec, run),
         "reconstruction": {str(side): reconstruction(codec, photos, side) for side in LONGEST_SIDES},
+        "analog": {str(side): analog(codec, photos, side) for side in LONGEST_SIDES},
     }
 
 
@@ -64,10 +68,8 @@ def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest:
 
     Bits per pixel count the complete frame: header, air code, tokens and CRCs.
     """
-    small = {name: _reduce(photo, longest) for name, photo in photos.items()}
-    small = {name: photo for name, photo in small.items() if min(photo.shape[:2]) >= 64}
-    crops = fixed_crops(small, CROPS_EACH)
-    result: dict[str, Any] = {"photos": len(small), "crops": len(crops), "levels": {}}
+    crops = crops_of(photos, longest)
+    result: dict[str, Any] = {"photos": len(crops) // CROPS_EACH, "crops": len(crops), "levels": {}}
     for levels in range(codec.levels + 1):
         frames = [codec.encode(crop, levels=levels) for crop in crops]
         psnr = [
@@ -84,6 +86,37 @@ def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest:
     fit = np.array([value for value in webp if value is not None])
     result["webp"] = {"fit": len(fit), "psnr_db": interval(fit) if len(fit) else None}
     return result
+
+
+def analog(codec: SemanticCodec, photos: dict[str, UInt8Image], longest: int) -> dict[str, Any]:
+    """PSNR of analog detail on the same crops over white noise, by complex symbols a block and Es/N0 in dB."""
+    crops = crops_of(photos, longest)
+    return {
+        str(rate): {
+            str(snr): interval(analog_psnr_db(codec, crops, rate, snr), groups=CROPS_EACH) for snr in ANALOG_SNRS_DB
+        }
+        for rate in (codec.analog.most // 2, codec.analog.most)
+    }
+
+
+def analog_psnr_db(
+    codec: SemanticCodec, crops: UInt8Image, rate: int, snr_db: float, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """PSNR of each crop after white noise on its ``rate`` complex symbols a block, the receiver knowing its SNR."""
+    generator, noise, result = np.random.default_rng(seed), 10 ** (-snr_db / 10), []
+    for crop in crops:
+        frame = codec.encode(crop, levels=rate, mode="analog")
+        pairs = generator.normal(scale=np.sqrt(noise / 2), size=(len(frame.symbols), 2))
+        estimates = (frame.symbols + pairs[:, 0] + 1j * pairs[:, 1]) / (1 + noise)
+        received = dataclasses.replace(frame, detail=estimates.astype(SYMBOL).tobytes())
+        result.append(min(psnr_db(crop, codec.decode(received, snr_db).image), PSNR_CAP_DB))
+    return np.array(result)
+
+
+def crops_of(photos: dict[str, UInt8Image], longest: int) -> UInt8Image:
+    """``CROPS_EACH`` crops of each photograph that is large enough at this reduction: uint8 [N, 64, 64, 3]."""
+    small = {name: _reduce(photo, longest) for name, photo in photos.items()}
+    return fixed_crops({name: photo for name, photo in small.items() if min(photo.shape[:2]) >= 64}, CROPS_EACH)
 
 
 def interval(values: npt.NDArray[np.float64], groups: int = 1, seed: int = 0) -> list[float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from safetensors.torch import load_file, save_file
 
 from crlsc_phy.bundle import CODEBOOKS, KNOWLEDGE, TEXT_HEAD, Bundle

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.cli.train import main
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.errors import TrainingError
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.train.data import OBJECT_CATEGORIES
+from crlsc_phy.train.recipe import load_recipe
+from crlsc_phy.train.restore import restore_run
+from crlsc_phy.train.stages import Run
 
 RECIPE = """
 name: tiny
@@ -65,6 +71,28 @@ def test_the_bundle_works_and_both_runtimes_agree(trained):
     assert np.abs(results[0] - results[1]).max() <= 1
 
 
+def test_analog_detail_goes_through_the_trained_coder(trained):
+    image = np.random.default_rng(1).integers(0, 256, (45, 60, 3), np.uint8)
+    codecs = [SemanticCodec.load(trained / "bundle", runtime) for runtime in ("onnx", "torch")]
+    assert codecs[0].analog.most == 8
+    results = [codec.decode(codec.encode(image, mode="analog")).image.astype(int) for codec in codecs]
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
+def test_a_run_is_restored_from_its_bundle(trained, tmp_path):
+    recipe = load_recipe(trained / "tiny.yaml")
+    run = Run(recipe, tmp_path, tmp_path / "run")
+    restore_run(Bundle.load(trained / "bundle"), run)
+    assert run.air_code.id == Run(recipe, tmp_path, trained / "run").air_code.id
+    before, after = (load_file(each / "detail/detail.safetensors") for each in (trained / "run", run.folder))
+    assert before.keys() == after.keys()
+    assert torch.equal(before["quantiser.codebooks"], after["quantiser.codebooks"])
+    assert torch.allclose(before["analysis.wide.3.weight"], after["analysis.wide.3.weight"], atol=1e-3)
+    run.load_encoder()
+    with pytest.raises(TrainingError, match="holds a run"):
+        restore_run(Bundle.load(trained / "bundle"), run)
+
+
 def test_metrics_and_card_come_with_it(trained):
     metrics = json.loads((trained / "bundle/metrics.json").read_text())
     assert metrics["recognition"]["asked"] == 30
@@ -77,7 +105,7 @@ def test_metrics_and_card_come_with_it(trained):
 def test_a_second_run_trains_nothing(trained, data):
     before = {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
     arguments = ["run", str(trained / "tiny.yaml"), "--data", str(data), "--run", str(trained / "run")]
-    assert main([*arguments, "--stages", "space", "encoder", "detail"]) == 0
+    assert main([*arguments, "--stages", "space", "encoder", "detail", "analog"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (trained / "run").rglob("*.safetensors")}
 
 
