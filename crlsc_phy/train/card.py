@@ -66,7 +66,7 @@ is a share of votes, not a probability. PSNR is behind WebP at the same number o
 
 
 ANALOG_CODER = """ Analog detail is by a coder of its own, {symbols} complex symbols
-for 8 x 8 pixels at most: a linear code for the statistics of the training crops with residual networks on both sides."""
+for 8 x 8 pixels at most: the best linear code for the training crops with residual networks on both sides."""
 
 
 def model_card(run: Run, metrics: dict[str, Any]) -> str:

@@ -40,7 +40,6 @@ def test_a_run_goes_on_from_its_last_checkpoint(crops, tmp_path):
     longer = training(crops, 5)
     fit(longer, tmp_path, 1)
     assert longer.global_step == 5
-    assert longer.cpu_seconds > short.cpu_seconds
     # In five steps it cannot have gone far; from a start of its own it would not have been there.
     a, b = (module.coder.receiver.enter.weight for module in (short, longer))
     assert 0 < float((a - b).detach().abs().max()) < 0.1
