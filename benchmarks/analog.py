@@ -31,7 +31,8 @@ SCHEMES: tuple[tuple[Literal["digital", "analog"], str, int], ...] = (
     ("digital", "16qam-1/2", 4),
     ("analog", "analog-1/1", 8),
     ("analog", "analog-1/1", 16),
-    ("analog", "analog-1/2", 16),
+    ("analog", "analog-1/1", 32),
+    ("analog", "analog-1/2", 32),
 )
 IMAGES = Path("flowgraphs/images")
 HELD_OUT = ("scikit-image test images", "Debian package lomiri-wallpapers-16.04")

@@ -7,13 +7,14 @@
     classifier.safetensors          where it was trained: a linear head on semantic vectors
     classes.json                    and the labels of its classes
     codebooks.safetensors           the detail codebooks
+    analog_sender, analog_receiver  .onnx, and analog.safetensors: optional, the analog coder
     text.safetensors                where the teacher has text: what maps its text vectors into the space
     skb/                            the shared knowledge base, with the air code; it has manifests of its own
     MODEL_CARD.md
 
-What two ends must share to understand each other is the air code and the detail codebooks; the hash of these is the
-``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a receiver whose knowledge base is
-newer knows more.
+What two ends must share to understand each other is the air code, the detail codebooks and the analog coder if there
+is one; the hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a
+receiver whose knowledge base is newer knows more.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.tokens import ResidualQuantiser
 
 __all__ = [
+    "ANALOG",
     "BUNDLE_FORMAT",
     "CLASSES",
     "CLASSIFIER",
@@ -47,7 +49,6 @@ __all__ = [
 ]
 
 Weights = npt.NDArray[np.float32]
-
 BUNDLE_FORMAT = 2
 KNOWLEDGE = "skb"
 CODEBOOKS = "codebooks.safetensors"
@@ -55,6 +56,8 @@ TEXT_HEAD = "text.safetensors"
 CLASSIFIER = "classifier.safetensors"
 CLASSES = "classes.json"
 ENCODER = "encoder"
+ANALOG = "analog.safetensors"
+ANALOG_FILES = (ANALOG, "analog_sender.onnx", "analog_receiver.onnx")
 FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
 
 
@@ -139,10 +142,13 @@ class Bundle:
         if manifest["format"] != BUNDLE_FORMAT:
             raise BundleError(f"bundle {folder}: is of an earlier format; make it again with crlsc-train")
         absent = [name for name in FILES if name not in files]
+        if "analog" in manifest.get("config", {}):
+            absent += [name for name in ANALOG_FILES if name not in files]
         absent += [key for key in ("config", "air_code") if key not in manifest]
         if absent:
             raise BundleError(f"bundle {folder}: manifest lacks {', '.join(absent)}")
-        shared = hashlib.sha256((files[CODEBOOKS] + str(manifest["air_code"])).encode()).digest()
+        analog = files[ANALOG] if "analog" in manifest["config"] else ""
+        shared = hashlib.sha256((files[CODEBOOKS] + str(manifest["air_code"]) + analog).encode()).digest()
         try:
             quantiser = ResidualQuantiser(load_file(folder / CODEBOOKS)["codebooks"])
             knowledge = KnowledgeBase.open(folder / KNOWLEDGE)

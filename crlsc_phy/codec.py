@@ -3,7 +3,7 @@
 image -> local encoder -> vector -> air code ------------------> semantic layer -> nearest entries, label
   |                                                                   | vector
   +----> analysis -> latent -> residual tokens -> detail layer -> latent -> synthesis -> image
-                           `-> analog symbols  -'
+  `----> analog sender or analysis -> analog symbols -> ... -> analog receiver or synthesis -> image
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crlsc_phy.images import UInt8Image, check_image, pad_to_stride, resize
 from crlsc_phy.knowledge import Hit, KnowledgeBase
 from crlsc_phy.knowledge.joint import check_one_air_code, joint_extrinsic, joint_repair, joint_search
 from crlsc_phy.phy.turbo import turbo_decode
-from crlsc_phy.semantic.analog import LatentTransform
+from crlsc_phy.semantic.analog import AnalogDetail, LatentTransform, LearnedAnalog
 from crlsc_phy.semantic.runtime import Runtime, load_runtime
 
 __all__ = ["DecodeResult", "SemanticCodec"]
@@ -85,7 +85,9 @@ class SemanticCodec:
             raise BundleError(f"{names}: made with another air code than bundle {bundle.folder}") from None
         self.kb_id = bundle.shared_id[:4]
         self.levels = bundle.quantiser.levels
-        self.analog = LatentTransform(bundle.quantiser.codebooks)
+        self.analog: AnalogDetail = LatentTransform(bundle.quantiser.codebooks)
+        if "analog" in bundle.config:
+            self.analog = LearnedAnalog(bundle.config["analog"]["symbols"])
         self.classes, self._head = bundle.classifier()
         self._pixels = pixels
 
@@ -161,11 +163,12 @@ class SemanticCodec:
         semantic = self.bundle.knowledge.air_code.encode(self.embed(image)[None])[0].tobytes()
         detail = b""
         if levels:
-            latent = self.runtime.analyse(_planes(pad_to_stride(image, STRIDE)))[0]
+            planes = _planes(pad_to_stride(image, STRIDE))
             if mode == "analog":
-                symbols, levels = self.analog.forward(latent, levels)
+                symbols, levels = self.analog.send(self.runtime, planes, levels)
                 detail = symbols.astype(SYMBOL).tobytes()
             else:
+                latent = self.runtime.analyse(planes)[0]
                 detail = self.bundle.quantiser.pack(self.bundle.quantiser.encode(latent, levels))
         header = FrameHeader(
             kb_id=self.kb_id,
@@ -219,8 +222,7 @@ class SemanticCodec:
             hits = joint_search(self.bases, vector, VOTERS)[0]
             label, confidence = _vote(hits)
             neighbours = tuple(hits)
-        latent, whole = self._latent(frame, ASSUMED_SNR_DB if snr_db is None else snr_db)
-        planes = self.runtime.synthesise(np.ascontiguousarray(latent[None]), vector)[0]
+        planes, whole = self._picture(frame, vector, ASSUMED_SNR_DB if snr_db is None else snr_db)
         image = (planes.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
         return DecodeResult(
             image=np.ascontiguousarray(image[: header.height, : header.width]),
@@ -270,15 +272,18 @@ class SemanticCodec:
             raise FrameError(f"soft bits of the semantic layer do not fit: {error}") from None
         return None
 
-    def _latent(self, frame: SemanticFrame, snr_db: float) -> tuple[npt.NDArray[np.float32], bool]:
-        """The latent, float32 [D, h, w], and whether all of the detail layer arrived."""
+    def _picture(
+        self, frame: SemanticFrame, vector: npt.NDArray[np.float32], snr_db: float
+    ) -> tuple[npt.NDArray[np.float32], bool]:
+        """The picture, float32 [3, 8 h, 8 w], and whether all of the detail layer arrived."""
         header, quantiser = frame.header, self.bundle.quantiser
         shape = (-(-header.height // STRIDE), -(-header.width // STRIDE))
         if header.mode is Mode.ANALOG and frame.detail:
-            return self.analog.inverse(frame.symbols, header.levels, shape, snr_db), True
+            return self.analog.receive(self.runtime, frame.symbols, header.levels, shape, snr_db, vector)[0], True
         levels = header.levels if header.mode is Mode.DIGITAL else 0
         tokens, arrived = quantiser.unpack(frame.detail, frame.erasures, (levels, *shape))
-        return quantiser.decode(tokens, arrived), bool(arrived.all()) and frame.detail is not None
+        latent = np.ascontiguousarray(quantiser.decode(tokens, arrived)[None])
+        return self.runtime.synthesise(latent, vector)[0], bool(arrived.all()) and frame.detail is not None
 
     def _check(self, header: FrameHeader) -> None:
         if header.kb_id != self.kb_id:

@@ -38,3 +38,30 @@ def photo(image_folder) -> np.ndarray:
     from crlsc_phy.images import load_image
 
     return load_image(image_folder / "cat-face.jpg")
+
+
+@pytest.fixture(scope="session")
+def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
+    """The shipped bundle with a tiny analog coder, made for one photograph and not trained."""
+    import json
+    import shutil
+    from dataclasses import asdict
+
+    import torch
+
+    from crlsc_phy.bundle import BUNDLE_FORMAT
+    from crlsc_phy.files import write_manifest
+    from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
+    from crlsc_phy.train.analog import export_coder
+    from crlsc_phy.train.data import CropSampler
+
+    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("learned") / "bundle")
+    config = AnalogConfig(narrow=4, wide=4, receiver_blocks=1)
+    coder = AnalogCoder(config)
+    coder.start_linear(CropSampler([photo], None).batch(300, torch.Generator().manual_seed(0)))
+    export_coder(coder, folder)
+    content = json.loads((folder / "manifest.json").read_text())
+    content["config"]["analog"] = asdict(config)
+    del content["files"], content["format"]
+    write_manifest(folder, BUNDLE_FORMAT, content, apart="skb")
+    return folder

@@ -43,6 +43,17 @@ def test_a_missing_file_is_named(copy, name):
         Bundle.load(copy)
 
 
+def test_the_analog_coder_is_part_of_what_both_ends_share(bundle_folder, learned_bundle, tmp_path):
+    assert Bundle.load(learned_bundle).shared_id != Bundle.load(bundle_folder).shared_id
+    copy = shutil.copytree(learned_bundle, tmp_path / "bundle")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"]["analog_receiver.onnx"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "analog_receiver.onnx").unlink()
+    with pytest.raises(BundleError, match="manifest lacks analog_receiver.onnx"):
+        Bundle.load(copy)
+
+
 def test_a_newer_bundle_is_named(copy):
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": BUNDLE_FORMAT + 1}))

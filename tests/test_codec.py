@@ -14,6 +14,7 @@ from crlsc_phy.images import find_images, load_image, resize
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.phy import BurstModem
+from crlsc_phy.semantic.analog import LatentTransform
 
 
 def test_a_photograph_comes_back(codec, photo):
@@ -98,35 +99,69 @@ def over_noise(frame, snr_db, seed=0):
     return replace(frame, detail=(symbols / (1 + noise)).astype(SYMBOL).tobytes())
 
 
-def test_analog_detail_degrades_gently(codec, photo):
-    frame = codec.encode(photo, mode="analog")
+@pytest.fixture(params=["learned", "latent"])
+def analog_codec(request, bundle_folder, learned_bundle):
+    if request.param == "learned":
+        return SemanticCodec.load(learned_bundle)
+    codec = SemanticCodec.load(bundle_folder)
+    codec.analog = LatentTransform(codec.bundle.quantiser.codebooks)
+    return codec
+
+
+def test_analog_detail_degrades_gently(analog_codec, photo):
+    frame = analog_codec.encode(photo, mode="analog")
     assert frame.header.mode is Mode.ANALOG
     assert np.mean(np.abs(frame.symbols) ** 2) == pytest.approx(1, rel=1e-3)
-    quality = [psnr_db(photo, codec.decode(over_noise(frame, snr), snr).image) for snr in (-5, 0, 5, 10, 20, 30)]
+    quality = [psnr_db(photo, analog_codec.decode(over_noise(frame, snr), snr).image) for snr in (-5, 0, 5, 10, 20, 30)]
     assert quality == sorted(quality)
     # No cliff: 5 dB of channel never cost more than 5 dB of picture.
     assert max(np.diff(quality[:4])) < 5
     # Without noise the picture is at least that of the quantised latent.
-    assert quality[-1] > psnr_db(photo, codec.decode(codec.encode(photo)).image) - 0.1
+    assert quality[-1] > psnr_db(photo, analog_codec.decode(analog_codec.encode(photo)).image) - 0.1
 
 
-def test_analog_rates_trade_symbols_for_quality(codec, photo):
-    frames = [codec.encode(photo, mode="analog", levels=rate) for rate in (2, 8, codec.analog.most)]
-    counts = [len(frame.symbols) for frame in frames]
-    assert counts[1] == 4 * counts[0]
-    quality = [psnr_db(photo, codec.decode(over_noise(frame, 15), 15).image) for frame in frames]
-    assert quality[0] < quality[1] < quality[2]
-    assert codec.encode(photo, mode="analog", levels=0).header.mode is Mode.SEMANTIC
+def test_analog_rates_trade_symbols_for_quality(analog_codec, photo):
+    rates = (1, 2, 5, 8, analog_codec.analog.most)
+    frames = [analog_codec.encode(photo, mode="analog", levels=rate) for rate in rates]
+    assert [len(frame.symbols) for frame in frames] == [rate * 32 * 48 for rate in rates]
+    quality = [psnr_db(photo, analog_codec.decode(over_noise(frame, 15), 15).image) for frame in frames]
+    assert quality == sorted(quality)
+    assert analog_codec.encode(photo, mode="analog", levels=0).header.mode is Mode.SEMANTIC
 
 
-def test_analog_frames_that_do_not_fit_are_refused(codec, photo):
-    frame = codec.encode(photo, mode="analog")
-    with pytest.raises(FrameError, match="positions take 1 to 16"):
-        codec.decode(replace(frame, header=replace(frame.header, height=64)))
-    with pytest.raises(ImageError, match="0 to 16 in mode analog"):
-        codec.encode(photo, mode="analog", levels=17)
+@pytest.mark.parametrize("size", [(32, 32), (33, 57), (1024, 1024)])
+def test_any_size_goes_through_as_analog_detail(analog_codec, photo, size):
+    image = resize(photo, *size)
+    assert analog_codec.decode(analog_codec.encode(image, mode="analog", levels=3)).image.shape == image.shape
+
+
+def test_analog_frames_that_do_not_fit_are_refused(analog_codec, photo):
+    most = analog_codec.analog.most
+    frame = analog_codec.encode(photo, mode="analog")
+    with pytest.raises(FrameError, match=f"positions take 1 to {most}"):
+        analog_codec.decode(replace(frame, header=replace(frame.header, height=64)))
+    with pytest.raises(ImageError, match=f"0 to {most} in mode analog"):
+        analog_codec.encode(photo, mode="analog", levels=most + 1)
     with pytest.raises(ImageError, match="choose digital or analog"):
-        codec.encode(photo, mode="hybrid")
+        analog_codec.encode(photo, mode="hybrid")
+
+
+def test_both_runtimes_agree_on_learned_analog_detail(learned_bundle, photo):
+    codecs = [SemanticCodec.load(learned_bundle, runtime) for runtime in ("onnx", "torch")]
+    image = np.ascontiguousarray(resize(photo, 72, 96).transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    sent = [codec.analog.send(codec.runtime, image, 20) for codec in codecs]
+    assert sent[0][1] == sent[1][1]
+    assert np.abs(sent[0][0] - sent[1][0]).max() < 1e-4
+    vector = codecs[0].embed(photo)[None]
+    shown = [codec.analog.receive(codec.runtime, *sent[0], (9, 12), 8.0, vector) for codec in codecs]
+    assert np.abs(shown[0] - shown[1]).max() < 1e-4
+
+
+def test_what_an_analog_coder_sends_is_for_those_that_have_it(codec, learned_bundle, photo):
+    learned = SemanticCodec.load(learned_bundle)
+    for sender, receiver in ((learned, codec), (codec, learned)):
+        with pytest.raises(FrameError, match="give both ends the same bundle"):
+            receiver.decode(sender.encode(photo, mode="analog", levels=4))
 
 
 def test_a_frame_of_another_knowledge_base_is_refused(codec, photo):

@@ -24,6 +24,7 @@ STAGES = {
     "encoder": "train the terminals' encoders from the shared knowledge base alone",
     "pkb": "fill private knowledge bases with private pictures",
     "decoder": "train the decoders of the tasks",
+    "analog": "train the analog coder",
     "evaluate": "draft the bundle, and measure it on held-out data",
     "bundle": "put the measured bundle in its place, with its model card",
 }

@@ -1,34 +1,119 @@
-"""Analog detail: the latent of the detail coder as complex symbols, without quantisation.
+"""Analog detail: an image as complex symbols without quantisation, in the one of two ways that a bundle holds.
 
-    latent -> decorrelated (Karhunen-Loeve) -> scaled by variance^(-1/4) -> pairs to complex symbols -> modem
+    learned: image -> sender network -> components -> scaled -> pairs to complex symbols -> spread -> modem
+    without: image -> analysis -> latent -> decorrelated (Karhunen-Loeve) -> scaled by variance^(-1/4) -> pairs -> modem
 
-Components are sent as they are, strongest first, so that a lower rate leaves out the weakest; the scaling is the best a
-linear code can do with a power limit (K.-H. Lee and D. P. Petersen, "Optimal linear coding for vector channels", IEEE
-Trans. Communications 1976). The receiver weighs each by what the noise leaves of it. Nothing is trained for this: the
-statistics of the latent are those of the bundle's codebooks, which stand for it.
+Both send components as they are, strongest first, so that a lower rate leaves out the weakest, and a scale in a byte
+of the header, for symbols have unit power.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from crlsc_phy.errors import FrameError
+from crlsc_phy.semantic.runtime import Runtime
 
-__all__ = ["LatentTransform"]
+__all__ = ["AnalogDetail", "LatentTransform", "LearnedAnalog"]
 
 Symbols = npt.NDArray[np.complex64]
-Latent = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float32]
 
 # The scale crosses in a byte of the header: steps of 0.38 dB, a range of 48 dB on either side of one.
 _STEPS_PER_OCTAVE = 16
 _MIDDLE = 128
+# The networks have been trained with these Es/N0 and what estimates make of them.
+_LOWEST_SNR_DB, _HIGHEST_SNR_DB = -7.0, 24.0
+
+
+class AnalogDetail(Protocol):
+    """Pictures to symbols and back.
+
+    Attributes:
+        most: Complex symbols for 8 x 8 pixels at the highest rate.
+    """
+
+    most: int
+
+    def send(self, runtime: Runtime, image: Array, rate: int) -> tuple[Symbols, int]:
+        """Symbols of an image.
+
+        Args:
+            runtime: The bundle's networks.
+            image: float32 [1, 3, H, W] in 0..1, sides multiples of 8.
+            rate: Complex symbols for 8 x 8 pixels, 1 to :attr:`most`.
+
+        Returns:
+            complex64 [rate * H * W / 64] of unit mean power; and the scale, 0 to 255.
+        """
+
+    def receive(
+        self, runtime: Runtime, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float, vector: Array
+    ) -> Array:
+        """The image that received symbols suggest.
+
+        Args:
+            runtime: The bundle's networks.
+            symbols: Estimates of least error given unit power, complex64 [rate * h * w].
+            scale: From :meth:`send`.
+            shape: ``(h, w)``, the sides over 8.
+            snr_db: Es/N0 of the symbols.
+            vector: Semantic vector, float32 [1, S]; zero where it is lost.
+
+        Returns:
+            float32 [1, 3, 8 h, 8 w].
+
+        Raises:
+            FrameError: If the number of symbols does not fit ``shape``.
+        """
+
+
+class LearnedAnalog:
+    """Analog detail by the trained coder of a bundle (:mod:`crlsc_phy.semantic.analog_coder`).
+
+    Args:
+        most: Complex symbols for 8 x 8 pixels at the highest rate.
+
+    Attributes:
+        most: As above.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def send(self, runtime: Runtime, image: Array, rate: int) -> tuple[Symbols, int]:
+        """See :meth:`AnalogDetail.send`."""
+        components = runtime.analog_send(image)[0, : 2 * rate].astype(np.float64)
+        # Brightness alone may hold most of the power. Spread over all symbols it makes no peak, and no fade takes it.
+        symbols, scale = _scaled(fft.fft((components[0::2] + 1j * components[1::2]).ravel(), norm="ortho"))
+        return symbols, scale
+
+    def receive(
+        self, runtime: Runtime, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float, vector: Array
+    ) -> Array:
+        """See :meth:`AnalogDetail.receive`."""
+        rate = _rate(symbols, shape, self.most)
+        noise = 10 ** (-np.clip(snr_db, _LOWEST_SNR_DB, _HIGHEST_SNR_DB) / 10)
+        gain = _gain(scale)
+        received = fft.ifft(symbols.astype(np.complex128), norm="ortho") * ((1 + noise) * gain)
+        components = np.zeros((1, 2 * self.most, *shape), np.float32)
+        components[0, 0 : 2 * rate : 2] = received.real.reshape(rate, *shape)
+        components[0, 1 : 2 * rate : 2] = received.imag.reshape(rate, *shape)
+        state = np.array([[math.log(noise), 2 * math.log(gain), rate]], np.float32)
+        return runtime.analog_receive(components, vector, state)
 
 
 class LatentTransform:
-    """Latents to symbols and back.
+    """Analog detail by the latent of the detail coder, for a bundle without an analog coder.
+
+    The scaling is the best a linear code can do with a power limit (K.-H. Lee and D. P. Petersen, "Optimal linear
+    coding for vector channels", IEEE Trans. Communications 1976). The receiver weighs each component by what the noise
+    leaves of it. Nothing is trained for this: the statistics of the latent are those of the codebooks.
 
     Args:
         codebooks: Of the detail coder, float32 [L, K, D].
@@ -48,7 +133,17 @@ class LatentTransform:
         self._dim = len(variance)
         self.most = self._dim // 2
 
-    def forward(self, latent: Latent, rate: int) -> tuple[Symbols, int]:
+    def send(self, runtime: Runtime, image: Array, rate: int) -> tuple[Symbols, int]:
+        """See :meth:`AnalogDetail.send`."""
+        return self.forward(runtime.analyse(image)[0], rate)
+
+    def receive(
+        self, runtime: Runtime, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float, vector: Array
+    ) -> Array:
+        """See :meth:`AnalogDetail.receive`."""
+        return runtime.synthesise(self.inverse(symbols, scale, shape, snr_db)[None], vector)
+
+    def forward(self, latent: Array, rate: int) -> tuple[Symbols, int]:
         """Symbols of a latent.
 
         Args:
@@ -61,12 +156,9 @@ class LatentTransform:
         values = (
             (latent.reshape(self._dim, -1).T - self._mean) @ self._vectors[:, : 2 * rate] / self._spread[: 2 * rate]
         )
-        power = 2 * float(np.mean(values**2))
-        scale = round(np.clip(_STEPS_PER_OCTAVE * math.log2(max(math.sqrt(power), 1e-9)) + _MIDDLE, 0, 255))
-        symbols = (values[:, 0::2] + 1j * values[:, 1::2]).T.ravel() / max(math.sqrt(power), 1e-9)
-        return symbols.astype(np.complex64), scale
+        return _scaled((values[:, 0::2] + 1j * values[:, 1::2]).T.ravel())
 
-    def inverse(self, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float) -> Latent:
+    def inverse(self, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float) -> Array:
         """The latent that received symbols suggest.
 
         Args:
@@ -81,14 +173,9 @@ class LatentTransform:
         Raises:
             FrameError: If the number of symbols does not fit ``shape``.
         """
-        positions = shape[0] * shape[1]
-        rate, rest = divmod(len(symbols), positions)
-        if rest or not 1 <= rate <= self.most:
-            raise FrameError(
-                f"analog detail has {len(symbols)} symbols; {positions} positions take 1 to {self.most} each"
-            )
+        positions, rate = shape[0] * shape[1], _rate(symbols, shape, self.most)
         noise = 10 ** (-snr_db / 10)
-        gain = 2 ** ((scale - _MIDDLE) / _STEPS_PER_OCTAVE)
+        gain = _gain(scale)
         pairs = symbols.reshape(rate, positions).T
         parts = np.stack((pairs.real, pairs.imag), axis=2).reshape(positions, 2 * rate).astype(np.float64)
         # The estimates assume unit power of all; a component has its own, in units of the mean of a complex symbol.
@@ -96,3 +183,22 @@ class LatentTransform:
         parts *= (1 + noise) * power / (power + noise) * gain * self._spread[: 2 * rate]
         latent = parts @ self._vectors[:, : 2 * rate].T + self._mean
         return np.ascontiguousarray(latent.T.reshape(self._dim, *shape), np.float32)
+
+
+def _scaled(symbols: npt.NDArray[np.complex128]) -> tuple[Symbols, int]:
+    """Symbols at unit mean power, and the scale that brings them back."""
+    rms = max(math.sqrt(float(np.mean(np.abs(symbols) ** 2))), 1e-9)
+    scale = round(np.clip(_STEPS_PER_OCTAVE * math.log2(rms) + _MIDDLE, 0, 255))
+    return (symbols / rms).astype(np.complex64), scale
+
+
+def _gain(scale: int) -> float:
+    return float(2 ** ((scale - _MIDDLE) / _STEPS_PER_OCTAVE))
+
+
+def _rate(symbols: Symbols, shape: tuple[int, int], most: int) -> int:
+    positions = shape[0] * shape[1]
+    rate, rest = divmod(len(symbols), positions)
+    if rest or not 1 <= rate <= most:
+        raise FrameError(f"analog detail has {len(symbols)} symbols; {positions} positions take 1 to {most} each")
+    return rate

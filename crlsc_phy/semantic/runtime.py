@@ -14,16 +14,18 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import BundleError
 
-__all__ = ["NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
+__all__ = ["ANALOG_NETWORKS", "NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
 
 Array = npt.NDArray[np.float32]
 
 RUNTIMES = ("onnx", "torch")
 NETWORKS = ("encoder", "analysis", "synthesis")
+ANALOG_NETWORKS = ("analog_sender", "analog_receiver")
+"""Those of a bundle with an analog coder."""
 
 
 class Runtime(ABC):
-    """The three networks of a bundle, on arrays."""
+    """The networks of a bundle, on arrays."""
 
     @abstractmethod
     def semantic(self, image: Array) -> Array:
@@ -37,11 +39,25 @@ class Runtime(ABC):
     def synthesise(self, latent: Array, semantic: Array) -> Array:
         """Latent float32 [N, D, h, w] and semantic vectors float32 [N, S] to image float32 [N, 3, 8h, 8w]."""
 
+    @abstractmethod
+    def analog_send(self, image: Array) -> Array:
+        """Image float32 [N, 3, H, W] in 0..1 to components float32 [N, 2 M, H/8, W/8], strongest first."""
+
+    @abstractmethod
+    def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
+        """Components, semantic vectors and state to image float32 [N, 3, 8h, 8w].
+
+        Args:
+            components: As received, float32 [N, 2 M, h, w], zero where not sent.
+            semantic: float32 [N, S].
+            state: float32 [N, 3], see :class:`crlsc_phy.semantic.analog_coder.AnalogReceiver`.
+        """
+
 
 class OnnxRuntime(Runtime):
     """The networks on onnxruntime's CPU provider."""
 
-    def __init__(self, folder: Path, encoder: str, threads: int) -> None:
+    def __init__(self, folder: Path, encoder: str, config: dict[str, Any], threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -51,9 +67,11 @@ class OnnxRuntime(Runtime):
         try:
             self._sessions = {
                 name: onnxruntime.InferenceSession(
-                    (folder / f"{file}.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
+                    (folder / f"{encoder if name == 'encoder' else name}.onnx").read_bytes(),
+                    options,
+                    providers=["CPUExecutionProvider"],
                 )
-                for name, file in {**dict(zip(NETWORKS, NETWORKS, strict=True)), "encoder": encoder}.items()
+                for name in (*NETWORKS, *(ANALOG_NETWORKS if "analog" in config else ()))
             }
         except Exception as error:  # onnxruntime's exceptions have no common base of their own.
             raise BundleError(f"{folder}: onnxruntime cannot load it ({error})") from None
@@ -71,6 +89,12 @@ class OnnxRuntime(Runtime):
     def synthesise(self, latent: Array, semantic: Array) -> Array:
         return self._run("synthesis", latent=latent, semantic=semantic)
 
+    def analog_send(self, image: Array) -> Array:
+        return self._run("analog_sender", image=image)
+
+    def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
+        return self._run("analog_receiver", components=components, semantic=semantic, state=state)
+
 
 class TorchRuntime(Runtime):
     """The networks on torch, from the bundle's safetensors."""
@@ -80,6 +104,7 @@ class TorchRuntime(Runtime):
             import torch
             from safetensors.torch import load_file
 
+            from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
             from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
             from crlsc_phy.semantic.encoder import EncoderConfig, LocalEncoder
         except ImportError as error:
@@ -91,6 +116,9 @@ class TorchRuntime(Runtime):
         self._encoder.load_state_dict(load_file(folder / f"{encoder}.safetensors"))
         self._detail = DetailCoder(DetailConfig(**config["detail"])).eval()
         self._detail.load_state_dict(load_file(folder / "detail.safetensors"), strict=False)
+        if "analog" in config:
+            self._analog = AnalogCoder(AnalogConfig(**config["analog"])).eval()
+            self._analog.load_state_dict(load_file(folder / "analog.safetensors"))
 
     def _run(self, network: Any, *inputs: Array) -> Array:
         with self._torch.inference_mode():
@@ -105,6 +133,12 @@ class TorchRuntime(Runtime):
 
     def synthesise(self, latent: Array, semantic: Array) -> Array:
         return self._run(self._detail.synthesis, latent, semantic)
+
+    def analog_send(self, image: Array) -> Array:
+        return self._run(self._analog.sender, image)
+
+    def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
+        return self._run(self._analog.receiver, components, semantic, state)
 
 
 def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], threads: int = 1) -> Runtime:
@@ -121,7 +155,7 @@ def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], 
         BundleError: If the name is unknown, or the networks cannot be loaded.
     """
     if name == "onnx":
-        return OnnxRuntime(folder, encoder, threads)
+        return OnnxRuntime(folder, encoder, config, threads)
     if name == "torch":
         return TorchRuntime(folder, encoder, config)
     raise BundleError(f"runtime {name!r}: must be one of {', '.join(RUNTIMES)}")

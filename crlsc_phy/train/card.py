@@ -22,7 +22,7 @@ The recipe is in `manifest.json`. The loops took {cpu} of CPU time:
 ## What it is
 Terminals' encoders into one space of {dim} numbers (EfficientNet-Lite0, cut), a product quantiser of {code_bytes}
 bytes, a shared knowledge base of {entries:,} named entries, and a residual VQ-VAE at stride 8 with {levels} codebooks
-of {bits} bits whose decoder is conditioned on the received semantic vector.
+of {bits} bits whose decoder is conditioned on the received semantic vector.{coder}
 
 | encoder | parameters | stages of 7 | pixels | top 1 | top 5 |
 |---|---|---|---|---|---|
@@ -47,6 +47,11 @@ Mean and bootstrap 95 % interval; crops of one photograph are drawn together.
 Bits per pixel count the whole frame: header, air code, tokens and CRCs. WebP is the best file of at most as many bytes
 as the frame with all levels.
 
+The same crops as analog detail over white noise, by complex symbols for 8 x 8 pixels and Es/N0; 32 are CBR 1/6. The
+means have intervals like those above, in `metrics.json`.
+
+{analog}
+
 Parity of the two runtimes: {parity}.
 
 The repair of broken air codes is calibrated (tau {tau:g}, threshold {threshold:g} nats) at 5 % bit errors, on the
@@ -57,6 +62,11 @@ The confidence is a share of votes, not a probability. {notes}
 """
 
 
+ANALOG_CODER = """
+Analog detail is by a coder of its own, {symbols} complex symbols for 8 x 8 pixels at most: the best linear code for the
+training crops with residual networks on both sides."""
+
+
 def model_card(run: Run, metrics: dict[str, Any]) -> str:
     """The card of ``run`` as Markdown, with the figures of ``metrics``."""
     recipe = run.recipe
@@ -65,6 +75,8 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         "detail alone": recipe.decoder.alone,
         "detail conditioned": recipe.decoder.conditioned,
     }
+    if recipe.analog.alone.steps:
+        loops |= {"analog alone": recipe.analog.alone, "analog conditioned": recipe.analog.conditioned}
     return TEMPLATE.format(
         name=recipe.name,
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -84,6 +96,8 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         heldout=_sets(run, (*recipe.data.asked, *recipe.data.heldout)),
         retrieval=_retrieval(metrics.get("retrieval"), metrics.get("classification")),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
+        analog=_analog_table(metrics["analog"]),
+        coder=ANALOG_CODER.format(symbols=recipe.analog.coder.symbols) if recipe.analog.alone.steps else "",
         tau=metrics["repair"]["tau"],
         threshold=metrics["repair"]["threshold"],
         parity=", ".join(f"{name} {value:.1e}" for name, value in metrics["parity"].items()),
@@ -130,6 +144,17 @@ def _table(side: str, part: dict[str, Any]) -> str:
         f"| levels sent | bytes | bit/pixel | PSNR |\n|---|---|---|---|\n{rows}"
         f"| WebP | as all levels | | {_decibel(part['webp']['psnr_db'])} ({part['webp']['fit']} fit) |\n\n"
     )
+
+
+def _analog_table(part: dict[str, Any]) -> str:
+    snrs = list(next(iter(next(iter(part.values())).values())))
+    head = "| photographs | symbols | " + " | ".join(f"{snr} dB" for snr in snrs) + " |\n" + "|---" * (len(snrs) + 2)
+    rows = (
+        f"| {side} px | {rate} | " + " | ".join(f"{values[snr][0]:.2f}" for snr in snrs) + " |"
+        for side, rates in part.items()
+        for rate, values in rates.items()
+    )
+    return head + "|\n" + "\n".join(rows) + "\n"
 
 
 def _decibel(value: list[float] | None) -> str:

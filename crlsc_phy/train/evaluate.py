@@ -23,7 +23,7 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
 from crlsc_phy.semantic.teacher import has_text
-from crlsc_phy.train import pkb
+from crlsc_phy.train import analog, pkb
 from crlsc_phy.train.calibrate import calibrate_bundle
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
 from crlsc_phy.train.pipeline import WORK, Run, Step
@@ -38,7 +38,7 @@ PARITY = 1e-4
 
 def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of."""
-    trained = [step.name for step in pkb.steps(recipe)]
+    trained = [step.name for step in (*pkb.steps(recipe), *analog.steps(recipe))]
     trained += [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
     needs = ("skb", *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
     sets = (*recipe.data.public, *recipe.data.photos, *recipe.data.asked, *recipe.data.heldout)
@@ -55,6 +55,8 @@ def _evaluate(run: Run, folder: Path) -> None:
         _export_encoder(run, name, draft)
     for task in chosen.values():
         task.export(run, draft)
+    if analog.steps(run.recipe):
+        analog.export(run, draft)
     if has_text(run.recipe.teacher.tower):
         head = load_file(run.folder / "skb/head.safetensors")
         save_tensors({"weight": head["linear.weight"]}, draft / TEXT_HEAD)
@@ -66,6 +68,7 @@ def _evaluate(run: Run, folder: Path) -> None:
     codecs = {runtime: SemanticCodec.load(draft, runtime, private=private) for runtime in ("onnx", "torch")}
     metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
     metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
+    metrics["analog"] = analog.measure(codecs["onnx"], run)
     metrics["encoders"] = _compare_encoders(run, draft, private)
     metrics["cpu_seconds"] = _cpu_seconds(run)
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -75,15 +78,14 @@ def write_draft_manifest(run: Run, folder: Path) -> None:
     """Name and hash the files of a bundle in ``folder``, and keep the recipe with them."""
     recipe = run.recipe
     encoders = {name: asdict(config) for name, config in recipe.encoder.sizes.items()}
+    config = {"encoder": encoders[recipe.encoder_name], "encoders": encoders, "detail": asdict(recipe.decoder.detail)}
+    if analog.steps(recipe):
+        config["analog"] = asdict(recipe.analog.coder)
     content: dict[str, Any] = {
         "name": recipe.name,
         "crlsc_phy": __version__,
         "air_code": run.air_code.id,
-        "config": {
-            "encoder": encoders[recipe.encoder_name],
-            "encoders": encoders,
-            "detail": asdict(recipe.decoder.detail),
-        },
+        "config": config,
         "recipe": asdict(recipe),
     }
     write_manifest(folder, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
@@ -137,6 +139,12 @@ def _parity(codecs: dict[str, SemanticCodec]) -> dict[str, float]:
             onnx.runtime.synthesise(latent, vectors) - torch_.runtime.synthesise(latent, vectors)
         ).max(),
     }
+    if "analog" in onnx.bundle.config:
+        components = onnx.runtime.analog_send(image)
+        differences["analog_sender"] = np.abs(components - torch_.runtime.analog_send(image)).max()
+        state = np.array([[-2, 0, onnx.analog.most], [1, 1, 1]], np.float32)
+        received = [codec.runtime.analog_receive(components, vectors, state) for codec in (onnx, torch_)]
+        differences["analog_receiver"] = np.abs(received[0] - received[1]).max()
     for name, difference in differences.items():
         if not difference <= PARITY:
             raise TrainingError(f"{name}: onnx and torch differ by {difference:.1e}, more than {PARITY:.0e}")

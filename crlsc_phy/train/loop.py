@@ -53,6 +53,10 @@ class StepModule(lightning.LightningModule):
         """One batch, drawn with ``generator``: named losses, the one to minimise under ``loss``."""
         raise NotImplementedError
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, in groups as an optimiser takes them."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
     def training_step(self, _batch: object, _index: int) -> Tensor:
         """Draw the batch of this step and log its losses."""
         seed = self.seed * SEED_STRIDE + self.global_step * world_size() + rank()
@@ -69,8 +73,9 @@ class StepModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW, 2 % warm-up, then half a cosine down to 1 % of the rate."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=self.loop.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        optimiser = torch.optim.AdamW(
+            self.parameter_groups(), lr=self.loop.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
         steps = self.loop.steps
         warm_up = max(1, steps // 50)
 

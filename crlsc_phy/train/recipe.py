@@ -11,10 +11,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from crlsc_phy.errors import TrainingError
+from crlsc_phy.semantic.analog_coder import AnalogConfig
 from crlsc_phy.semantic.detail import DetailConfig
 from crlsc_phy.semantic.encoder import EncoderConfig
 
 __all__ = [
+    "AnalogRecipe",
     "DataRecipe",
     "DecoderRecipe",
     "EncoderRecipe",
@@ -131,6 +133,21 @@ class DecoderRecipe:
 
 
 @dataclass(frozen=True)
+class AnalogRecipe:
+    """Analog detail.
+
+    Attributes:
+        coder: Sizes of the analog coder.
+        alone, conditioned: Budgets of its two phases; without steps of ``alone`` the bundle has no analog coder and
+            sends the latent of the detail coder in its place.
+    """
+
+    coder: AnalogConfig = field(default_factory=AnalogConfig)
+    alone: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=0))
+    conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole bundle.
 
@@ -139,7 +156,7 @@ class Recipe:
         seed: Seed of every stage.
         threads: Threads of the training loops.
         notes: What the model card says of the data and of limits, beyond the figures.
-        data, teacher, skb, encoder, decoder: What the stages need.
+        data, teacher, skb, encoder, decoder, analog: What the stages need.
     """
 
     name: str = "default"
@@ -151,6 +168,7 @@ class Recipe:
     skb: SkbRecipe = field(default_factory=SkbRecipe)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
+    analog: AnalogRecipe = field(default_factory=AnalogRecipe)
 
     def __post_init__(self) -> None:
         if not self.encoder.sizes:
@@ -159,6 +177,9 @@ class Recipe:
         for name, config in self.encoder.sizes.items():
             if config.dim != dim:
                 raise TrainingError(f"encoder.sizes.{name}.dim is {config.dim} but detail.semantic_dim is {dim}")
+        if self.analog.alone.steps and self.analog.coder.semantic_dim != dim:
+            wrong = self.analog.coder.semantic_dim
+            raise TrainingError(f"analog.coder.semantic_dim is {wrong} but detail.semantic_dim is {dim}")
         if dim % self.skb.code_bytes:
             raise TrainingError(f"dim {dim} is no multiple of skb.code_bytes {self.skb.code_bytes}")
 

@@ -5,6 +5,7 @@
 - ``encoder``: stage 1 of CRLSC, terminals' encoders from the knowledge base alone
 - ``pkb``: private knowledge bases, filled by such an encoder
 - ``decoder``: stage 2, reconstruction, classification, retrieval
+- ``analog``: the analog coder, through what a modem does to symbols
 - ``evaluate``: a draft of the bundle, measured on held-out data
 - ``bundle``: the draft with its model card, put in its place
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from crlsc_phy.train import encoder, evaluate, pkb, skb, teacher
+from crlsc_phy.train import analog, encoder, evaluate, pkb, skb, teacher
 from crlsc_phy.train.pipeline import Step
 from crlsc_phy.train.recipe import Recipe
 from crlsc_phy.train.tasks import tasks
@@ -35,6 +36,7 @@ def all_steps(recipe: Recipe, stages: Sequence[str]) -> list[Step]:
         *encoder.steps(recipe),
         *pkb.steps(recipe),
         *training,
+        *analog.steps(recipe),
         *evaluate.steps(recipe),
     ]
     return [step for step in steps if step.stage in stages]

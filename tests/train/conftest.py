@@ -21,6 +21,10 @@ decoder:
   alone: {steps: 2, batch: 4}
   conditioned: {steps: 2, batch: 4}
   head_steps: 2
+analog:
+  coder: {semantic_dim: 16, symbols: 8, narrow: 8, wide: 16, sender_blocks: 1, receiver_blocks: 1}
+  alone: {steps: 2, batch: 4}
+  conditioned: {steps: 2, batch: 4}
 """
 
 

@@ -32,6 +32,14 @@ def test_the_bundle_works_and_both_runtimes_agree(trained):
     assert np.abs(results[0] - results[1]).max() <= 1
 
 
+def test_analog_detail_goes_through_the_trained_coder(trained):
+    image = np.random.default_rng(1).integers(0, 256, (45, 60, 3), np.uint8)
+    codecs = [SemanticCodec.load(trained / "bundle", runtime) for runtime in ("onnx", "torch")]
+    assert codecs[0].analog.most == 8
+    results = [codec.decode(codec.encode(image, mode="analog")).image.astype(int) for codec in codecs]
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
 def test_every_encoder_speaks_to_the_decoder_and_the_head_labels(trained):
     image = np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)
     frames = {}

@@ -23,19 +23,20 @@ from torch.nn import functional as F
 
 from crlsc_phy.bundle import CODEBOOKS
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.images import UInt8Image, resize
+from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode
 from crlsc_phy.link.metrics import interval, psnr_db
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.semantic.encoder import LocalEncoder
-from crlsc_phy.train.data import CropSampler, fixed_crops
+from crlsc_phy.train.data import CropSampler
+from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors, save_weights
 from crlsc_phy.train.pictures import photographs, squares
 from crlsc_phy.train.pipeline import WORK, Run, Step
 from crlsc_phy.train.recipe import LoopRecipe, Recipe
 
-__all__ = ["DetailTraining", "export", "measure", "steps"]
+__all__ = ["DetailTraining", "export", "measure", "received_semantics", "steps", "training_crops"]
 
 COMMITMENT_WEIGHT = 0.05
 SILENT_SHARE = 0.1
@@ -44,12 +45,6 @@ WHOLE_SHARE = 0.7
 
 BROKEN_SHARE = 0.1
 HIGHEST_BIT_ERROR_RATE = 0.02
-LONGEST_SIDES = (192, 384)
-"""Held-out photographs are reduced to these sides; in the smaller, a crop of 64 pixels shows more and is harder."""
-HELD_OUT_LONGEST = 512
-CROPS_EACH = 8
-PSNR_CAP_DB = 60.0
-"""An exact copy has no finite PSNR, and one would outweigh all others in a mean."""
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -83,10 +78,10 @@ def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] |
     return DetailTraining(run.recipe.decoder.detail, training_crops(run), semantic, loop, run.recipe.seed)
 
 
-def training_crops(run: Run) -> CropSampler:
+def training_crops(run: Run, size: int = 64) -> CropSampler:
     """Crops of the training photographs and of the public pictures."""
     photos = photographs(run.recipe.data.photos, run.data)
-    return CropSampler(list(photos.values()), squares(run.recipe.data.public, run.data))
+    return CropSampler(list(photos.values()), squares(run.recipe.data.public, run.data), size)
 
 
 def received_semantics(encoder: LocalEncoder, code: AirCode) -> Callable[[Tensor], Tensor]:
@@ -116,19 +111,15 @@ def export(run: Run, folder: Path) -> None:
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
     """PSNR of held-out crops by the levels sent, for each size that the photographs are reduced to."""
-    photos = photographs(run.recipe.data.heldout, run.data, HELD_OUT_LONGEST)
-    return {str(side): reconstruction(codec, photos, side) for side in LONGEST_SIDES}
+    return {side: reconstruction(codec, crops) for side, crops in heldout_crops(run.recipe, run.data).items()}
 
 
-def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest: int) -> dict[str, Any]:
-    """PSNR of held-out 64x64 crops by the number of levels sent, and of WebP at no more bytes than the whole frame.
+def reconstruction(codec: SemanticCodec, crops: UInt8Image) -> dict[str, Any]:
+    """PSNR of crops by the number of levels sent, and of WebP at no more bytes than the whole frame.
 
     Bits per pixel count the complete frame: header, air code, tokens and CRCs.
     """
-    small = {name: _reduce(photo, longest) for name, photo in photos.items()}
-    small = {name: photo for name, photo in small.items() if min(photo.shape[:2]) >= 64}
-    crops = fixed_crops(small, CROPS_EACH)
-    result: dict[str, Any] = {"photos": len(small), "crops": len(crops), "levels": {}}
+    result: dict[str, Any] = {"photos": len(crops) // CROPS_EACH, "crops": len(crops), "levels": {}}
     for levels in range(codec.levels + 1):
         frames = [codec.encode(crop, levels=levels) for crop in crops]
         psnr = [
@@ -138,18 +129,13 @@ def reconstruction(codec: SemanticCodec, photos: dict[str, UInt8Image], longest:
         size = len(frames[0].to_bytes())
         result["levels"][str(levels)] = {
             "bytes": size,
-            "bits_per_pixel": round(8 * size / 4096, 4),
+            "bits_per_pixel": round(8 * size / crops[0, ..., 0].size, 4),
             "psnr_db": interval(np.array(psnr), groups=CROPS_EACH),
         }
     webp = [_webp_psnr(crop, result["levels"][str(codec.levels)]["bytes"]) for crop in crops]
     fit = np.array([value for value in webp if value is not None])
     result["webp"] = {"fit": len(fit), "psnr_db": interval(fit) if len(fit) else None}
     return result
-
-
-def _reduce(photo: UInt8Image, longest: int) -> UInt8Image:
-    factor = longest / max(photo.shape[:2])
-    return resize(photo, round(photo.shape[0] * factor), round(photo.shape[1] * factor))
 
 
 def _webp_psnr(image: UInt8Image, limit: int) -> float | None:
