@@ -30,6 +30,7 @@ from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_weights
+from crlsc_phy.train.pictures import photographs
 from crlsc_phy.train.pipeline import WORK, Run, Step
 from crlsc_phy.train.recipe import LoopRecipe, Recipe
 from crlsc_phy.train.tasks.reconstruction import received_semantics, training_crops
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 SIZES = (64, 128)
-"""Sides of the crops: the larger ones teach what a larger picture's spectrum is like."""
+"""Sides of the crops: the larger ones, where photographs have them, teach what a larger picture's spectrum is like."""
 LARGE_SHARE = 0.2
 SILENT_SHARE = 0.1
 RATE_SHARES = {1: 0.45, 0.75: 0.1, 0.5: 0.25, 0.375: 0.08, 0.25: 0.07, 0.125: 0.05}
@@ -88,7 +89,9 @@ def _conditioned(run: Run, folder: Path) -> None:
 
 def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> AnalogTraining:
     torch.manual_seed(run.recipe.seed)
-    crops = [training_crops(run, size) for size in SIZES]
+    photos = photographs(run.recipe.data.photos, run.data).values()
+    largest = max(min(photo.shape[:2]) for photo in photos)
+    crops = [training_crops(run, size) for size in SIZES if size <= max(largest, SIZES[0])]
     return AnalogTraining(run.recipe.analog.coder, crops, semantic, loop, run.recipe.seed)
 
 

@@ -25,7 +25,7 @@ from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import save_weights
 from crlsc_phy.train.pictures import photo_crops, squares
 from crlsc_phy.train.pipeline import WORK, Run, Step
-from crlsc_phy.train.recipe import EncoderRecipe, LoopRecipe, Recipe
+from crlsc_phy.train.recipe import LoopRecipe, Recipe
 
 __all__ = ["EncoderTraining", "PublicSet", "public_set", "steps"]
 
@@ -36,7 +36,7 @@ TEMPERATURE = 0.1
 def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of: a step an encoder."""
     sets = (*recipe.data.public, *recipe.data.photos)
-    shared = {"frozen": recipe.encoder.frozen, "loop": recipe.encoder.loop, "seed": recipe.seed}
+    shared = {"trained_stages": recipe.encoder.trained_stages, "loop": recipe.encoder.loop, "seed": recipe.seed}
     return [
         Step(
             f"encoder/{name}",
@@ -52,7 +52,8 @@ def steps(recipe: Recipe) -> list[Step]:
 
 def _train(run: Run, folder: Path, config: EncoderConfig) -> None:
     torch.manual_seed(run.recipe.seed)
-    module = EncoderTraining(config, public_set(run), run.recipe.encoder, run.recipe.encoder.loop, run.recipe.seed)
+    recipe = run.recipe.encoder
+    module = EncoderTraining(config, public_set(run), recipe.trained_stages, recipe.loop, run.recipe.seed)
     # Depthwise convolutions run almost twice as fast in this layout.
     module.encoder.to(memory_format=torch.channels_last)
     fit(module, folder / WORK, run.recipe.threads)
@@ -92,19 +93,18 @@ class EncoderTraining(StepModule):
     Args:
         config: Sizes of the encoder.
         public: What it learns from.
-        recipe: How many stages of the trunk keep their ImageNet weights: with few photographs to learn from, they would
-            forget what the ones not seen look like. An encoder of fewer stages keeps all but its last.
+        trained_stages: How many of the last stages of the trunk are trained.
         loop: Budget.
         seed: Of the batches.
     """
 
     def __init__(
-        self, config: EncoderConfig, public: PublicSet, recipe: EncoderRecipe, loop: LoopRecipe, seed: int = 0
+        self, config: EncoderConfig, public: PublicSet, trained_stages: int, loop: LoopRecipe, seed: int = 0
     ) -> None:
         super().__init__(loop, seed)
         self.encoder = LocalEncoder(config)
         self.encoder.start_from_wheel()
-        frozen = min(recipe.frozen, config.stages - 1)
+        frozen = max(0, config.stages - trained_stages)
         # The stem and its normalisation come before the stages.
         self.kept = self.encoder.trunk[: frozen + 2] if frozen else torch.nn.Sequential()
         self.kept.requires_grad_(False)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 
-from crlsc_phy.images import UInt8Image
+from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.knowledge import Entry
 from crlsc_phy.train.data import CropSampler, ImageSet, open_images
 from crlsc_phy.train.recipe import Recipe
@@ -50,7 +50,16 @@ def photographs(names: Sequence[str], data: Path, longest: int = LONGEST) -> dic
 
 
 def photo_crops(recipe: Recipe, data: Path) -> UInt8Image:
-    """Crops of the training photographs that every semantic stage shares: uint8 [N, SIDE, SIDE, 3]."""
-    sampler = CropSampler(list(photographs(recipe.data.photos, data).values()), None, size=SIDE)
+    """Crops of the training photographs that every semantic stage shares: uint8 [N, SIDE, SIDE, 3].
+
+    Photographs that are smaller are enlarged: what they mean is the same.
+    """
+    photos = [_enlarged(photo, SIDE) for photo in photographs(recipe.data.photos, data).values()]
+    sampler = CropSampler(photos, None, size=SIDE)
     crops = sampler.batch(recipe.skb.photo_crops, torch.Generator().manual_seed(recipe.seed))
     return (crops * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def _enlarged(photo: UInt8Image, side: int) -> UInt8Image:
+    factor = side / min(photo.shape[:2])
+    return resize(photo, round(photo.shape[0] * factor), round(photo.shape[1] * factor)) if factor > 1 else photo

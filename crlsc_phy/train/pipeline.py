@@ -119,9 +119,14 @@ def run_steps(run: Run, steps: Sequence[Step], force: bool = False) -> None:
         force: Whether to make anew what is there.
 
     Raises:
-        TrainingError: If a step lacks what an earlier one makes, or its folder holds the work of other options.
+        TrainingError: If a step lacks what an earlier one makes, or its folder holds the work of other options, or
+            cannot be written.
+        DataError: If a set of pictures that any of the steps reads is not there.
     """
     console, digests = Console(stderr=True, quiet=not is_first_rank()), _Digests(run.data)
+    # Pictures that the last step needs are missed now, not after hours.
+    for name in dict.fromkeys(name for step in steps for name in step.sets):
+        digests.of(name)
     for step in steps:
         folder = run.folder / step.name
         stamp = _stamp(run, step, digests)
@@ -139,7 +144,11 @@ def run_steps(run: Run, steps: Sequence[Step], force: bool = False) -> None:
             console.print(f"{step.name}: begins", highlight=False)
         wait_for_all()
         if step.everywhere or is_first_rank():
-            step.work(run, folder)
+            try:
+                step.work(run, folder)
+            except OSError as error:
+                reason = error.strerror or error
+                raise TrainingError(f"{folder}: cannot go on ({reason}); call it again, it goes on from here") from None
         if is_first_rank():
             write_text(folder / DONE, json.dumps({**stamp, "digest": _digest(folder)}, indent=2) + "\n")
             (folder / BEGUN).unlink()

@@ -105,12 +105,13 @@ class EncoderRecipe:
 
     Attributes:
         sizes: One encoder each, by name; the first is the one that a codec takes unless told otherwise.
-        frozen: Stages of their trunks that keep their ImageNet weights.
+        trained_stages: How many of the last stages of their trunks are trained; those before keep their ImageNet
+            weights. With few photographs to learn from, they would forget what the ones not seen look like.
         loop: Budget of each.
     """
 
     sizes: Mapping[str, EncoderConfig] = field(default_factory=lambda: {"large": EncoderConfig()})
-    frozen: int = 0
+    trained_stages: int = 7
     loop: LoopRecipe = field(default_factory=LoopRecipe)
 
 

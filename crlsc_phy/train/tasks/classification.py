@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
 from crlsc_phy.bundle import CLASSES, CLASSIFIER
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_text
 from crlsc_phy.link.metrics import interval
 from crlsc_phy.train.data import open_images
@@ -56,10 +56,12 @@ def _train(run: Run, folder: Path) -> None:
     rows = [row for row, label in enumerate(labels) if label]
     classes = sorted({label for label in labels if label})
     if len(classes) < 2:
-        raise TrainingError(
-            f"decoder/classification: {len(classes)} classes in {', '.join(_labelled(run.recipe))}, two are the least; "
-            "give each class a folder, or leave classification out of decoder.tasks"
+        # Pictures without names still make a bundle; it has no head then.
+        names = ", ".join(_labelled(run.recipe))
+        Console(stderr=True).print(
+            f"decoder/classification: left out, {names} have {len(classes)} classes of 2 at least"
         )
+        return
     images = torch.from_numpy(squares(_labelled(run.recipe), run.data)[rows]).permute(0, 3, 1, 2)
     encoder, code = run.load_encoder(), run.air_code
     generator = torch.Generator().manual_seed(run.recipe.seed)
@@ -101,9 +103,10 @@ def train_head(vectors: Tensor, targets: Tensor, classes: int, steps: int) -> tu
 
 
 def export(run: Run, folder: Path) -> None:
-    """Copy the head and its labels."""
-    for name in (CLASSIFIER, CLASSES):
-        shutil.copyfile(run.folder / "decoder/classification" / name, folder / name)
+    """Copy the head and its labels, if it was trained."""
+    for path in (run.folder / "decoder/classification" / name for name in (CLASSIFIER, CLASSES)):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
