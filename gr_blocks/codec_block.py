@@ -19,6 +19,7 @@ class CodecBlock(MessageBlock):
         bundle: Folder of the bundle.
         runtime: What runs the networks.
         private: Folder of a private knowledge base, or none.
+        encoder: Which of the bundle's encoders; its first one if empty.
     """
 
     def __init__(
@@ -30,16 +31,20 @@ class CodecBlock(MessageBlock):
         bundle: str,
         runtime: Literal["onnx", "torch"],
         private: str = "",
+        encoder: str = "",
     ) -> None:
         super().__init__(name, source, target, queue_size)
         self._bundle, self._runtime = bundle, runtime
         self._private = [private] if private else []
+        self._encoder = encoder
         self._codec: SemanticCodec | None = None
 
     def start(self) -> bool:
         """Load the bundle."""
         self._codec = self._codec or self.attempt(
-            lambda: SemanticCodec.load(self._bundle, runtime=self._runtime, private=self._private)
+            lambda: SemanticCodec.load(
+                self._bundle, runtime=self._runtime, private=self._private, encoder=self._encoder
+            )
         )
         return True
 

@@ -20,6 +20,7 @@ class semantic_encoder(CodecBlock):  # noqa: N801
         runtime: What runs the networks.
         mode: ``digital`` for detail of tokens, ``analog`` for one of complex symbols.
         queue_size: Most images that may wait; the oldest are dropped.
+        encoder: Which of the bundle's encoders; its first one if empty.
     """
 
     COUNTERS = ("frames", "errors", "dropped")
@@ -30,8 +31,9 @@ class semantic_encoder(CodecBlock):  # noqa: N801
         runtime: Literal["onnx", "torch"] = "onnx",
         mode: Literal["digital", "analog"] = "digital",
         queue_size: int = 64,
+        encoder: str = "",
     ) -> None:
-        super().__init__("CRLSC Semantic Encoder", "images", "frames", queue_size, bundle, runtime)
+        super().__init__("CRLSC Semantic Encoder", "images", "frames", queue_size, bundle, runtime, encoder=encoder)
         self._mode = mode
         self.frames = 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from crlsc_phy.errors import DataError
@@ -61,9 +62,9 @@ def _usable(source: Source, folder: Path) -> list[Entry]:
     found = index_of(source, folder)
     problems = [entry.problem for entry in found if entry.problem]
     for problem in problems[:NAMED]:
-        _log.warning("%s: skipped %s", source.name, problem)
+        _tell(f"{source.name}: skipped {problem}")
     if len(problems) > NAMED:
-        _log.warning("%s: skipped %d files in all", source.name, len(problems))
+        _tell(f"{source.name}: skipped {len(problems)} files in all")
     first: dict[str, Entry] = {}
     for entry in found:
         if not entry.problem:
@@ -74,10 +75,10 @@ def _usable(source: Source, folder: Path) -> list[Entry]:
     entries = list(first.values())
     again = [entry.key for entry in found if not entry.problem and first[entry.sha256] is not entry]
     if again:
-        _log.warning("%s: left out, as another file has their content: %s", source.name, _some(again))
+        _tell(f"{source.name}: left out, as another file has their content: {_some(again)}")
     classes = {entry.label for entry in entries} - {""}
     if len(classes) == 1:
-        _log.warning("%s: holds one class, %s, so nothing can be told apart", source.name, *classes)
+        _tell(f"{source.name}: holds one class, {classes.pop()}, so nothing can be told apart")
     return entries
 
 
@@ -90,16 +91,22 @@ def _side(name: str, entries: Sequence[Entry], split: str) -> list[Entry]:
         pairs = near_pairs(fingerprints_of(side), fingerprints_of(sides[True]))
         near = sorted({side[pair.first].key for pair in pairs})
         if near:
-            _log.warning("%s: left out as near-duplicates of held-out pictures: %s", name, _some(near))
+            _tell(f"{name}: left out as near-duplicates of held-out pictures: {_some(near)}")
         side = [entry for entry in side if entry.key not in near]
     if not side:
         raise DataError(f"{name}: is empty; one picture in ten is held out, by its content, so add pictures")
     missing = sorted({entry.label for entry in entries} - {entry.label for entry in side} - {""})
     if missing:
-        _log.warning("%s: has no picture of %s", name, _some(missing))
+        _tell(f"{name}: has no picture of {_some(missing)}")
     return side
 
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+@cache
+def _tell(line: str) -> None:
+    """Log a line once, however often a set is opened."""
+    _log.warning(line)
