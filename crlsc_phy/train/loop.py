@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,8 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
     files in ``folder/log``.
     """
     torch.set_num_threads(threads)
+    # It says at each loop which accelerators there are not.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     last, loop = folder / "last.ckpt", module.loop
     early = loop.patience > 0
     callbacks: list[Callback] = [
@@ -123,15 +127,18 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    # weights_only: a checkpoint is read without unpickling code.
-    trainer.fit(
-        module,
-        _blanks(loop.steps),
-        _blanks(VALIDATION_BATCHES) if early else None,
-        ckpt_path=str(last) if last.exists() else None,
-        weights_only=True,
-    )
-    trainer.save_checkpoint(last)
+    with warnings.catch_warnings():
+        # Of loaders that nobody reads, and of names that other versions of torch will have.
+        warnings.filterwarnings("ignore", module="lightning")
+        # weights_only: a checkpoint is read without unpickling code.
+        trainer.fit(
+            module,
+            _blanks(loop.steps),
+            _blanks(VALIDATION_BATCHES) if early else None,
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True,
+        )
+    trainer.save_checkpoint(last, weights_only=False)
     if is_first_rank():
         write_text(folder / "cpu_seconds.json", json.dumps(round(module.cpu_seconds)))
 

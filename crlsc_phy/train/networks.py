@@ -62,6 +62,7 @@ def export_onnx(network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dic
         opset_version=OPSET,
         external_data=False,
         dynamo=True,
+        verbose=False,
     )
     _forget_origin(path)
 

@@ -7,6 +7,7 @@ import pytest
 from gnuradio import blocks, gr
 from gr_helpers import Collector, picture, post
 
+from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.knowledge import Entry, KnowledgeBase
 from crlsc_phy.phy import BurstModem
