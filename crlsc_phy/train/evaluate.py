@@ -23,11 +23,16 @@ from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
 from crlsc_phy.semantic.teacher import has_text
+from crlsc_phy.semantic.text import TEXT_TOWER, TextTower
 from crlsc_phy.train.calibrate import calibrate_bundle
+from crlsc_phy.train.data import open_images
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
+from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import WORK, Run, Step
 from crlsc_phy.train.recipe import Recipe
 from crlsc_phy.train.tasks import tasks
+from crlsc_phy.train.teacher import TEXT
+from crlsc_phy.train.text import zero_shot
 
 __all__ = ["DRAFT", "METRICS", "steps", "write_draft_manifest"]
 
@@ -38,7 +43,8 @@ PARITY = 1e-4
 def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of."""
     trained = [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
-    needs = ("skb", *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
+    taught = () if recipe.teacher.text is None else (TEXT,)
+    needs = ("skb", *taught, *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
     sets = (*recipe.data.public, *recipe.data.photos, *recipe.data.asked, *recipe.data.heldout)
     return [Step("evaluate", _evaluate, options={"recipe": recipe}, needs=needs, sets=sets)]
 
@@ -51,9 +57,7 @@ def _evaluate(run: Run, folder: Path) -> None:
         _export_encoder(run, name, draft)
     for task in chosen.values():
         task.export(run, draft)
-    if has_text(run.recipe.teacher.tower):
-        head = load_file(run.folder / "skb/head.safetensors")
-        save_tensors({"weight": head["linear.weight"]}, draft / TEXT_HEAD)
+    _export_text(run, draft)
     if not (draft / KNOWLEDGE / "current").exists():
         run.knowledge.snapshot(draft / KNOWLEDGE)
     write_draft_manifest(run, draft)
@@ -61,6 +65,8 @@ def _evaluate(run: Run, folder: Path) -> None:
     codecs = {runtime: SemanticCodec.load(draft, runtime) for runtime in ("onnx", "torch")}
     metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
     metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
+    if (draft / TEXT_HEAD).exists():
+        metrics["words"] = _words(codecs["onnx"], run)
     metrics["encoders"] = _compare_encoders(run, draft)
     metrics["cpu_seconds"] = _cpu_seconds(run)
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -90,6 +96,33 @@ def _export_encoder(run: Run, name: str, folder: Path) -> None:
     save_halved(encoder, folder / f"{stem}.safetensors")
     pixels = encoder.config.pixels
     export_onnx(encoder, {"image": torch.zeros(2, 3, pixels, pixels)}, ({0: BATCH_DIM},), folder / f"{stem}.onnx")
+
+
+def _export_text(run: Run, folder: Path) -> None:
+    """Write what it takes to search with words, if the teacher has text."""
+    teacher = run.recipe.teacher
+    if teacher.text is not None:
+        tower = TextTower.load(run.folder / TEXT)
+        save_halved(tower, folder / TEXT_TOWER)
+        tower.save_config(folder)
+    elif not has_text(teacher.tower):
+        return
+    head = load_file(run.folder / "skb/head.safetensors")
+    save_tensors({"weight": head["linear.weight"]}, folder / TEXT_HEAD)
+
+
+def _words(codec: SemanticCodec, run: Run) -> dict[str, Any]:
+    """Whether a held-out picture's name is the nearest among those of its set, or one of the five nearest.
+
+    The picture goes through the terminal's encoder, the name through the teacher's text tower; nobody asks a knowledge
+    base.
+    """
+    result: dict[str, Any] = {}
+    for name in run.recipe.data.asked:
+        pictures = open_images(name, run.data)
+        vectors = np.stack([codec.embed(image) for image in pictures.squares(SIDE)])
+        result[name] = zero_shot(vectors, codec.bundle.embed_texts, pictures.labels)
+    return result
 
 
 def _compare_encoders(run: Run, draft: Path) -> dict[str, Any]:
