@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crlsc_phy.errors import TrainingError
+from crlsc_phy.errors import TrainingError, brief
 
 __all__ = ["Tower", "embed_texts", "has_text", "lite0_features", "load_classes", "load_tower"]
 
@@ -144,7 +144,7 @@ def _open_clip(name: str) -> Any:
     try:
         return open_clip.create_model(arch, pretrained=tag).eval()
     except (RuntimeError, OSError) as error:
-        raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({_brief(error)})") from None
+        raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({brief(error)})") from None
 
 
 def _timm(name: str) -> tuple[Any, Tensor | None]:
@@ -162,19 +162,13 @@ def _timm(name: str) -> tuple[Any, Tensor | None]:
             network.reset_classifier(len(weights.get(f"{layer}.weight", ())))
             network.load_state_dict(weights)
     except (RuntimeError, OSError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise TrainingError(f"teacher {name!r}: timm cannot load it ({_brief(error)})") from None
+        raise TrainingError(f"teacher {name!r}: timm cannot load it ({brief(error)})") from None
     classifier = network.get_classifier()
     # Those that were distilled have two.
     first = classifier[0] if isinstance(classifier, tuple) else classifier
     rows = getattr(first, "weight", None)
     network.reset_classifier(0)
     return network, None if rows is None else rows.detach().flatten(1)
-
-
-def _brief(error: Exception) -> str:
-    """What a library says in many lines, in a part of one."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= 200 else f"{words[:200]}..."
 
 
 def _lite0_weights() -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crlsc_phy.errors import TrainingError
+from crlsc_phy.errors import TrainingError, brief
 from crlsc_phy.files import write_text
 
 __all__ = ["TEXT_TOWER", "VOCABULARY", "TextConfig", "TextTower", "frequent_tokens"]
@@ -134,7 +134,7 @@ class TextTower(nn.Module):
             tower = cls(TextConfig(**{**content, "tokens": tuple(content["tokens"])}))
             tower.load_state_dict(load_file(folder / TEXT_TOWER))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise TrainingError(f"{folder}: its text tower is missing or damaged ({str(error)[:80]})") from None
+            raise TrainingError(f"{folder}: its text tower is missing or damaged ({brief(error)})") from None
         return tower.eval()
 
 

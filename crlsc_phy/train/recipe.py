@@ -78,10 +78,10 @@ class TextRecipe:
     """
 
     width: int = 128
-    layers: int = 2
+    layers: int = 1
     context: int = 16
     vocabulary: int = 3000
-    loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=400, batch=256, learning_rate=2e-3))
+    loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=800, batch=256, learning_rate=2e-3))
 
 
 @dataclass(frozen=True)

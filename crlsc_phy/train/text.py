@@ -33,7 +33,7 @@ __all__ = ["TextTraining", "train_text", "zero_shot"]
 
 TEMPLATES = ("{}", "a picture of {}", "a drawing of {}", "an icon of {}")
 ASKED = "a picture of {}"
-TEMPERATURE = 0.07
+TEMPERATURE = 0.05
 
 
 def train_text(
