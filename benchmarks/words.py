@@ -105,8 +105,8 @@ def main() -> None:
         drawn = np.random.default_rng(seed).permutation(len(names))[: round(HELD_OUT * len(names))]
         for unseen in (set[str](), {names[row] for row in drawn}):
             rows += measure(sets, head, unseen, seed)
+        write_json(options.out, {"machine": machine(), "text": asdict(TextRecipe()), "rows": rows})
     lab.show("Names", rows)
-    write_json(options.out, {"machine": machine(), "text": asdict(TextRecipe()), "rows": rows})
 
 
 if __name__ == "__main__":

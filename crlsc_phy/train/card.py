@@ -47,7 +47,7 @@ Mean and bootstrap 95 % interval; crops of one photograph are drawn together.
 | an entry with its label is nearest | {top1} |
 | among the nearest 5 | {top5} |
 | among the nearest 10 | {top10} |
-{classification}
+{classification}{words}
 
 {tables}
 Bits per pixel count the whole frame: header, air code, tokens and CRCs. WebP is the best file of at most as many bytes
@@ -98,6 +98,7 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         top5=_percent(retrieval["recall@5"]),
         top10=_percent(retrieval["recall@10"]),
         classification=_classification(metrics.get("classification")),
+        words="".join(_words(part) for part in metrics.get("words", {}).values()),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
         tau=metrics["repair"]["tau"],
         threshold=metrics["repair"]["threshold"],
@@ -117,6 +118,15 @@ def _classification(part: dict[str, Any] | None) -> str:
     return (
         f"| label of {part['asked']} of them by the vote of 20 entries | {_percent(part['vote'])} |\n"
         f"| by the linear head of {part['classes']:,} classes | {_percent(part['head'])} |\n"
+    )
+
+
+def _words(part: dict[str, Any]) -> str:
+    if not part["asked"]:
+        return ""
+    return (
+        f"| name of {part['asked']} of them in words, nearest of {part['names']} names | {_percent(part['top1'])} |\n"
+        f"| among the nearest 5 | {_percent(part['top5'])} |\n"
     )
 
 

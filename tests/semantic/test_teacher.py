@@ -100,7 +100,9 @@ def test_a_tower_without_text_says_so():
         embed_texts("lite0", ["a dog"])
 
 
-@pytest.mark.parametrize("name", ["resnet", "open_clip:", "open_clip:ViT-B-32", "open_clip:no-such-model:tag", "timm:", "timm:nope"])
+@pytest.mark.parametrize(
+    "name", ["resnet", "open_clip:", "open_clip:ViT-B-32", "open_clip:no-such-model:tag", "timm:", "timm:nope"]
+)
 def test_an_unknown_tower_is_named(name):
     with pytest.raises(TrainingError, match="teacher '"):
         load_tower(name)
