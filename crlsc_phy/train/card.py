@@ -129,6 +129,15 @@ def _retrieval(part: dict[str, Any] | None, labelled: dict[str, Any] | None) -> 
     return "\n".join(lines) + "\n"
 
 
+def _words(part: dict[str, Any]) -> str:
+    if not part["asked"]:
+        return ""
+    return (
+        f"| name of {part['asked']} of them in words, nearest of {part['names']} names | {_percent(part['top1'])} |\n"
+        f"| among the nearest 5 | {_percent(part['top5'])} |\n"
+    )
+
+
 def _sets(run: Run, names: Sequence[str]) -> str:
     sets = [open_images(name, run.data) for name in dict.fromkeys(names)]
     return "".join(f"- {len(each):,} of `{each.name}`: {each.licence}\n" for each in sets)

@@ -6,8 +6,13 @@ Each shard is a file, so that embedding goes on where it was cut off.
 from __future__ import annotations
 
 import hashlib
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -15,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crlsc_phy.errors import TrainingError
+from crlsc_phy.errors import TrainingError, brief
 from crlsc_phy.files import write_array
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import Tower, load_tower
@@ -25,6 +30,8 @@ __all__ = ["embed"]
 
 SHARD = 512
 BATCH = 64
+ROUND = 2
+"""Shards a worker between two times that they are written: Ray's backend returns nothing before all are done."""
 
 
 def embed(
@@ -37,7 +44,7 @@ def embed(
         tower: See :func:`crlsc_phy.semantic.teacher.load_tower`.
         pixels: Side at which the tower sees them, where it has no side of its own.
         folder: Of the shards; those of the same pictures and tower are not made again.
-        jobs: Processes on this machine; on a Ray cluster, tasks at a time.
+        jobs: Processes on this machine; on a Ray cluster tasks at a time, where 1 stands for as many as it has CPUs.
         ray: Address of a Ray cluster, ``local`` to start one here; empty for none.
         threads: Threads of each process.
 
@@ -51,13 +58,15 @@ def embed(
     shards = [images[start : start + SHARD] for start in range(0, len(images), SHARD)]
     paths = [folder / f"{_name(shard, tower, pixels)}.npy" for shard in shards]
     missing = [(shard, path) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
-    with joblib.parallel_config(_backend(ray), n_jobs=jobs):
-        work = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(_features)(shard, tower, pixels, threads, path) for shard, path in missing
-        )
-        # A worker elsewhere may not see this machine's disk: the shards come back and are written here.
-        for path, features in watched(work, f"{tower} at {pixels} px", len(missing)):
-            write_array(path, features)
+    if missing:
+        with _workers(jobs, ray) as (parallel, count):
+            rounds = range(0, len(missing), ROUND * count)
+            for start in watched(rounds, f"{tower} at {pixels} px", len(rounds)):
+                part = missing[start : start + ROUND * count]
+                work = (joblib.delayed(_features)(shard, tower, pixels, threads) for shard, _ in part)
+                # A worker elsewhere may not see this machine's disk: the features come back and are written here.
+                for (_, path), features in zip(part, parallel(work), strict=True):
+                    write_array(path, features)
     return torch.from_numpy(np.concatenate([np.load(path, allow_pickle=False) for path in paths]))
 
 
@@ -72,27 +81,45 @@ def _tower(name: str, pixels: int) -> Tower:
     return load_tower(name, pixels)
 
 
-def _features(
-    shard: UInt8Image, tower: str, pixels: int, threads: int, path: Path
-) -> tuple[Path, npt.NDArray[np.float32]]:
+def _features(shard: UInt8Image, tower: str, pixels: int, threads: int) -> npt.NDArray[np.float32]:
     torch.set_num_threads(threads)
     network = _tower(tower, pixels)
     planes = torch.from_numpy(np.ascontiguousarray(shard)).permute(0, 3, 1, 2)
-    return path, torch.cat([network(part.float() / 255) for part in torch.split(planes, BATCH)]).numpy()
+    return torch.cat([network(part.float() / 255) for part in torch.split(planes, BATCH)]).numpy()
 
 
-def _backend(ray: str) -> str:
+@contextmanager
+def _workers(jobs: int, ray: str) -> Iterator[tuple[joblib.Parallel, int]]:
+    """What runs tasks, and how many at a time. A cluster that was started here ends with it."""
     if not ray:
-        return "loky"
+        with joblib.Parallel(jobs) as parallel:
+            yield parallel, jobs
+        return
     try:
         import ray as cluster
         from ray.util.joblib import register_ray
     except ImportError:
         raise TrainingError("ray is not installed; pip install 'crlsc-phy[ray]', or leave out --ray") from None
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if not cluster.is_initialized():
-            cluster.init(None if ray == "local" else ray, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise TrainingError(f"--ray {ray}: no cluster answers there ({error})") from None
-    register_ray()  # type: ignore[no-untyped-call]
-    return "ray"
+        if ray == "local":
+            cluster.init(include_dashboard=False, num_cpus=jobs if jobs > 1 else None, **quiet)
+        else:
+            _knock(ray)
+            cluster.init(ray, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"--ray {ray}: no cluster answers there ({brief(error)})") from None
+    try:
+        register_ray()  # type: ignore[no-untyped-call]
+        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        with joblib.parallel_config("ray", n_jobs=count), joblib.Parallel() as parallel:
+            yield parallel, count
+    finally:
+        cluster.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at ``HOST:PORT``: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=5).close()

@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from crlsc_phy import __version__
 from crlsc_phy.bundle import BUNDLE_FORMAT, ENCODER, KNOWLEDGE, TEXT_HEAD, encoder_file
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_manifest, write_text
-from crlsc_phy.semantic.teacher import has_text
-from crlsc_phy.train import analog, pkb
+from crlsc_phy.train import analog, pkb, text
 from crlsc_phy.train.calibrate import calibrate_bundle
-from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
+from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved
 from crlsc_phy.train.pipeline import WORK, Run, Step
 from crlsc_phy.train.recipe import Recipe
 from crlsc_phy.train.tasks import tasks
@@ -40,7 +38,8 @@ def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of."""
     trained = [step.name for step in (*pkb.steps(recipe), *analog.steps(recipe))]
     trained += [step.name for task in tasks(recipe.decoder.tasks).values() for step in task.steps(recipe)]
-    needs = ("skb", *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
+    taught = () if recipe.teacher.text is None else (text.TEXT,)
+    needs = ("skb", *taught, *(f"encoder/{name}" for name in recipe.encoder.sizes), *trained)
     sets = (*recipe.data.public, *recipe.data.photos, *recipe.data.asked, *recipe.data.heldout)
     # Its name and what its card says of it change nothing that is measured.
     options = {"recipe": replace(recipe, name="", notes="")}
@@ -57,9 +56,7 @@ def _evaluate(run: Run, folder: Path) -> None:
         task.export(run, draft)
     if analog.steps(run.recipe):
         analog.export(run, draft)
-    if has_text(run.recipe.teacher.tower):
-        head = load_file(run.folder / "skb/head.safetensors")
-        save_tensors({"weight": head["linear.weight"]}, draft / TEXT_HEAD)
+    text.export(run, draft)
     if not (draft / KNOWLEDGE / "current").exists():
         run.knowledge.snapshot(draft / KNOWLEDGE)
     write_draft_manifest(run, draft)
@@ -69,6 +66,8 @@ def _evaluate(run: Run, folder: Path) -> None:
     metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
     metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
     metrics["analog"] = analog.measure(codecs["onnx"], run)
+    if (draft / TEXT_HEAD).exists():
+        metrics["words"] = text.measure(codecs["onnx"], run)
     metrics["encoders"] = _compare_encoders(run, draft, private)
     metrics["cpu_seconds"] = _cpu_seconds(run)
     write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -24,6 +25,7 @@ __all__ = [
     "Recipe",
     "SkbRecipe",
     "TeacherRecipe",
+    "TextRecipe",
     "as_recipe",
     "load_recipe",
 ]
@@ -51,14 +53,50 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class LoopRecipe:
+    """Budget of one training loop.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Samples a step, in each process.
+        learning_rate: Of AdamW, at its highest.
+        patience: Checks in a row without a better validation loss after which a loop ends early; 0 never does.
+    """
+
+    steps: int = 1000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """A text tower beside an image tower that has none.
+
+    Attributes:
+        width, layers, context: Sizes, see :class:`crlsc_phy.semantic.text.TextConfig`.
+        vocabulary: Tokens that it may know at most.
+        loop: Budget.
+    """
+
+    width: int = 128
+    layers: int = 1
+    context: int = 16
+    vocabulary: int = 3000
+    loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=800, batch=256, learning_rate=2e-3))
+
+
+@dataclass(frozen=True)
 class TeacherRecipe:
     """The server's large model.
 
     Attributes:
-        tower: Name of the teacher, see :func:`crlsc_phy.semantic.teacher.load_tower`.
+        tower: Name of the teacher, see :mod:`crlsc_phy.semantic.teacher`.
+        text: The text tower that is trained beside it; none if it has one, or is not to be asked with words.
     """
 
     tower: str = "lite0"
+    text: TextRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -78,25 +116,6 @@ class SkbRecipe:
     steps: int = 300
     code_bytes: int = 16
     order_rounds: int = 500_000
-
-
-@dataclass(frozen=True)
-class LoopRecipe:
-    """Budget of one training loop.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch: Samples a step, in each process.
-        learning_rate: Of AdamW, at its highest.
-        check_every: Steps between two checkpoints, and between two looks at the validation loss.
-        patience: Looks in a row without a better validation loss after which a loop ends early; 0 never does.
-    """
-
-    steps: int = 1000
-    batch: int = 64
-    learning_rate: float = 1e-3
-    check_every: int = 500
-    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -259,6 +278,8 @@ def _build(kind: type[T], content: Any, where: str) -> T:
 
 
 def _value(wanted: Any, value: Any, where: str, key: str) -> Any:
+    if isinstance(wanted, UnionType):
+        return None if value is None else _value(get_args(wanted)[0], value, where, key)
     if is_dataclass(wanted):
         return _build(wanted, value, f"{where}: {key}")  # type: ignore[arg-type]
     if get_origin(wanted) is tuple:

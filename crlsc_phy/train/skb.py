@@ -7,7 +7,9 @@ A linear head maps the frozen tower's features into the space. Three losses shap
   its features;
 - the classes keep apart from each other.
 
-Results: ``skb/``, the shared knowledge base with one named entry a public picture and one a class;
+Where the tower has no classes, the names of the public pictures stand in for them, each by the mean of its pictures.
+
+Results: ``skb/``, the shared knowledge base with one named entry a public picture and one a class of the tower;
 ``codes.safetensors``, the air codes of the photographs' crops; ``head.safetensors``.
 """
 
@@ -26,15 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crlsc_phy.errors import TrainingError
-from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.train.data import ImageSet, open_images
-from crlsc_phy.train.embed import embed
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pictures import SIDE, entries, photo_crops
-from crlsc_phy.train.pipeline import WORK, Run, Step
+from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import Recipe
-from crlsc_phy.train.teacher import load_directions
+from crlsc_phy.train.teacher import load_directions, tower_features
 
 __all__ = ["Pairs", "SpaceHead", "steps", "train_head"]
 
@@ -49,7 +49,7 @@ PAIR_BATCH = 2048
 
 def steps(recipe: Recipe) -> list[Step]:
     """What the stage consists of."""
-    options = {"skb": recipe.skb, "teacher": recipe.teacher, "dim": recipe.dim, "seed": recipe.seed}
+    options = {"skb": recipe.skb, "teacher": {"tower": recipe.teacher.tower}, "dim": recipe.dim, "seed": recipe.seed}
     sets = (*recipe.data.public, *recipe.data.photos)
     return [Step("skb", _make, options=options, needs=("teacher",), sets=sets)]
 
@@ -58,14 +58,9 @@ def _make(run: Run, folder: Path) -> None:
     recipe, code_size = run.recipe.skb, run.recipe.skb.code_bytes
     sets = [open_images(name, run.data) for name in run.recipe.data.public]
     pictures = np.concatenate([each.squares(SIDE) for each in sets])
-
-    def features(images: UInt8Image, pixels: int) -> Tensor:
-        shards = folder / WORK / "features"
-        return embed(images, run.recipe.teacher.tower, pixels, shards, run.jobs, run.ray, run.recipe.threads)
-
-    views = [features(pictures, pixels) for pixels in recipe.pixels]
-    photo_features = features(photo_crops(run.recipe, run.data), recipe.pixels[-1])
-    classes, directions = load_directions(run)
+    views = [tower_features(run, pictures, pixels) for pixels in recipe.pixels]
+    photo_features = tower_features(run, photo_crops(run.recipe, run.data), recipe.pixels[-1])
+    classes, directions = load_directions(run) or ([], directions_of_names(sets, views[-1]))
     if directions.shape[1] != photo_features.shape[1]:
         raise TrainingError(
             f"teacher {run.recipe.teacher.tower}: its features have {photo_features.shape[1]} dimensions, but those of "
@@ -83,7 +78,15 @@ def _make(run: Run, folder: Path) -> None:
     of_teacher = f"classes of {run.recipe.teacher.tower}"
     named = [entry for each in sets for entry in entries(each)]
     named += [Entry(f"class/{i}", name, of_teacher, "Apache-2.0") for i, name in enumerate(classes)]
-    KnowledgeBase.create(folder / "skb", code, torch.cat([at_sizes[-1], placed]).numpy(), named)
+    KnowledgeBase.create(folder / "skb", code, torch.cat([at_sizes[-1], placed[: len(classes)]]).numpy(), named)
+
+
+def directions_of_names(sets: Sequence[ImageSet], features: Tensor) -> Tensor:
+    """For each name the mean of its pictures' features float32 [N, F], centred: float32 [C, F] of unit norm."""
+    names = [label or f"{each.name}/{key}" for each in sets for key, label in zip(each.keys, each.labels, strict=True)]
+    _, rows = np.unique(names, return_inverse=True)
+    sums = torch.zeros(rows.max() + 1, features.shape[1])
+    return F.normalize(sums.index_add(0, torch.from_numpy(rows), features - features.mean(dim=0)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,19 @@ class SpaceHead(nn.Module):
     """Features float32 [N, F] to shared-space vectors float32 [N, D] of unit norm.
 
     Starts as the principal components of ``features`` and ``classes``, which already keep near things near.
+
+    Raises:
+        TrainingError: If there are fewer features than dimensions of the space.
     """
 
     mean: Tensor
 
     def __init__(self, features: Tensor, classes: Tensor, dim: int) -> None:
         super().__init__()
+        if features.shape[1] < dim:
+            raise TrainingError(
+                f"teacher: its features have {features.shape[1]} dimensions, fewer than the space's {dim}"
+            )
         self.register_buffer("mean", features.mean(dim=0))
         self.linear = nn.Linear(features.shape[1], dim, bias=False)
         centred = features - self.mean

@@ -43,7 +43,9 @@ def test_encoder_takes_the_one_that_it_is_told(top, bundle_folder):
     image = picture(1, 50, 70)
     encoder = semantic_encoder(str(bundle_folder), encoder="small")
     (message,) = run(top, encoder, "frames", [pdu.image_to_pdu(image, 3)], 1)
-    assert pdu.frame_from_pdu(message)[0] == SemanticCodec.load(bundle_folder, encoder="small").encode(image, sequence=3)
+    assert pdu.frame_from_pdu(message)[0] == SemanticCodec.load(bundle_folder, encoder="small").encode(
+        image, sequence=3
+    )
 
 
 def test_decoder_makes_the_image_of_the_codec(top, bundle_folder, codec):

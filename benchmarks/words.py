@@ -1,0 +1,113 @@
+"""What a text tower beside the wheel's image tower is worth: pictures of a vendor that nobody has seen, by their names.
+
+    crlsc-train data
+    python benchmarks/words.py [--seeds 3] [--cache out/features]
+
+The teacher is lite0 with a text tower of the default sizes (locked-image tuning), the pictures are the things of the
+held-out vendor. Each is asked about with the names of all. "teacher" compares among the tower's features, "space" in
+the shared space, which a codec's semantic vectors lie in. "seen" has all public names in the training of the text
+tower; of "unseen" a tenth of them, drawn by the seed, was left out: only pictures of these are asked about, and all
+names compete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lab
+
+# isort: split
+# After lab, which tells numpy to use one thread.
+import numpy as np
+import torch
+from report import machine, write_json
+from torch import Tensor
+from torch.nn import functional as F
+
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.semantic.teacher import load_classes
+from crlsc_phy.train.data import open_images
+from crlsc_phy.train.embed import embed
+from crlsc_phy.train.pictures import SIDE, photo_crops
+from crlsc_phy.train.recipe import Recipe, TextRecipe, load_recipe
+from crlsc_phy.train.skb import Pairs, SpaceHead, train_head
+from crlsc_phy.train.text import train_text, zero_shot
+
+HELD_OUT = 0.1
+ASKED_AT = (112, 160)
+
+
+class Sets:
+    """The features of all pictures, and the names of those that have one."""
+
+    def __init__(self, recipe: Recipe, data: Path, cache: Path) -> None:
+        def features(images: UInt8Image, pixels: int) -> Tensor:
+            return embed(images, recipe.teacher.tower, pixels, cache)
+
+        public = [open_images(name, data) for name in recipe.data.public]
+        pictures = np.concatenate([each.squares(SIDE) for each in public])
+        self.pairs = Pairs.of(public)
+        self.labels = [label for each in public for label in each.labels]
+        self.views = [features(pictures, pixels) for pixels in recipe.skb.pixels]
+        self.photos = features(photo_crops(recipe, data), recipe.skb.pixels[-1])
+        (name,) = recipe.data.asked
+        asked = open_images(name, data)
+        self.asked_labels = list(asked.labels)
+        self.asked = {pixels: features(asked.squares(SIDE), pixels) for pixels in ASKED_AT}
+
+
+def measure(sets: Sets, head: SpaceHead, unseen: set[str], seed: int) -> list[dict[str, Any]]:
+    labels = ["" if label in unseen else label for label in sets.labels]
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        tower = train_text(sets.views, labels, TextRecipe(), Path(folder), seed, threads=1)
+    cpu_s = round(time.process_time() - start)
+    mean = sets.views[-1].mean(dim=0)
+    rows = [row for row, label in enumerate(sets.asked_labels) if not unseen or label in unseen]
+    result = []
+    for space in ("teacher", "space"):
+
+        def texts(names: list[str], space: str = space) -> np.ndarray[Any, np.dtype[np.float32]]:
+            directions = tower.embed(names)
+            return (head.place(directions) if space == "space" else directions).detach().numpy()
+
+        for pixels, features in sets.asked.items():
+            vectors = head(features) if space == "space" else F.normalize(features - mean, dim=1)
+            found = zero_shot(vectors.detach().numpy(), texts, sets.asked_labels, rows)
+            names = "unseen" if unseen else "seen"
+            result.append({"names_in_training": names, "space": space, "pixels": pixels, "seed": seed, "cpu_s": cpu_s})
+            result[-1] |= found
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--cache", type=Path, default=Path("out/features"), help="of the features (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/words.json"))
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    recipe = load_recipe("default")
+    sets = Sets(recipe, options.data, options.cache)
+    classes = load_classes(recipe.teacher.tower)
+    assert classes is not None
+    names = sorted(set(sets.labels))
+    rows = []
+    for seed in range(options.seeds):
+        head = train_head(sets.views, sets.pairs, sets.photos, classes[1], recipe.dim, recipe.skb.steps, seed)
+        drawn = np.random.default_rng(seed).permutation(len(names))[: round(HELD_OUT * len(names))]
+        for unseen in (set[str](), {names[row] for row in drawn}):
+            rows += measure(sets, head, unseen, seed)
+        write_json(options.out, {"machine": machine(), "text": asdict(TextRecipe()), "rows": rows})
+    lab.show("Names", rows)
+
+
+if __name__ == "__main__":
+    main()
