@@ -60,12 +60,14 @@ class LoopRecipe:
         steps: Optimiser steps.
         batch: Samples a step, in each process.
         learning_rate: Of AdamW, at its highest.
-        patience: Checks in a row without a better validation loss after which a loop ends early; 0 never does.
+        check_every: Steps between two checkpoints, and between two looks at the validation loss.
+        patience: Looks in a row without a better validation loss after which a loop ends early; 0 never does.
     """
 
     steps: int = 1000
     batch: int = 64
     learning_rate: float = 1e-3
+    check_every: int = 500
     patience: int = 0
 
 
