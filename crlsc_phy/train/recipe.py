@@ -144,6 +144,8 @@ class DecoderRecipe:
         tasks: Which ones, of :data:`crlsc_phy.train.tasks.TASKS`.
         detail: Sizes of the detail coder.
         alone, conditioned: Budgets of its two phases.
+        broken_share: Part of a batch in which bits of the tokens are flipped. The modem erases what its CRCs reject, so
+            that no such token reaches the decoder; a receiver that passes them on gains, at a price for whole pictures.
         head_steps: Steps of the linear head that classifies.
     """
 
@@ -151,6 +153,7 @@ class DecoderRecipe:
     detail: DetailConfig = field(default_factory=DetailConfig)
     alone: LoopRecipe = field(default_factory=LoopRecipe)
     conditioned: LoopRecipe = field(default_factory=LoopRecipe)
+    broken_share: float = 0.0
     head_steps: int = 300
 
 

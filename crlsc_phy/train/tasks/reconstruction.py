@@ -43,15 +43,15 @@ SILENT_SHARE = 0.1
 WHOLE_SHARE = 0.7
 """Part of a batch trained with every token; the rest loses levels or tokens, and learns to degrade gently."""
 
-BROKEN_SHARE = 0.1
 HIGHEST_BIT_ERROR_RATE = 0.02
 
 
 def steps(recipe: Recipe) -> list[Step]:
     """What training it consists of."""
     decoder, sets = recipe.decoder, (*recipe.data.public, *recipe.data.photos)
-    alone = {"detail": decoder.detail, "loop": decoder.alone, "seed": recipe.seed}
-    conditioned = {"loop": decoder.conditioned, "seed": recipe.seed}
+    shared = {"broken_share": decoder.broken_share, "seed": recipe.seed}
+    alone = {"detail": decoder.detail, "loop": decoder.alone, **shared}
+    conditioned = {"loop": decoder.conditioned, **shared}
     needs = ("decoder/alone", "skb", f"encoder/{recipe.encoder_name}")
     return [
         Step("decoder/alone", _alone, options=alone, sets=sets, everywhere=True),
@@ -75,7 +75,8 @@ def _conditioned(run: Run, folder: Path) -> None:
 
 def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> DetailTraining:
     torch.manual_seed(run.recipe.seed)
-    return DetailTraining(run.recipe.decoder.detail, training_crops(run), semantic, loop, run.recipe.seed)
+    decoder = run.recipe.decoder
+    return DetailTraining(decoder.detail, training_crops(run), semantic, loop, run.recipe.seed, decoder.broken_share)
 
 
 def training_crops(run: Run, size: int = 64) -> CropSampler:
@@ -159,6 +160,7 @@ class DetailTraining(StepModule):
         semantic: Crops float32 [N, 3, H, W] to semantic vectors float32 [N, S]; None trains the coder alone.
         loop: Budget.
         seed: Of the batches.
+        broken_share: Part of a batch in which bits of the tokens are flipped.
     """
 
     def __init__(
@@ -168,8 +170,10 @@ class DetailTraining(StepModule):
         semantic: Callable[[Tensor], Tensor] | None,
         loop: LoopRecipe,
         seed: int = 0,
+        broken_share: float = 0.0,
     ) -> None:
         super().__init__(loop, seed)
+        self.broken_share = broken_share
         self.coder = DetailCoder(config)
         self.crops, self.semantic = crops, semantic
         self.sender = torch.nn.ModuleList([self.coder.analysis, self.coder.quantiser])
@@ -189,7 +193,7 @@ class DetailTraining(StepModule):
             vectors[torch.rand(batch, generator=generator) < SILENT_SHARE] = 0
         size = images.shape[-1] // 8
         keep = erasure_mask(batch, levels, size, generator)
-        flips = bit_errors(batch, levels, self.coder.config.codebook_bits, size, generator)
+        flips = bit_errors(round(batch * self.broken_share), keep, self.coder.config.codebook_bits, generator)
         images, vectors, keep, flips = (part.to(self.device) for part in (images, vectors, keep, flips))
         decoded, commitment = self.coder(images, vectors, keep, flips)
         mse = (decoded - images).square().mean(dim=(1, 2, 3))
@@ -215,15 +219,15 @@ def erasure_mask(count: int, levels: int, size: int, generator: torch.Generator)
     return keep.cumprod(dim=1).bool()
 
 
-def bit_errors(count: int, levels: int, bits: int, size: int, generator: torch.Generator) -> Tensor:
-    """Which bits of the tokens arrive flipped: int64 [count, levels, size, size], a mask a token.
+def bit_errors(broken: int, keep: Tensor, bits: int, generator: torch.Generator) -> Tensor:
+    """Which bits of the tokens arrive flipped: int64 in the shape of ``keep``, a mask a token.
 
-    ``BROKEN_SHARE`` of the samples have them, at rates of up to ``HIGHEST_BIT_ERROR_RATE``: what a receiver sees that
+    The first ``broken`` samples have them, at rates of up to ``HIGHEST_BIT_ERROR_RATE``: what a receiver sees that
     passes on blocks whose CRC fails.
     """
-    flips = torch.zeros(count, levels, size, size, dtype=torch.int64)
-    for index in range(round(count * BROKEN_SHARE)):
+    flips = torch.zeros(keep.shape, dtype=torch.int64)
+    for index in range(broken):
         rate = HIGHEST_BIT_ERROR_RATE * torch.rand((), generator=generator)
-        wrong = torch.rand(levels, size, size, bits, generator=generator) < rate
+        wrong = torch.rand(*keep.shape[1:], bits, generator=generator) < rate
         flips[index] = (wrong << torch.arange(bits)).sum(dim=3)
     return flips
