@@ -41,7 +41,8 @@ def test_the_shards_of_features_are_the_teachers(arguments, tmp_path):
     (tmp_path / "r.yaml").write_text(f"{RECIPE}teacher: {{tower: '{tower(tmp_path, 'test_resnet', 0)}'}}\n")
     assert main(arguments) == 0
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "teacher/work/features").iterdir()}
-    assert len(shards) == 3
+    # Pictures and crops, once each: this tower has a size of its own, so that two make no difference.
+    assert len(shards) == 2
     assert main([*arguments[:-2], "skb", "--force"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "teacher/work/features").iterdir()} == shards
 

@@ -80,8 +80,9 @@ def test_a_bundle_with_a_tuned_text_tower_is_searched_with_words(data, tmp_path,
     text = "{width: 32, loop: {steps: 2, batch: 8}}"
     (tmp_path / "tiny.yaml").write_text(f"{RECIPE}teacher: {{tower: lite0, text: {text}}}\n")
     arguments = ["run", str(tmp_path / "tiny.yaml"), "--data", str(data), "--run", str(tmp_path / "run")]
-    assert main([*arguments, "--out", str(tmp_path / "bundle"), "--json"]) == 0
-    metrics = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == 0
+    capsys.readouterr()
+    metrics = json.loads((tmp_path / "bundle/metrics.json").read_text())
     assert metrics["words"]["things:fluent"]["asked"] == 30
     bundle = Bundle.load(tmp_path / "bundle")
     assert (bundle.folder / "text_tower.safetensors").stat().st_size < 1e6
