@@ -111,8 +111,8 @@ def _workers(jobs: int, ray: str) -> Iterator[tuple[joblib.Parallel, int]]:
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(f"--ray {ray}: no cluster answers there ({brief(error)})") from None
     try:
-        register_ray()  # type: ignore[no-untyped-call]
-        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        register_ray()
+        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])
         with joblib.parallel_config("ray", n_jobs=count), joblib.Parallel() as parallel:
             yield parallel, count
     finally:
