@@ -23,7 +23,15 @@ from torch.nn import functional as F
 
 from crlsc_phy.errors import TrainingError, brief
 
-__all__ = ["Tower", "embed_texts", "has_text", "lite0_features", "load_classes", "load_tower"]
+__all__ = [
+    "Tower",
+    "embed_texts",
+    "has_text",
+    "lite0_features",
+    "load_classes",
+    "load_tower",
+    "takes_any_size",
+]
 
 
 class Tower(nn.Module):
@@ -74,6 +82,11 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
     visual = _open_clip(name).visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     return Tower(visual, visual.output_dim, size, list(visual.image_mean), list(visual.image_std))
+
+
+def takes_any_size(name: str) -> bool:
+    """Whether a tower sees pictures at the size that :func:`load_tower` is told, rather than at one of its own."""
+    return name == "lite0"
 
 
 def load_classes(name: str) -> tuple[list[str], Tensor] | None:

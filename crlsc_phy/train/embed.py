@@ -23,7 +23,7 @@ from torch import Tensor
 from crlsc_phy.errors import TrainingError, brief
 from crlsc_phy.files import write_array
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.semantic.teacher import Tower, load_tower
+from crlsc_phy.semantic.teacher import Tower, load_tower, takes_any_size
 from crlsc_phy.train.data.store import watched
 
 __all__ = ["embed"]
@@ -71,7 +71,8 @@ def embed(
 
 
 def _name(shard: UInt8Image, tower: str, pixels: int) -> str:
-    digest = hashlib.sha256(f"{tower} {pixels} {shard.shape}".encode())
+    size = pixels if takes_any_size(tower) else "own size"
+    digest = hashlib.sha256(f"{tower} {size} {shard.shape}".encode())
     digest.update(np.ascontiguousarray(shard).data)
     return digest.hexdigest()[:32]
 
@@ -110,8 +111,8 @@ def _workers(jobs: int, ray: str) -> Iterator[tuple[joblib.Parallel, int]]:
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(f"--ray {ray}: no cluster answers there ({brief(error)})") from None
     try:
-        register_ray()  # type: ignore[no-untyped-call]
-        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        register_ray()
+        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])
         with joblib.parallel_config("ray", n_jobs=count), joblib.Parallel() as parallel:
             yield parallel, count
     finally:

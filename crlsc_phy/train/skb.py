@@ -141,9 +141,8 @@ class SpaceHead(nn.Module):
     def __init__(self, features: Tensor, classes: Tensor, dim: int) -> None:
         super().__init__()
         if features.shape[1] < dim:
-            raise TrainingError(
-                f"teacher: its features have {features.shape[1]} dimensions, fewer than the space's {dim}"
-            )
+            has = features.shape[1]
+            raise TrainingError(f"teacher: its features have {has} dimensions, fewer than the {dim} of the space")
         self.register_buffer("mean", features.mean(dim=0))
         self.linear = nn.Linear(features.shape[1], dim, bias=False)
         centred = features - self.mean

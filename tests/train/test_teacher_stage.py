@@ -4,7 +4,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from test_pipeline import RECIPE, data  # noqa: F401
 
 from crlsc_phy.cli.train import main
 from crlsc_phy.errors import TrainingError
@@ -16,9 +15,10 @@ from crlsc_phy.train.teacher import steps
 
 
 @pytest.fixture
-def arguments(data, tmp_path):  # noqa: F811
-    """A run of the first two stages, its recipe without a teacher."""
-    return ["run", str(tmp_path / "r.yaml"), "--data", str(data), "--run", str(tmp_path), "--stages", "teacher", "skb"]
+def arguments(tiny_data, tiny_recipe, tmp_path):
+    """A run of the first two stages, up to the options of --set."""
+    stages = ["run", str(tiny_recipe), "--data", str(tiny_data), "--stages", "teacher", "skb"]
+    return [*stages, "--work", str(tmp_path), "--set", "data.private=[]"]
 
 
 def tower(tmp_path, name: str, classes: int) -> str:
@@ -29,8 +29,7 @@ def tower(tmp_path, name: str, classes: int) -> str:
 
 @pytest.mark.parametrize("classes", [0, 1000])
 def test_the_knowledge_base_has_the_classes_that_there_are(arguments, tmp_path, classes):
-    (tmp_path / "r.yaml").write_text(f"{RECIPE}teacher: {{tower: '{tower(tmp_path, 'test_resnet', classes)}'}}\n")
-    assert main(arguments) == 0
+    assert main([*arguments, f"teacher.tower={tower(tmp_path, 'test_resnet', classes)}"]) == 0
     entries = KnowledgeBase.open(tmp_path / "skb/skb").entries
     assert [entry.name.startswith("class/") for entry in entries] == [False] * 60 + [True] * classes
     assert (tmp_path / "teacher/classes.json").exists() == (classes == 1000)
@@ -38,23 +37,25 @@ def test_the_knowledge_base_has_the_classes_that_there_are(arguments, tmp_path, 
 
 
 def test_the_shards_of_features_are_the_teachers(arguments, tmp_path):
-    (tmp_path / "r.yaml").write_text(f"{RECIPE}teacher: {{tower: '{tower(tmp_path, 'test_resnet', 0)}'}}\n")
+    arguments.append(f"teacher.tower={tower(tmp_path, 'test_resnet', 0)}")
     assert main(arguments) == 0
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "teacher/work/features").iterdir()}
-    assert len(shards) == 3
-    assert main([*arguments[:-2], "skb", "--force"]) == 0
+    # Pictures and crops, once each: this tower has a size of its own, so that two make no difference.
+    assert len(shards) == 2
+    arguments.remove("teacher")
+    assert main([*arguments, "--force"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "teacher/work/features").iterdir()} == shards
 
 
 def test_a_space_of_more_dimensions_than_features_is_refused(arguments, tmp_path, capsys):
-    recipe = RECIPE.replace("dim: 16", "dim: 128").replace("_dim: 16", "_dim: 128")
-    (tmp_path / "r.yaml").write_text(f"{recipe}teacher: {{tower: '{tower(tmp_path, 'test_resnet', 0)}'}}\n")
-    assert main(arguments) == 2
+    larger = ["decoder.detail.semantic_dim=128", "analog.coder.semantic_dim=128"]
+    larger += [f"encoder.sizes.{name}.dim=128" for name in ("wide", "narrow")]
+    assert main([*arguments, f"teacher.tower={tower(tmp_path, 'test_resnet', 0)}", *larger]) == 2
     assert "teacher: its features have 96 dimensions, fewer than the 128 of the space" in capsys.readouterr().err
 
 
-def test_names_are_the_means_of_their_pictures(data):  # noqa: F811
-    sets = [open_images(f"pictograms:{vendor}", data) for vendor in ("google", "twitter")]
+def test_names_are_the_means_of_their_pictures(tiny_data):
+    sets = [open_images(f"pictograms:{vendor}", tiny_data) for vendor in ("google", "twitter")]
     generator = torch.Generator().manual_seed(0)
     things = torch.randn(30, 64, generator=generator).repeat(2, 1)
     features = things + 0.01 * torch.randn(60, 64, generator=generator)
