@@ -78,8 +78,9 @@ def test_a_text_tower_that_was_cut_off_goes_on_to_the_same(tmp_path, monkeypatch
 def test_a_bundle_with_a_tuned_text_tower_is_searched_with_words(tiny_data, tiny_recipe, tmp_path, capsys):
     arguments = ["run", str(tiny_recipe), "--data", str(tiny_data), "--work", str(tmp_path / "run")]
     arguments += ["--set", "teacher.text={width: 32, loop: {steps: 2, batch: 8}}"]
-    assert main([*arguments, "--out", str(tmp_path / "bundle"), "--json"]) == 0
-    metrics = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == 0
+    capsys.readouterr()
+    metrics = json.loads((tmp_path / "bundle/metrics.json").read_text())
     assert metrics["words"]["things:fluent"]["asked"] == 30
     bundle = Bundle.load(tmp_path / "bundle")
     assert (bundle.folder / "text_tower.safetensors").stat().st_size < 1e6

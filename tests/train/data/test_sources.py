@@ -47,7 +47,7 @@ def test_another_content_is_another_set(tmp_path):
      "torchvision:CIFAR10", "sketches@train"],
 )  # fmt: skip
 def test_a_wrong_spec_is_told_the_right_forms(tmp_path, spec):
-    with pytest.raises(DataError, match="no such set; it is pictograms:VENDOR, photos@SPLIT") as caught:
+    with pytest.raises(DataError, match="no such set; it is pictograms:VENDOR, things:VENDOR, photos@SPLIT") as caught:
         open_images(spec, tmp_path)
     assert repr(spec) in str(caught.value)
 
