@@ -167,6 +167,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
+    codec = SemanticCodec.load(options.bundle)
     photos = list(load_photos(options.data, "train").values())
     pictograms = np.concatenate([load_pictograms(options.data, vendor).images for vendor in ("google", "twitter")])
     crops = [CropSampler(photos, pictograms, size) for size in SIZES]
@@ -189,7 +190,6 @@ def main() -> None:
         for cbr, rate in RATES.items():
             rows += measure(name, cbr, partial(_of_coder, ours.coder, rate), asked)
 
-    codec = SemanticCodec.load(options.bundle)
     if isinstance(codec.analog, LearnedAnalog):
         for cbr, rate in RATES.items():
             rows += measure("bundle", cbr, partial(_of_bundle, codec, rate), asked)
