@@ -54,8 +54,7 @@ def test_a_text_tower_that_was_cut_off_goes_on_to_the_same(tmp_path, monkeypatch
     """The loop is the one of all stages; here that the batches of this one depend on the step alone."""
     from crlsc_phy.train import loop
 
-    monkeypatch.setattr(loop, "CHECK_EVERY", 4)
-    recipe = TextRecipe(width=32, loop=LoopRecipe(steps=8, batch=6))
+    recipe = TextRecipe(width=32, loop=LoopRecipe(steps=8, batch=6, check_every=4))
     whole = train_text(views(), THINGS * 2, recipe, tmp_path / "whole", seed=0, threads=1)
     step = loop.StepModule.training_step
 
