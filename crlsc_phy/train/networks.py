@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from crlsc_phy.files import placed
@@ -21,8 +21,9 @@ BATCH_DIM = torch.export.Dim("n", min=1, max=4096)
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors aside, then put them in place."""
+    # Not by save_file, whose files nobody else may read.
     with placed(path) as aside:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, aside)
+        aside.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
