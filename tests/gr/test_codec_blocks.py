@@ -39,13 +39,11 @@ def test_encoder_makes_the_frame_of_the_codec(top, bundle_folder, codec):
     assert encoder.stats() == {"frames": 1, "errors": 0, "dropped": 0}
 
 
-def test_encoder_takes_the_one_that_it_is_told(top, bundle_folder):
-    image = picture(1, 50, 70)
-    encoder = semantic_encoder(str(bundle_folder), encoder="small")
+def test_encoder_takes_the_one_that_it_is_told(top, bundle_folder, codec):
+    image, name = picture(1, 50, 70), list(codec.bundle.config.get("encoders", [""]))[-1]
+    encoder = semantic_encoder(str(bundle_folder), encoder=name)
     (message,) = run(top, encoder, "frames", [pdu.image_to_pdu(image, 3)], 1)
-    assert pdu.frame_from_pdu(message)[0] == SemanticCodec.load(bundle_folder, encoder="small").encode(
-        image, sequence=3
-    )
+    assert pdu.frame_from_pdu(message)[0] == SemanticCodec.load(bundle_folder, encoder=name).encode(image, sequence=3)
 
 
 def test_decoder_makes_the_image_of_the_codec(top, bundle_folder, codec):
