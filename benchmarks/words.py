@@ -25,18 +25,22 @@ import lab
 # After lab, which tells numpy to use one thread.
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from report import machine, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import load_classes
+from crlsc_phy.semantic.text import TextTower
 from crlsc_phy.train.data import open_images
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.pictures import SIDE, photo_crops
 from crlsc_phy.train.recipe import Recipe, TextRecipe, load_recipe
 from crlsc_phy.train.skb import Pairs, SpaceHead, train_head
 from crlsc_phy.train.text import train_text, zero_shot
+
+Floats = NDArray[np.float32]
 
 HELD_OUT = 0.1
 ASKED_AT = (112, 160)
@@ -67,22 +71,30 @@ def measure(sets: Sets, head: SpaceHead, unseen: set[str], seed: int) -> list[di
     with tempfile.TemporaryDirectory() as folder:
         tower = train_text(sets.views, labels, TextRecipe(), Path(folder), seed, threads=1)
     cpu_s = round(time.process_time() - start)
-    mean = sets.views[-1].mean(dim=0)
     rows = [row for row, label in enumerate(sets.asked_labels) if not unseen or label in unseen]
-    result = []
-    for space in ("teacher", "space"):
+    shared = {"names_in_training": "unseen" if unseen else "seen", "seed": seed, "cpu_s": cpu_s}
+    return [
+        {**shared, "space": space, "pixels": pixels, **found}
+        for space in ("teacher", "space")
+        for pixels, found in ask(sets, tower, head if space == "space" else None, rows).items()
+    ]
 
-        def texts(names: list[str], space: str = space) -> np.ndarray[Any, np.dtype[np.float32]]:
-            directions = tower.embed(names)
-            return (head.place(directions) if space == "space" else directions).detach().numpy()
 
-        for pixels, features in sets.asked.items():
-            vectors = head(features) if space == "space" else F.normalize(features - mean, dim=1)
-            found = zero_shot(vectors.detach().numpy(), texts, sets.asked_labels, rows)
-            names = "unseen" if unseen else "seen"
-            result.append({"names_in_training": names, "space": space, "pixels": pixels, "seed": seed, "cpu_s": cpu_s})
-            result[-1] |= found
-    return result
+@torch.inference_mode()
+def ask(sets: Sets, tower: TextTower, head: SpaceHead | None, rows: list[int]) -> dict[int, dict[str, Any]]:
+    """By the size of the pictures; among the tower's features if there is no head."""
+    mean = sets.views[-1].mean(dim=0)
+
+    def texts(names: list[str]) -> Floats:
+        directions = tower.embed(names)
+        return (head.place(directions) if head else directions).numpy()
+
+    return {
+        pixels: zero_shot(
+            (head(features) if head else F.normalize(features - mean, dim=1)).numpy(), texts, sets.asked_labels, rows
+        )
+        for pixels, features in sets.asked.items()
+    }
 
 
 def main() -> None:
