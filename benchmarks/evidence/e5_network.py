@@ -1,0 +1,108 @@
+"""E5: any terminal's encoder with any terminal's decoder.
+
+Three unlike encoders were each trained against the SKB, apart from each other. A head that tells the classes of E1
+apart is trained on the vectors of one of them, as they come out of the air code, for all labelled pictures of the
+unseen vendor; then it is given those of another, for the test pictures. The control has the same three networks with
+the same start, public pictures, unlabelled, and CPU time, but each learns alone, by SimCLR, and so has a space of its
+own; its vectors travel without loss.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Budget, Lab, Results, as_digits, from_digits, interval, percent, planes, table
+from numpy.typing import NDArray
+from terminal import Terminal, new_encoder, open_terminal, train_simclr, views
+from torch import Tensor
+
+from crlsc_phy.link.plots import drawing
+from crlsc_phy.train.pipeline import Run
+from crlsc_phy.train.tasks.classification import VIEWS, train_head
+
+TITLE = "Unlike encoders with each other's decoders"
+SIZES = ("small", "medium", "large")
+REPEATED = True
+HEAD_STEPS = 300
+GOAL = 3
+
+CRLSC, ALONE = "crlsc", "alone"
+
+
+def arms(_lab: Lab) -> list[str]:
+    """With the SKB, and without."""
+    return [CRLSC, ALONE]
+
+
+def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
+    run, terminal = lab.run_of(seed), open_terminal(lab)
+    vectors = {size: _vectors(lab, run, terminal, seed, size, arm) for size in SIZES}
+    rows = terminal.labelled(0, seed)
+    targets, count = terminal.targets[rows].repeat(VIEWS), len(terminal.classes)
+    heads = {
+        size: train_head(seen[:, rows].flatten(0, 1), targets, count, HEAD_STEPS) for size, seen in vectors.items()
+    }
+    hits = {}
+    for sender, receiver in product(SIZES, SIZES):
+        weight, bias = heads[receiver]
+        scores = vectors[sender][0, terminal.test] @ weight.T + bias
+        hits[f"{sender} {receiver}"] = as_digits(np.asarray(scores.argmax(dim=1) == terminal.targets[terminal.test]))
+    most = int(terminal.targets[terminal.test].bincount().max())
+    return {"asked": len(terminal.test), "chance": most / len(terminal.test), "hits": hits}
+
+
+def _vectors(lab: Lab, run: Run, terminal: Terminal, seed: int, size: str, arm: str) -> Tensor:
+    """Vectors of the terminal's pictures and of altered views, float32 [VIEWS, N, D], as a receiver has them."""
+    config = run.recipe.encoder.sizes[size]
+    if arm == CRLSC:
+        encoder = run.load_encoder(size)
+    else:
+        # Unlike terminals draw unlike batches.
+        own = 10 * seed + SIZES.index(size)
+        torch.manual_seed(own)
+        encoder = new_encoder(config, pretrained=True)
+        public = planes(lab.squares(*run.recipe.data.public))
+        train_simclr(encoder, config.pixels, public, lab.encoder_cpu_seconds(seed, size), own)
+    found = views(encoder.eval(), terminal.images, config.pixels, VIEWS, seed)
+    if arm == CRLSC:
+        found = torch.from_numpy(run.air_code.decode(run.air_code.encode(found.numpy())))
+    return found.reshape(VIEWS, len(terminal.images), -1)
+
+
+def _of(rows: list[dict[str, Any]], pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
+    return np.asarray(np.mean([from_digits([row["hits"][f"{a} {b}"] for row in rows]) for a, b in pairs], axis=0))
+
+
+def report(results: Results, _budget: Budget) -> str:
+    some = results[CRLSC][0]
+    same = [(size, size) for size in SIZES]
+    other = [(a, b) for a, b in product(SIZES, SIZES) if a != b]
+    parts = [f"{some['asked']} test pictures; always naming the largest class gets {100 * some['chance']:.1f} % right."]
+    for arm, name in ((CRLSC, "Encoders in the shared space"), (ALONE, "Control: encoders trained alone")):
+        rows = [[a, *(percent(_of(results[arm], [(a, b)])) for b in SIZES)] for a in SIZES]
+        matrix = table(["encoder, accuracy [%]", *(f"head of {size}" for size in SIZES)], rows)
+        diagonal, rest = _of(results[arm], same), _of(results[arm], other)
+        mean, low, high = (100 * value for value in interval(rest - diagonal))
+        goal = f"; goal: within {GOAL}, {'reached' if mean >= -GOAL else 'missed'}" if arm == CRLSC else ""
+        parts.append(
+            f"{name}:\n\n{matrix}\n\nDiagonal {percent(diagonal)}, off it {percent(rest)}: "
+            f"{mean:+.1f} points ({low:+.1f} to {high:+.1f}){goal}."
+        )
+    return "\n\n".join(parts)
+
+
+def plot(_lab: Lab, results: Results, path: Path) -> None:
+    with drawing(path, 820, 400) as figure:
+        for axes, (arm, name) in zip(figure.subplots(1, 2), ((CRLSC, "Shared space"), (ALONE, "Alone")), strict=True):
+            values = 100 * np.array([[_of(results[arm], [(a, b)]).mean() for b in SIZES] for a in SIZES])
+            axes.imshow(values, vmin=0, vmax=100, cmap="Blues")
+            for (row, column), value in np.ndenumerate(values):
+                axes.text(column, row, f"{value:.0f} %", ha="center", va="center", color="w" if value > 55 else "k")
+            axes.set_xticks(range(len(SIZES)), SIZES)
+            axes.set_yticks(range(len(SIZES)), SIZES)
+            axes.set(xlabel="head trained with", ylabel="encoder", title=name)
+            axes.grid(False)
