@@ -42,6 +42,7 @@ class Budget:
         photo_crops: Crops of photographs beside them.
         head_steps: Of the head that makes the shared space.
         encoder_steps: Of a terminal's encoder, 64 pictures each.
+        decoder_steps: Of a decoder that is tuned to an encoder, 32 crops each.
     """
 
     name: str = "full"
@@ -49,11 +50,12 @@ class Budget:
     pixels: tuple[int, ...] = (112, 160)
     photo_crops: int = 1000
     head_steps: int = 300
-    encoder_steps: int = 150
+    encoder_steps: int = 400
+    decoder_steps: int = 60
 
 
 FULL = Budget()
-QUICK = Budget("quick", (0, 1), (64, 96), 500, 100, 15)
+QUICK = Budget("quick", (0, 1), (64, 96), 500, 100, 15, 5)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crlsc_phy.link.plots import drawing
 from crlsc_phy.train.data import open_images
 
 TITLE = "Transfer to other data"
-SIZES = ("medium",)
+SIZES = ("large",)
 REPEATED = True
 
 NAMES = {"teacher": "teacher", "crlsc": "CRLSC's encoder", "imagenet": "ImageNet's trunk"}

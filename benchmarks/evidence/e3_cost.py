@@ -3,19 +3,17 @@
 L_e is the local encoder in the recipe's three sizes at 96x96 pixels, S_e the default teacher, all of
 EfficientNet-Lite0 at 160x160; ViT-B-32 at 224x224, the teacher of a server with internet access, is instantiated with
 random weights, since its cost does not depend on them. Multiply-accumulates are counted by torch's FlopCounterMode, two
-operations each. Times are of one picture on one thread of onnxruntime, the median of interleaved turns. CPU-seconds
+operations each. Times are of one picture on one thread of torch, the median of interleaved turns. CPU-seconds
 stand in for energy: nothing here measures joules, and on one machine the two go together.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from common import Budget, Lab, Results, table
 from torch import nn
@@ -24,13 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.teacher import lite0_features
-from crlsc_phy.train.networks import BATCH_DIM, export_onnx
 
 TITLE = "Cost of a local encoder"
 SIZES = ("small", "medium", "large")
 REPEATED = True
 TEACHERS = {"lite0": ("S_e: Lite0", 160), "vit-b-32": ("S_e: ViT-B-32", 224)}
-TURNS, WARM_UP = 60, 5
+TURNS, WARM_UP = 40, 5
 
 
 def arms(_lab: Lab) -> list[str]:
@@ -41,23 +38,18 @@ def arms(_lab: Lab) -> list[str]:
 def measure(lab: Lab, seed: int, _arm: str) -> dict[str, Any]:
     networks = _networks(lab, seed)
     result: dict[str, Any] = {}
-    sessions = {}
-    with tempfile.TemporaryDirectory() as folder:
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
+    with torch.inference_mode():
         for name, (network, pixels) in networks.items():
-            image = torch.zeros(1, 3, pixels, pixels)
-            with FlopCounterMode(display=False) as counter, torch.inference_mode():
-                network(image)
+            with FlopCounterMode(display=False) as counter:
+                network(torch.zeros(1, 3, pixels, pixels))
             parameters = sum(parameter.numel() for parameter in network.parameters())
             result[name] = {"pixels": pixels, "parameters": parameters, "macs": counter.get_total_flops() // 2}
-            path = Path(folder) / f"{name}.onnx"
-            export_onnx(network, {"image": torch.zeros(2, 3, pixels, pixels)}, ({0: BATCH_DIM},), path)
-            sessions[name] = _session(path)
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
         for _ in range(WARM_UP + TURNS):
-            for name, session in sessions.items():
-                picture = np.zeros((1, 3, networks[name][1], networks[name][1]), np.float32)
+            for name, (network, pixels) in networks.items():
+                picture = torch.zeros(1, 3, pixels, pixels)
                 wall, cpu = time.perf_counter(), time.process_time()
-                session.run(None, {"image": picture})
+                network(picture)
                 times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     for name, taken in times.items():
         wall_ms, cpu_ms = 1e3 * np.median(taken[WARM_UP:], axis=0)
@@ -76,12 +68,6 @@ def _networks(lab: Lab, seed: int) -> dict[str, tuple[nn.Module, int]]:
     networks["lite0"] = (lite0_features("symmetric").eval(), TEACHERS["lite0"][1])
     networks["vit-b-32"] = (open_clip.create_model("ViT-B-32").visual.eval(), TEACHERS["vit-b-32"][1])
     return networks
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def report(results: Results, _budget: Budget) -> str:

@@ -1,8 +1,8 @@
 """E4: how many bytes an entry of the knowledge base needs.
 
-The shared knowledge base is coded at 8 to 64 bytes an entry, and asked with pictures of the unseen vendor. A picture is
-found if an entry with its label is among the nearest; all entries compete. In the second half of the table the query
-has travelled too, coded like the entries.
+The shared knowledge base is coded at 8 to 64 bytes an entry, by codes trained on itself, and asked with pictures of the
+unseen vendor. A picture is found if an entry with its label is among the nearest; all entries compete. In the second
+half of the table the query has travelled too, coded like the entries.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from crlsc_phy.knowledge import AirCode
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.train.data import open_images
-from crlsc_phy.train.pictures import photo_crops
 
 TITLE = "Bytes of a knowledge base against retrieval"
-SIZES = ("medium",)
+SIZES = ("large",)
 REPEATED = True
 CODE_BYTES = (8, 16, 32, 64)
 DEPTHS = (1, 5)
@@ -43,11 +42,10 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
     images = lab.squares(UNSEEN)[known]
     query = space.place(images) if arm == "teacher" else encode(run, arm, images)
     base = np.concatenate([space.place(lab.squares(*run.recipe.data.public)), space.classes])
-    learned = np.concatenate([base, space.place(photo_crops(run.recipe, lab.data))])
     names, wanted = np.array(labels), np.array([asked.labels[row] for row in known])
     found = {FLOAT: _hits(query, base, names, wanted)}
     for size in CODE_BYTES:
-        code = AirCode.train(learned, size, seed, polysemous=False)
+        code = AirCode.train(base, size, seed, polysemous=False)
         coded, sent = code.decode(code.encode(base)), code.decode(code.encode(query))
         found[str(size)] = _hits(query, coded, names, wanted)
         found[f"{size} sent"] = _hits(sent, coded, names, wanted)

@@ -1,10 +1,10 @@
 """The evidence: every experiment, its figures, its plot, and the page that shows them.
 
-    python benchmarks/evidence/run.py [--quick] [--jobs 2] [--data data] [--out docs/evidence] [E1 E4 ...]
+    python benchmarks/evidence/run.py [--quick] [--steps N] [--jobs 2] [--data data] [--out docs/evidence] [E1 E4 ...]
 
 A job is one arm of an experiment with one seed. What it found is a file below ``runs/evidence``, and a job whose file
 is there is not run again; delete it to have it run again. ``--quick`` takes a fraction of the budgets, and shows that
-everything works rather than what it achieves.
+everything works rather than what it achieves. ``--steps`` sets the budget of the encoders, and with it all CPU times.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -132,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(sorted(MODULES))}; all if none")
     parser.add_argument("--quick", action="store_true", help="a fraction of the budgets, into out/evidence")
+    parser.add_argument("--steps", type=int, help=f"of each encoder ({FULL.encoder_steps})")
+    parser.add_argument("--seeds", type=int, help=f"how many ({len(FULL.seeds)})")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
@@ -141,9 +144,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(options.names) - set(MODULES))
     if unknown:
         parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(sorted(MODULES))}")
+    for name in ("steps", "seeds", "jobs"):
+        if (getattr(options, name) or 1) < 1:
+            parser.error(f"--{name} must be at least 1")
     budget = QUICK if options.quick else FULL
+    budget = replace(
+        budget,
+        seeds=tuple(range(options.seeds)) if options.seeds else budget.seeds,
+        encoder_steps=options.steps or budget.encoder_steps,
+    )
     out = options.out or Path("out/evidence" if options.quick else "docs/evidence")
-    lab = Lab(budget, options.data, options.runs / budget.name, options.bundle)
+    lab = Lab(budget, options.data, options.runs / f"{budget.name}-{budget.encoder_steps}", options.bundle)
     lab.folder.mkdir(parents=True, exist_ok=True)
     chosen = experiments(options.names)
     try:

@@ -40,12 +40,12 @@ def lab(run, tmp_path_factory, bundle_folder):
     (data / "cache" / NAMES / "package").mkdir(parents=True)
     (data / "cache" / NAMES / "package/emoji.json").write_text(json.dumps(kinds))
     for split in ("train", "heldout"):
-        photos = {f"set/{i}": rng.integers(0, 256, (100, 140, 3), np.uint8) for i in range(2)}
+        photos = {f"set/{i}": rng.integers(0, 256, (140, 150, 3), np.uint8) for i in range(2)}
         np.savez(data / f"photos-{split}.npz", **photos)
         for name in ("animals", "faces"):
             keys = [key_of(row) for row in rows_of(name, split)]
             np.savez(data / f"{name}-{split}.npz", **{key: rng.integers(0, 256, (64, 64, 3), np.uint8) for key in keys})
-    budget = run.Budget("tiny", (0,), (32, 48), 20, 2, 1)
+    budget = run.Budget("tiny", (0,), (32, 48), 20, 2, 1, 1)
     folder = tmp_path_factory.mktemp("runs")
     lab = run.Lab(budget, data, folder, bundle_folder)
     lab.make_base(0, 1)
