@@ -55,7 +55,7 @@ def measure(lab: Lab, seed: int, _arm: str) -> dict[str, Any]:
         wall_ms, cpu_ms = 1e3 * np.median(taken[WARM_UP:], axis=0)
         result[name] |= {"wall_ms": round(float(wall_ms), 3), "cpu_ms": round(float(cpu_ms), 3)}
     training = {size: lab.encoder_cpu_seconds(seed, size) for size in SIZES}
-    return {"networks": result, "training_cpu_s": training, "steps": lab.budget.encoder_steps}
+    return {"networks": result, "training_cpu_s": training, "steps": lab.run_of(seed).recipe.encoder.loop.steps}
 
 
 def _networks(lab: Lab, seed: int) -> dict[str, tuple[nn.Module, int]]:

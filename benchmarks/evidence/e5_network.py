@@ -3,8 +3,8 @@
 Three unlike encoders were each trained against the SKB, apart from each other. A head that tells the classes of E1
 apart is trained on the vectors of one of them, as they come out of the air code, for all labelled pictures of the
 unseen vendor; then it is given those of another, for the test pictures. The control has the same three networks with
-the same start and public pictures, but each learns alone, by SimCLR for half the CPU time, and so has a space of its
-own; its vectors travel without loss.
+the same start and public pictures, but each learns alone, by SimCLR for a tenth of the CPU time, and so has a space of
+its own; its vectors travel without loss.
 
 For pictures, the decoder of the shipped bundle is tuned to the vectors of one encoder, and then given those of another.
 The pictures are crops of held-out photographs, reduced to a longest side of 192 pixels, at 1 level and at 4. Their
@@ -108,7 +108,7 @@ def _vectors(lab: Lab, run: Run, terminal: Terminal, seed: int, size: str, arm: 
         torch.manual_seed(own)
         encoder = new_encoder(config, pretrained=True)
         public = planes(lab.squares(*run.recipe.data.public))
-        train_simclr(encoder, config.pixels, public, lab.encoder_cpu_seconds(seed, size) / 2, own)
+        train_simclr(encoder, config.pixels, public, lab.encoder_cpu_seconds(seed, size) / 10, own)
     found = views(encoder.eval(), terminal.images, config.pixels, VIEWS, seed)
     if arm == CRLSC:
         found = torch.from_numpy(run.air_code.decode(run.air_code.encode(found.numpy())))

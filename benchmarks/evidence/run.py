@@ -1,10 +1,11 @@
 """The evidence: every experiment, its figures, its plot, and the page that shows them.
 
-    python benchmarks/evidence/run.py [--quick] [--steps N] [--jobs 2] [--data data] [--out docs/evidence] [E1 E4 ...]
+    python benchmarks/evidence/run.py [--quick] [--seeds N] [--jobs 2] [--data data] [--out docs/evidence] [E1 E4 ...]
 
 A job is one arm of an experiment with one seed. What it found is a file below ``runs/evidence``, and a job whose file
 is there is not run again; delete it to have it run again. ``--quick`` takes a fraction of the budgets, and shows that
-everything works rather than what it achieves. ``--steps`` sets the budget of the encoders, and with it all CPU times.
+everything works rather than what it achieves. A finished run of the default recipe is that of seed 0, and may be copied
+to ``runs/evidence/full/seed-0``.
 """
 
 from __future__ import annotations
@@ -123,9 +124,18 @@ def write_page(out: Path) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
         report = experiment.report(content["arms"], Budget(**content["budget"]))
         said = (experiment.__doc__ or "").strip().partition("\n\n")[2]
+        repeated = _repetition(len(next(iter(content["arms"].values()))), experiment)
         figure = f"![{experiment.TITLE}]({name.lower()}.png)"
-        parts.append(f"## {name}: {experiment.TITLE}\n\n{said}\n\n{report}\n\n{figure}")
+        parts.append(f"## {name}: {experiment.TITLE}\n\n{said} {repeated}\n\n{report}\n\n{figure}")
     write_text(out / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _repetition(seeds: int, experiment: Experiment) -> str:
+    if not experiment.REPEATED:
+        return "Nothing in it is random."
+    if seeds == 1:
+        return "**One seed so far**: the 95 % intervals are over test pictures alone."
+    return f"{seeds} seeds; 95 % intervals over seeds and test pictures (bootstrap)."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +143,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(sorted(MODULES))}; all if none")
     parser.add_argument("--quick", action="store_true", help="a fraction of the budgets, into out/evidence")
-    parser.add_argument("--steps", type=int, help=f"of each encoder ({FULL.encoder_steps})")
     parser.add_argument("--seeds", type=int, help=f"how many ({len(FULL.seeds)})")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -144,17 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(options.names) - set(MODULES))
     if unknown:
         parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(sorted(MODULES))}")
-    for name in ("steps", "seeds", "jobs"):
+    for name in ("seeds", "jobs"):
         if (getattr(options, name) or 1) < 1:
             parser.error(f"--{name} must be at least 1")
     budget = QUICK if options.quick else FULL
-    budget = replace(
-        budget,
-        seeds=tuple(range(options.seeds)) if options.seeds else budget.seeds,
-        encoder_steps=options.steps or budget.encoder_steps,
-    )
+    budget = replace(budget, seeds=tuple(range(options.seeds))) if options.seeds else budget
     out = options.out or Path("out/evidence" if options.quick else "docs/evidence")
-    lab = Lab(budget, options.data, options.runs / f"{budget.name}-{budget.encoder_steps}", options.bundle)
+    lab = Lab(budget, options.data, options.runs / budget.name, options.bundle)
     lab.folder.mkdir(parents=True, exist_ok=True)
     chosen = experiments(options.names)
     try:

@@ -13,6 +13,7 @@ from crlsc_phy.train.data.listed import key_of, rows_of
 from crlsc_phy.train.data.pictograms import NAMES
 
 pytest.importorskip("lightly")
+pytestmark = pytest.mark.slow
 EVIDENCE = Path(__file__).parents[2] / "benchmarks/evidence"
 THINGS = 48
 
@@ -45,7 +46,8 @@ def lab(run, tmp_path_factory, bundle_folder):
         for name in ("animals", "faces"):
             keys = [key_of(row) for row in rows_of(name, split)]
             np.savez(data / f"{name}-{split}.npz", **{key: rng.integers(0, 256, (64, 64, 3), np.uint8) for key in keys})
-    budget = run.Budget("tiny", (0,), (32, 48), 20, 2, 1, 1)
+    changes = "skb.pixels=[32,48]", "skb.photo_crops=20", "skb.steps=2", "skb.order_rounds=10", "encoder.loop.steps=1"
+    budget = run.Budget("tiny", (0,), changes, 1)
     folder = tmp_path_factory.mktemp("runs")
     lab = run.Lab(budget, data, folder, bundle_folder)
     lab.make_base(0, 1)
