@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from crlsc_phy.files import sha256_of
 from crlsc_phy.images import UInt8Image
@@ -23,7 +24,7 @@ from crlsc_phy.train.embed import embed
 from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import WORK, Run, run_steps
 from crlsc_phy.train.pkb import encode_squares
-from crlsc_phy.train.recipe import Recipe, load_recipe
+from crlsc_phy.train.recipe import load_recipe
 from crlsc_phy.train.teacher import load_directions
 
 DRAWS = 2000
@@ -143,24 +144,23 @@ class Space:
     run: Run
 
     @cached_property
-    def _directions(self) -> Tensor:
-        return load_directions(self.run)[1]
+    def _head(self) -> dict[str, Tensor]:
+        return load_file(self.run.folder / "skb/head.safetensors")
 
     def place(self, images: UInt8Image) -> NDArray[np.float32]:
         """Where the teacher puts pictures, float32 [N, D] of unit norm."""
-        recipe: Recipe = self.run.recipe
+        recipe = self.run.recipe
         shards = self.run.folder / "skb" / WORK / "features"
         features = embed(images, recipe.teacher.tower, recipe.skb.pixels[-1], shards)
-        head = skb.SpaceHead(features, self._directions, recipe.dim)
-        head.load_state_dict(load_file(self.run.folder / "skb/head.safetensors"))
-        with torch.inference_mode():
-            return np.asarray(head.eval()(features))
+        return self._placed(features - self._head["mean"])
 
     @property
     def classes(self) -> NDArray[np.float32]:
         """Where the teacher's classes lie, float32 [C, D]."""
-        state = load_file(self.run.folder / "skb/head.safetensors")
-        return np.asarray(torch.nn.functional.normalize(self._directions @ state["linear.weight"].T, dim=1))
+        return self._placed(load_directions(self.run)[1])
+
+    def _placed(self, directions: Tensor) -> NDArray[np.float32]:
+        return np.asarray(F.normalize(directions @ self._head["linear.weight"].T, dim=1))
 
 
 def encode(run: Run, size: str, images: UInt8Image) -> NDArray[np.float32]:
