@@ -40,12 +40,14 @@ class Budget:
         name: Of the folder of its runs.
         seeds: Each repeats everything: space, air code, encoders, draws of labels.
         changes: What differs from the default recipe.
+        terminal_steps: Of the encoder of a terminal whose CPU time is counted, 64 pictures each.
         decoder_steps: Of a decoder that is tuned to an encoder, 32 crops each.
     """
 
     name: str = "full"
     seeds: tuple[int, ...] = (0, 1, 2)
     changes: tuple[str, ...] = ()
+    terminal_steps: int = 150
     decoder_steps: int = 60
 
 
@@ -61,6 +63,7 @@ QUICK = Budget(
         "skb.order_rounds=1000",
         "encoder.loop.steps=15",
     ),
+    5,
     5,
 )
 
@@ -102,10 +105,22 @@ class Lab:
         run = self.run_of(seed)
         run_steps(run, [step for step in encoder.steps(run.recipe) if step.name == f"encoder/{size}"])
 
-    def encoder_cpu_seconds(self, seed: int, size: str) -> float:
-        """CPU time that the training of an encoder took."""
-        path = self.run_of(seed).folder / "encoder" / size / WORK / "cpu_seconds.json"
-        return float(json.loads(path.read_text(encoding="utf-8")))
+    def make(self, seed: int, need: str) -> None:
+        """Train ``encoder/SIZE`` or ``terminal/SIZE`` of a seed, if it is not there."""
+        kind, _, size = need.partition("/")
+        {"encoder": self.make_encoder, "terminal": self.terminal_of}[kind](seed, size)
+
+    def terminal_of(self, seed: int, size: str) -> Run:
+        """A run whose encoder has the budget of a terminal, and whose knowledge base is that of the seed."""
+        base = self.run_of(seed)
+        changes = (f"seed={seed}", *self.budget.changes, f"encoder.loop.steps={self.budget.terminal_steps}")
+        run = Run(load_recipe("default", changes), self.data, self.folder / f"terminal-{seed}")
+        run.folder.mkdir(exist_ok=True)
+        knowledge = run.folder / "skb"
+        if not knowledge.exists():
+            knowledge.symlink_to((base.folder / "skb").resolve(), target_is_directory=True)
+        run_steps(run, [step for step in encoder.steps(run.recipe) if step.name == f"encoder/{size}"])
+        return run
 
     def squares(self, *names: str) -> UInt8Image:
         """All pictures of sets, uint8 [N, SIDE, SIDE, 3]."""
@@ -120,8 +135,8 @@ class Experiment(Protocol):
     """
 
     TITLE: str
-    SIZES: tuple[str, ...]
-    """Encoders that must be there."""
+    NEEDS: tuple[str, ...]
+    """What must be there of each seed: ``encoder/SIZE`` or ``terminal/SIZE``; nothing if the shipped bundle will do."""
     REPEATED: bool
     """Whether other seeds find anything else."""
 
@@ -161,6 +176,12 @@ class Space:
 
     def _placed(self, directions: Tensor) -> NDArray[np.float32]:
         return np.asarray(F.normalize(directions @ self._head["linear.weight"].T, dim=1))
+
+
+def cpu_seconds(run: Run, size: str) -> float:
+    """CPU time that the training of an encoder took."""
+    path = run.folder / "encoder" / size / WORK / "cpu_seconds.json"
+    return float(json.loads(path.read_text(encoding="utf-8")))
 
 
 def encode(run: Run, size: str, images: UInt8Image) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Budget, Lab, Results, as_digits, from_digits, interval, percent, table
+from common import Budget, Lab, Results, as_digits, cpu_seconds, from_digits, interval, percent, table
 from lightly.models.modules import SimCLRProjectionHead
 from numpy.typing import NDArray
 from terminal import (
@@ -42,7 +42,8 @@ from crlsc_phy.link.plots import drawing
 from crlsc_phy.train.tasks.classification import VIEWS, train_head
 
 TITLE = "Accuracy against labels"
-SIZES = ("large",)
+SIZE = "large"
+NEEDS = (f"terminal/{SIZE}",)
 REPEATED = True
 LABELS = (1, 2, 5, 10, 0)
 FINE_TUNED = (5,)
@@ -66,17 +67,17 @@ def arms(_lab: Lab) -> list[str]:
 
 
 def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
-    (size,) = SIZES
-    cpu_seconds, terminal, run = lab.encoder_cpu_seconds(seed, size), open_terminal(lab), lab.run_of(seed)
-    config = run.recipe.encoder.sizes[size]
+    terminal, run = open_terminal(lab), lab.terminal_of(seed, SIZE)
+    budget_s = cpu_seconds(run, SIZE)
+    config = run.recipe.encoder.sizes[SIZE]
     result: dict[str, Any] = {
         "classes": len(terminal.classes),
         "asked": len(terminal.test),
-        "budget_s": cpu_seconds,
+        "budget_s": budget_s,
         "encoder_steps": run.recipe.encoder.loop.steps,
     }
     if arm == "crlsc":
-        encoder = run.load_encoder(size)
+        encoder = run.load_encoder(SIZE)
         vectors = outputs(encoder, terminal.images, config.pixels).numpy()
         coded = torch.from_numpy(run.air_code.decode(run.air_code.encode(vectors)))
         hits = {"crlsc kNN": _by_vote(terminal, coded, seed), "crlsc linear": _by_head(terminal, encoder, seed)}
@@ -91,7 +92,7 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
                 terminal.images[rows],
                 terminal.targets[rows],
                 len(terminal.classes),
-                cpu_seconds,
+                budget_s,
                 seed,
             )
             logits = outputs(network, terminal.images[terminal.test], config.pixels)
@@ -104,7 +105,7 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
         }
     features = Pooled(encoder)
     contrasted = nn.Sequential(features, SimCLRProjectionHead(config.width, 256, 128))
-    taken = train_simclr(contrasted, config.pixels, terminal.others, cpu_seconds, seed)
+    taken = train_simclr(contrasted, config.pixels, terminal.others, budget_s, seed)
     return result | {
         "hits": {arm: _by_head(terminal, features.eval(), seed, config.pixels)},
         "steps": taken,

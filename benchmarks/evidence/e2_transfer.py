@@ -23,6 +23,7 @@ from crlsc_phy.train.data import open_images
 
 TITLE = "Transfer to other data"
 SIZES = ("large",)
+NEEDS = ("encoder/large",)
 REPEATED = True
 
 NAMES = {"teacher": "teacher", "crlsc": "CRLSC's encoder", "imagenet": "ImageNet's trunk"}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Budget, Lab, Results, table
+from common import Budget, Lab, Results, cpu_seconds, table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,6 +25,7 @@ from crlsc_phy.semantic.teacher import lite0_features
 
 TITLE = "Cost of a local encoder"
 SIZES = ("small", "medium", "large")
+NEEDS = tuple(f"encoder/{size}" for size in SIZES)
 REPEATED = True
 TEACHERS = {"lite0": ("S_e: Lite0", 160), "vit-b-32": ("S_e: ViT-B-32", 224)}
 TURNS, WARM_UP = 40, 5
@@ -54,7 +55,7 @@ def measure(lab: Lab, seed: int, _arm: str) -> dict[str, Any]:
     for name, taken in times.items():
         wall_ms, cpu_ms = 1e3 * np.median(taken[WARM_UP:], axis=0)
         result[name] |= {"wall_ms": round(float(wall_ms), 3), "cpu_ms": round(float(cpu_ms), 3)}
-    training = {size: lab.encoder_cpu_seconds(seed, size) for size in SIZES}
+    training = {size: cpu_seconds(lab.run_of(seed), size) for size in SIZES}
     return {"networks": result, "training_cpu_s": training, "steps": lab.run_of(seed).recipe.encoder.loop.steps}
 
 
@@ -113,7 +114,9 @@ def plot(_lab: Lab, results: Results, path: Path) -> None:
             values = [each[key] / (1e6 if key == "macs" else 1) for each in networks.values()]
             colours = ["#c2631a" if name in TEACHERS else "#2563a8" for name in networks]
             bars = axes.barh(names, values, color=colours)
-            axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=3)
+            axes.bar_label(
+                bars, [f"{value:.1f}" if value < 100 else f"{value:.0f}" for value in values], fontsize=8, padding=3
+            )
             axes.set_xscale("log")
             axes.margins(x=0.25)
             axes.invert_yaxis()

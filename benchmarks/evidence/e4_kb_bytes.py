@@ -20,6 +20,7 @@ from crlsc_phy.train.data import open_images
 
 TITLE = "Bytes of a knowledge base against retrieval"
 SIZES = ("large",)
+NEEDS = ("encoder/large",)
 REPEATED = True
 CODE_BYTES = (8, 16, 32, 64)
 DEPTHS = (1, 5)

@@ -24,6 +24,7 @@ from common import (
     Lab,
     Results,
     as_digits,
+    cpu_seconds,
     encode,
     from_digits,
     interval,
@@ -46,6 +47,7 @@ from crlsc_phy.train.tasks.classification import VIEWS, train_head
 
 TITLE = "Unlike encoders with each other's decoders"
 SIZES = ("small", "medium", "large")
+NEEDS = tuple(f"encoder/{size}" for size in SIZES)
 REPEATED = True
 HEAD_STEPS = 300
 GOAL = 3
@@ -108,7 +110,7 @@ def _vectors(lab: Lab, run: Run, terminal: Terminal, seed: int, size: str, arm: 
         torch.manual_seed(own)
         encoder = new_encoder(config, pretrained=True)
         public = planes(lab.squares(*run.recipe.data.public))
-        train_simclr(encoder, config.pixels, public, lab.encoder_cpu_seconds(seed, size) / 10, own)
+        train_simclr(encoder, config.pixels, public, cpu_seconds(run, size) / 10, own)
     found = views(encoder.eval(), terminal.images, config.pixels, VIEWS, seed)
     if arm == CRLSC:
         found = torch.from_numpy(run.air_code.decode(run.air_code.encode(found.numpy())))

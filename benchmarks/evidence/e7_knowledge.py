@@ -24,7 +24,7 @@ from crlsc_phy.train.data import fixed_crops, open_images
 from crlsc_phy.train.pictures import photographs
 
 TITLE = "Right, wrong and no meaning"
-SIZES: tuple[str, ...] = ()
+NEEDS: tuple[str, ...] = ()
 REPEATED = True
 
 HELD_OUT, PICTOGRAMS = "photos@heldout", "pictograms:fluent"
@@ -122,11 +122,15 @@ def report(results: Results, _budget: Budget) -> str:
 def plot(_lab: Lab, results: Results, path: Path) -> None:
     (rows,) = results.values()
     with drawing(path, 860, 400) as figure:
-        for axes, (name, said) in zip(figure.subplots(1, 2), SETS.items(), strict=True):
+        for axes, (name, said) in zip(figure.subplots(1, 2, sharey=True), SETS.items(), strict=True):
             levels = list(rows[0]["sets"][name])
-            for meaning in MEANINGS:
-                values = np.array([interval(_of(rows, name, level, meaning, "psnr_db")) for level in levels])
+            for meaning in ("wrong", "none"):
+                gains = [
+                    _of(rows, name, level, "right", "psnr_db") - _of(rows, name, level, meaning, "psnr_db")
+                    for level in levels
+                ]
+                values = np.array([interval(each) for each in gains])
                 bars = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
                 axes.errorbar([int(level) for level in levels], values[:, 0], bars, fmt="o-", ms=4, label=meaning)
-            axes.set(xlabel="levels sent", ylabel="PSNR [dB]", title=said.capitalize())
-            axes.legend(title="meaning")
+            axes.set(xlabel="levels sent", ylabel="gain in PSNR [dB]", title=said.capitalize())
+            axes.legend(title="right meaning against")

@@ -80,13 +80,13 @@ def seeds_of(budget: Budget, experiment: Experiment) -> tuple[int, ...]:
 
 def run_all(lab: Lab, chosen: dict[str, Experiment], jobs: int) -> None:
     """Knowledge bases first, then encoders, then the jobs."""
-    sizes = sorted({size for experiment in chosen.values() for size in experiment.SIZES})
+    needs = sorted({need for experiment in chosen.values() for need in experiment.NEEDS})
     seeds = lab.budget.seeds
-    if sizes:
+    if needs:
         for seed in seeds:
             lab.make_base(seed, jobs)
     with joblib.parallel_config("loky", n_jobs=jobs):
-        joblib.Parallel()(joblib.delayed(lab.make_encoder)(seed, size) for size in sizes for seed in seeds)
+        joblib.Parallel()(joblib.delayed(lab.make)(seed, need) for need in needs for seed in seeds)
         joblib.Parallel()(
             joblib.delayed(do_job)(lab, name, seed, arm)
             for name, experiment in chosen.items()
@@ -126,7 +126,7 @@ def write_page(out: Path) -> None:
         said = (experiment.__doc__ or "").strip().partition("\n\n")[2]
         repeated = _repetition(len(next(iter(content["arms"].values()))), experiment)
         figure = f"![{experiment.TITLE}]({name.lower()}.png)"
-        parts.append(f"## {name}: {experiment.TITLE}\n\n{said} {repeated}\n\n{report}\n\n{figure}")
+        parts.append(f"## {name}: {experiment.TITLE}\n\n{said}\n\n{repeated}\n\n{report}\n\n{figure}")
     write_text(out / "README.md", "\n\n".join(parts) + "\n")
 
 
@@ -134,8 +134,8 @@ def _repetition(seeds: int, experiment: Experiment) -> str:
     if not experiment.REPEATED:
         return "Nothing in it is random."
     if seeds == 1:
-        return "**One seed so far**: the 95 % intervals are over test pictures alone."
-    return f"{seeds} seeds; 95 % intervals over seeds and test pictures (bootstrap)."
+        return "**One seed so far**: the intervals are of test pictures alone."
+    return f"{seeds} seeds; the intervals are of seeds and test pictures."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,12 +47,12 @@ def lab(run, tmp_path_factory, bundle_folder):
             keys = [key_of(row) for row in rows_of(name, split)]
             np.savez(data / f"{name}-{split}.npz", **{key: rng.integers(0, 256, (64, 64, 3), np.uint8) for key in keys})
     changes = "skb.pixels=[32,48]", "skb.photo_crops=20", "skb.steps=2", "skb.order_rounds=10", "encoder.loop.steps=1"
-    budget = run.Budget("tiny", (0,), changes, 1)
+    budget = run.Budget("tiny", (0,), changes, 1, 1)
     folder = tmp_path_factory.mktemp("runs")
     lab = run.Lab(budget, data, folder, bundle_folder)
     lab.make_base(0, 1)
-    for size in ("small", "medium", "large"):
-        lab.make_encoder(0, size)
+    for need in ("encoder/small", "encoder/medium", "encoder/large", "terminal/large"):
+        lab.make(0, need)
     return lab
 
 
