@@ -136,6 +136,12 @@ def report(results: Results, _budget: Budget) -> str:
             f"{name}:\n\n{matrix}\n\nDiagonal {percent(diagonal)}, off it {percent(rest)}: "
             f"{mean:+.1f} points ({low:+.1f} to {high:+.1f}){goal}."
         )
+        if arm == CRLSC:
+            losses = {
+                (a, b): float((_of(results[arm], [(a, b)]) - _of(results[arm], [(b, b)])).mean()) for a, b in other
+            }
+            (sender, receiver), most = min(losses.items(), key=lambda item: item[1])
+            parts.append(f"The worst pair is {sender} with the head of {receiver}, {100 * most:+.1f} points.")
     for level in LEVELS:
         found = {
             (a, b): np.array([row["psnr_db"][f"{a} {b} {level}"] for row in results[PICTURES]])
