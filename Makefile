@@ -12,7 +12,7 @@ export VENV GR_PYTHON TORCH_INDEX
 export GRC_BLOCKS_PATH := $(CURDIR)/gr_blocks$(if $(GRC_BLOCKS_PATH),:$(GRC_BLOCKS_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-zmq grc test test-all lint doctor clean
+.PHONY: help setup demo demo-zmq grc evidence test test-all lint doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,11 @@ grc: setup ## Open GNU Radio Companion with the blocks (FLOWGRAPH=file)
 	@[[ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]] || { echo "grc: needs a screen; set DISPLAY, or use make demo" >&2; exit 2; }
 	@PATH="$(BIN):$$PATH" $(PYTHON) -c 'import sys; from gnuradio.grc.main import main; sys.exit(main())' \
 		$(FLOWGRAPH)
+
+evidence: setup ## What training with a shared knowledge base achieves, in docs/evidence (QUICK=1 DATA=folder JOBS=2)
+	@$(PYTHON) -c 'import lightly' 2>/dev/null || $(PYTHON) -m pip install -q -c requirements/constraints.txt -e ".[evidence]"
+	@"$(BIN)/crlsc-train" data default animals faces --data "$(or $(DATA),data)"
+	@$(PYTHON) benchmarks/evidence/run.py --jobs "$(or $(JOBS),2)" --data "$(or $(DATA),data)" $(if $(QUICK),--quick)
 
 test: setup ## Run the tests, apart from those that take minutes each
 	@$(PYTHON) -m pytest -m "not slow"

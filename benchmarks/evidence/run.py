@@ -1,0 +1,177 @@
+"""The evidence: every experiment, its figures, its plot, and the page that shows them.
+
+    python benchmarks/evidence/run.py [--quick] [--seeds N] [--jobs 2] [--data data] [--out docs/evidence] [E1 E4 ...]
+
+A job is one arm of an experiment with one seed. What it found is a file below ``runs/evidence``, and a job whose file
+is there is not run again; delete it to have it run again. ``--quick`` takes a fraction of the budgets, and shows that
+everything works rather than what it achieves. A finished run of the default recipe is that of seed 0, and may be copied
+to ``runs/evidence/full/seed-0``.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy is imported: a worker is a process of one thread.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import joblib
+import torch
+from common import FULL, QUICK, Budget, Experiment, Lab, Results
+
+from crlsc_phy.errors import CrlscError
+from crlsc_phy.files import write_text
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from report import machine
+
+MODULES = {
+    "E1": "e1_labels",
+    "E2": "e2_transfer",
+    "E3": "e3_cost",
+    "E4": "e4_kb_bytes",
+    "E5": "e5_network",
+    "E6": "e6_pictures",
+    "E7": "e7_knowledge",
+}
+INTRODUCTION = Path(__file__).with_name("introduction.md")
+
+
+def experiments(names: Sequence[str] = ()) -> dict[str, Experiment]:
+    """The experiments of these names, all if none is given, in the order of their numbers."""
+    return {name: cast(Experiment, import_module(MODULES[name])) for name in sorted(names or MODULES)}
+
+
+def result_path(lab: Lab, name: str, seed: int, arm: str) -> Path:
+    """Where the job of an arm and a seed leaves what it found."""
+    return lab.folder / name / f"{arm}-{seed}.json"
+
+
+def do_job(lab: Lab, name: str, seed: int, arm: str) -> None:
+    """Run a job, unless what it finds is there."""
+    path = result_path(lab, name, seed, arm)
+    if path.exists():
+        return
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    started, cpu = time.perf_counter(), time.process_time()
+    found = experiments([name])[name].measure(lab, seed, arm)
+    found |= {"wall_s": round(time.perf_counter() - started), "cpu_s": round(time.process_time() - cpu)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(found))
+    print(f"{name} {arm}, seed {seed}: {found['wall_s']} s", flush=True)
+
+
+def seeds_of(budget: Budget, experiment: Experiment) -> tuple[int, ...]:
+    """The seeds that an experiment runs with."""
+    return budget.seeds if experiment.REPEATED else budget.seeds[:1]
+
+
+def run_all(lab: Lab, chosen: dict[str, Experiment], jobs: int) -> None:
+    """Knowledge bases first, then encoders, then the jobs."""
+    needs = sorted({need for experiment in chosen.values() for need in experiment.NEEDS})
+    seeds = lab.budget.seeds
+    if needs:
+        for seed in seeds:
+            lab.make_base(seed, jobs)
+    with joblib.parallel_config("loky", n_jobs=jobs):
+        joblib.Parallel()(joblib.delayed(lab.make)(seed, need) for need in needs for seed in seeds)
+        joblib.Parallel()(
+            joblib.delayed(do_job)(lab, name, seed, arm)
+            for name, experiment in chosen.items()
+            for seed in seeds_of(lab.budget, experiment)
+            for arm in experiment.arms(lab)
+        )
+
+
+def results_of(lab: Lab, name: str, experiment: Experiment) -> Results:
+    """What the jobs of an experiment found: by arm, one a seed."""
+    seeds = seeds_of(lab.budget, experiment)
+    return {
+        arm: [json.loads(result_path(lab, name, seed, arm).read_text(encoding="utf-8")) for seed in seeds]
+        for arm in experiment.arms(lab)
+    }
+
+
+def write_results(lab: Lab, chosen: dict[str, Experiment], out: Path) -> None:
+    """The raw figures and the plot of each experiment."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, experiment in chosen.items():
+        content: dict[str, Any] = {"machine": machine(), "budget": vars(lab.budget)}
+        results = results_of(lab, name, experiment)
+        write_text(out / f"{name.lower()}.json", json.dumps(content | {"arms": results}, indent=1) + "\n")
+        experiment.plot(lab, results, out / f"{name.lower()}.png")
+
+
+def write_page(out: Path) -> None:
+    """``README.md`` from the raw figures that are there."""
+    parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
+    for name, experiment in experiments().items():
+        path = out / f"{name.lower()}.json"
+        if not path.exists():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        report = experiment.report(content["arms"], Budget(**content["budget"]))
+        said = (experiment.__doc__ or "").strip().partition("\n\n")[2]
+        repeated = _repetition(len(next(iter(content["arms"].values()))), experiment)
+        figure = f"![{experiment.TITLE}]({name.lower()}.png)"
+        parts.append(f"## {name}: {experiment.TITLE}\n\n{said}\n\n{repeated}\n\n{report}\n\n{figure}")
+    write_text(out / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _repetition(seeds: int, experiment: Experiment) -> str:
+    if not experiment.REPEATED:
+        return "Nothing in it is random."
+    if seeds == 1:
+        return "**One seed so far**: the intervals are of test pictures alone."
+    return f"{seeds} seeds; the intervals are of seeds and test pictures."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 2 if the user's input is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(sorted(MODULES))}; all if none")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the budgets, into out/evidence")
+    parser.add_argument("--seeds", type=int, help=f"how many ({len(FULL.seeds)})")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--bundle", type=Path, default=Path("models/default"))
+    parser.add_argument("--out", type=Path, help="folder of tables, plots and raw figures")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(MODULES))
+    if unknown:
+        parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(sorted(MODULES))}")
+    for name in ("seeds", "jobs"):
+        if (getattr(options, name) or 1) < 1:
+            parser.error(f"--{name} must be at least 1")
+    budget = QUICK if options.quick else FULL
+    budget = replace(budget, seeds=tuple(range(options.seeds))) if options.seeds else budget
+    out = options.out or Path("out/evidence" if options.quick else "docs/evidence")
+    lab = Lab(budget, options.data, options.runs / budget.name, options.bundle)
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    chosen = experiments(options.names)
+    try:
+        run_all(lab, chosen, options.jobs)
+    except CrlscError as error:
+        print(f"evidence: {error}", file=sys.stderr)
+        return 2
+    write_results(lab, chosen, out)
+    write_page(out)
+    print(f"wrote {out}/README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
