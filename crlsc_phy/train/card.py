@@ -41,8 +41,7 @@ The teacher is `{tower}`. The encoders' start is the ImageNet weights of the whe
 ## Measured on held-out data
 Mean and bootstrap 95 % interval; crops of one photograph are drawn together.
 
-{retrieval}
-
+{retrieval}{words}
 {tables}
 Bits per pixel count the whole frame: header, air code, tokens and CRCs. WebP is the best file of at most as many bytes
 as the frame with all levels.
@@ -95,6 +94,7 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         notes=recipe.notes,
         heldout=_sets(run, (*recipe.data.asked, *recipe.data.heldout)),
         retrieval=_retrieval(metrics.get("retrieval"), metrics.get("classification")),
+        words="".join(_words(part) for part in metrics.get("words", {}).values()),
         tables="".join(_table(side, part) for side, part in metrics["reconstruction"].items()),
         analog=_analog_table(metrics["analog"]),
         coder=ANALOG_CODER.format(symbols=recipe.analog.coder.symbols) if recipe.analog.alone.steps else "",
