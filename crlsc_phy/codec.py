@@ -65,7 +65,7 @@ class SemanticCodec:
         bundle: The trained model.
         runtime: Its networks, loaded.
         private: Knowledge bases of one's own, which a decoder looks into beside the bundle's.
-        pixels: Side of the square images that the runtime's encoder takes.
+        pixels: Side of the square images that the runtime's encoder takes, if that is not the bundle's first.
 
     Attributes:
         bases: The bundle's knowledge base, and the private ones.
@@ -75,7 +75,9 @@ class SemanticCodec:
         BundleError: If a private base has another air code than the bundle.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, pixels: int, private: Sequence[KnowledgeBase] = ()) -> None:
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, private: Sequence[KnowledgeBase] = (), pixels: int | None = None
+    ) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.bases = (bundle.knowledge, *private)
         try:
@@ -89,7 +91,7 @@ class SemanticCodec:
         if "analog" in bundle.config:
             self.analog = LearnedAnalog(bundle.config["analog"]["symbols"])
         self.classes, self._head = bundle.classifier()
-        self._pixels = pixels
+        self._pixels = pixels or int(bundle.config["encoder"]["pixels"])
 
     @classmethod
     def load(
@@ -119,7 +121,7 @@ class SemanticCodec:
         bases = [KnowledgeBase.open(folder) for folder in private]
         file, sizes = bundle.encoder(encoder)
         networks = load_runtime(runtime, bundle.folder, file, {**bundle.config, "encoder": sizes}, threads)
-        return cls(bundle, networks, int(sizes["pixels"]), bases)
+        return cls(bundle, networks, bases, int(sizes["pixels"]))
 
     def refresh(self) -> list[str]:
         """Take up newer generations of the knowledge bases, such as a pull has brought.

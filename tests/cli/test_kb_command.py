@@ -87,7 +87,7 @@ def test_vectors_with_a_table_of_entries(capsys, tmp_path):
     [
         (["info", "nowhere"], "holds no knowledge base"),
         (["search", "kb", "--code", "zz"], "is no code in hex"),
-        (["search", "kb", "--text", "a cat"], "its teacher has no text; ask with a picture or a code"),
+        (["search", "kb", "--text", "щщ"], "no word of it occurs"),
         (["search", "kb", "--code", "00"], "codes are [1, 1]"),
         (["search", "kb", "--vectors", "absent.npy"], "no array of vectors"),
         (["add", "kb", "--vectors", "v.npy"], "needs --entries"),

@@ -64,6 +64,11 @@ def test_the_private_base_is_beside_the_shared_one(trained):
     assert len(codec.bases) == 2
 
 
+def test_without_a_text_tower_words_are_refused(trained):
+    with pytest.raises(BundleError, match="its teacher has no text; ask with a picture or a code"):
+        Bundle.load(trained / "bundle").embed_texts(["a cat"])
+
+
 def test_metrics_and_card_come_with_it(trained):
     metrics = json.loads((trained / "bundle/metrics.json").read_text())
     assert metrics["retrieval"]["asked"] == 30
