@@ -1,0 +1,126 @@
+"""What limits the tokens' quality: the detail coder trained for fewer steps, on fewer photographs, with less capacity.
+
+    crlsc-train data
+    python benchmarks/learning_curve.py --data data [--work runs/learning_curve] [--seed 0]
+
+Each training is the first phase of the default recipe's reconstruction with one thing changed, and is measured as the
+recipe's is: crops of held-out photographs, at one and at four levels. A training that was cut off goes on. Bits per
+pixel are those of the tokens alone: 9 bits a level for 64 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lab
+import numpy as np
+import torch
+from report import machine, write_json
+from torch import Tensor
+
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.plots import drawing
+from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
+from crlsc_phy.train.data import CropSampler
+from crlsc_phy.train.heldout import CROPS_EACH, heldout_crops
+from crlsc_phy.train.loop import fit
+from crlsc_phy.train.pictures import photographs, squares
+from crlsc_phy.train.recipe import Recipe, load_recipe
+from crlsc_phy.train.tasks.reconstruction import DetailTraining
+
+PHOTOGRAPHS = 88
+STEPS = 2000
+POINTS = (
+    *((steps, PHOTOGRAPHS, 1.0) for steps in (500, 1000, STEPS, 4000)),
+    *((STEPS, photos, 1.0) for photos in (22, 44)),
+    (STEPS, PHOTOGRAPHS, 0.5),
+)
+"""Steps, photographs, and width of the networks over the recipe's."""
+LEVELS = (1, 4)
+
+
+def trained(recipe: Recipe, data: Path, work: Path, point: tuple[int, int, float]) -> tuple[DetailCoder, float]:
+    """The coder of a point, and the CPU-seconds of its training."""
+    steps, count, width = point
+    photos = list(photographs(recipe.data.photos, data).values())
+    # In an order of their own, so that fewer are a part of more.
+    chosen = [photos[row] for row in np.random.default_rng(recipe.seed).permutation(len(photos))[:count]]
+    crops = CropSampler(chosen, squares(recipe.data.public, data))
+    sizes: DetailConfig = recipe.decoder.detail
+    sizes = replace(sizes, narrow=round(sizes.narrow * width), wide=round(sizes.wide * width))
+    torch.manual_seed(recipe.seed)
+    module = DetailTraining(sizes, crops, None, replace(recipe.decoder.alone, steps=steps), recipe.seed)
+    fit(module, work / f"{steps}-{count}-{width:g}", threads=1)
+    return module.coder.eval(), module.cpu_seconds
+
+
+@torch.inference_mode()
+def psnr_db(coder: DetailCoder, crops: UInt8Image, levels: int) -> list[float]:
+    """Mean PSNR of crops with an interval over photographs."""
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    parts = [_reconstructed(coder, part, levels) for part in images.split(64)]
+    mse = (torch.cat(parts) - images).square().mean(dim=(1, 2, 3))
+    return interval(np.asarray(-10 * mse.clamp(min=1e-6).log10(), np.float64), groups=CROPS_EACH)
+
+
+def _reconstructed(coder: DetailCoder, images: Tensor, levels: int) -> Tensor:
+    side = images.shape[-1] // 8
+    keep = torch.zeros(len(images), coder.config.levels, side, side, dtype=torch.bool)
+    keep[:, :levels] = True
+    decoded, _ = coder(
+        images, torch.zeros(len(images), coder.config.semantic_dim), keep, torch.zeros(keep.shape, dtype=torch.int64)
+    )
+    return (255 * decoded.clamp(0, 1)).round() / 255
+
+
+def draw(rows: list[dict[str, Any]], target: Path) -> None:
+    """PSNR against steps and against photographs."""
+    lines = {"steps": (PHOTOGRAPHS, None), "photographs": (None, STEPS)}
+    with drawing(target, 1000, 460) as figure:
+        for axes, (name, (photos, steps)) in zip(figure.subplots(1, 2, sharey=True), lines.items(), strict=True):
+            line = [row for row in rows if row["width"] == 1 and photos in (None, row["photographs"])]
+            line = sorted((row for row in line if steps in (None, row["steps"])), key=lambda row: row[name])
+            for side in sorted({row["longest_side"] for row in rows}):
+                for levels in LEVELS:
+                    here = [row for row in line if (row["longest_side"], row["levels"]) == (side, levels)]
+                    values = np.array([row["psnr_db"] for row in here]).T
+                    axes.plot([row[name] for row in here], values[0], "o-", label=f"{side} px, {levels} of 4 levels")
+            axes.set(xlabel=name, xscale="log")
+            axes.set_xticks(sorted({row[name] for row in line}), [str(v) for v in sorted({row[name] for row in line})])
+            axes.minorticks_off()
+        figure.axes[0].set(ylabel="PSNR of held-out crops [dB]", title=f"{PHOTOGRAPHS} photographs")
+        figure.axes[1].set(title=f"{STEPS} steps")
+        figure.axes[0].legend(fontsize=8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of crlsc-train data (%(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("runs/learning_curve"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/learning_curve.json"))
+    options = parser.parse_args()
+
+    recipe = load_recipe("default", [f"seed={options.seed}"])
+    asked = heldout_crops(recipe, options.data)
+    rows: list[dict[str, Any]] = []
+    for point in POINTS:
+        coder, seconds = trained(recipe, options.data, options.work, point)
+        names = dict(zip(("steps", "photographs", "width"), point, strict=True))
+        names |= {"parameters": sum(each.numel() for each in coder.parameters()), "cpu_s": round(seconds)}
+        rows += [
+            names | {"longest_side": int(side), "levels": levels, "psnr_db": psnr_db(coder, crops, levels)}
+            for side, crops in asked.items()
+            for levels in LEVELS
+        ]
+    lab.show("Detail coder", [{**row, "psnr_db": row["psnr_db"][0]} for row in rows])
+    write_json(options.out, {"machine": machine(), "seed": options.seed, "rows": rows})
+    draw(rows, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
