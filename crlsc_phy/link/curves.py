@@ -129,8 +129,9 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> None:
         [snr for snr, _ in shown],
         [estimate.value for _, estimate in shown],
         [
-            [estimate.value - estimate.low for _, estimate in shown],
-            [estimate.high - estimate.value for _, estimate in shown],
+            # Of equal values a mean and its ends may differ by rounding.
+            [max(estimate.value - estimate.low, 0.0) for _, estimate in shown],
+            [max(estimate.high - estimate.value, 0.0) for _, estimate in shown],
         ],
         color=look.colour,
         marker=look.marker,

@@ -22,7 +22,9 @@ def wilson(events: float, trials: float) -> tuple[float, float]:
     z = Z_95
     centre = (events + z * z / 2) / (trials + z * z)
     half = z / (trials + z * z) * np.sqrt(events * (trials - events) / trials + z * z / 4)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    # Where all or no trials are events the interval ends there, but for rounding.
+    low, high = centre - half if events else 0.0, centre + half if events < trials else 1.0
+    return float(max(low, 0.0)), float(min(high, 1.0))
 
 
 def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
