@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crlsc_phy.link.intervals import bootstrap, difference_interval
 from crlsc_phy.link.measures import MEASURES
@@ -81,7 +82,7 @@ def difference(one: Curve, other: Curve, snr_db: float, measure: str) -> Differe
     return Difference(a.value - b.value, *ends)
 
 
-def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> np.ndarray:
+def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> NDArray[np.float64]:
     if snr_db not in one.points or snr_db not in other.points:
         return np.empty(0)
     a, b = (line.points[snr_db].by_image(measure) for line in (one, other))
@@ -100,7 +101,7 @@ def standings(curves: Sequence[Curve], own: Mapping[str, bool], measure: str) ->
     found = []
     for snr_db in sorted({snr for curve in curves for snr in curve.snrs}):
         ranked = [curve for curve in curves if not math.isnan(curve.estimate(snr_db, measure).value)]
-        ranked.sort(key=lambda curve: -sign * curve.estimate(snr_db, measure).value)  # noqa: B023
+        ranked.sort(key=lambda curve: -sign * curve.estimate(snr_db, measure).value)
         if len(ranked) < 2:
             continue
         best = ranked[0].estimate(snr_db, measure).value

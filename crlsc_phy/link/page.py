@@ -11,7 +11,7 @@ from typing import Any
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.link.curves import Look
-from crlsc_phy.link.measures import MEASURES
+from crlsc_phy.link.measures import MEASURES, Measure
 from crlsc_phy.link.results import Curve
 
 __all__ = ["chart_data", "ranges", "signed", "write_page"]
@@ -65,10 +65,7 @@ def chart_data(curves: Sequence[Curve], measures: Iterable[str], look: Mapping[s
     """
     shown = list(measures)
     return {
-        "measures": {
-            name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, "log": MEASURES[name].logarithmic}
-            for name in shown
-        },
+        "measures": {name: _axis(MEASURES[name]) for name in shown},
         "channels": list(dict.fromkeys(curve.channel for curve in curves)),
         "curves": {
             name: {"colour": look.colour, "symbol": look.symbol, "own": look.own, "imported": look.imported}
@@ -84,6 +81,11 @@ def chart_data(curves: Sequence[Curve], measures: Iterable[str], look: Mapping[s
             for curve in curves
         ],
     }
+
+
+def _axis(measure: Measure) -> dict[str, str | bool]:
+    rate = measure.kind != "mean" and not measure.logarithmic
+    return {"title": measure.title, "unit": measure.unit, "log": measure.logarithmic, "rate": rate}
 
 
 def _values(curve: Curve, measure: str) -> dict[str, list[float | int | None]] | None:

@@ -108,7 +108,9 @@ def _table(shown: _Shown) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    chains = {name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()}
+    chains = {
+        name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()
+    }
     for curve in shown.curves:
         chain = chains.get(curve.curve, "") if isinstance(curve, Line) else "imported"
         for snr in curve.snrs:
@@ -259,7 +261,7 @@ def _cell(run: Run, name: str, result: Result | None) -> dict[str, str]:
     if "ms_ssim" in result.metrics:
         parts.append(f"MS-SSIM {result.metrics['ms_ssim']:.3f}")
     if "label" in result.metrics:
-        parts.append("label right" if result.metrics["label"] else "label wrong")
+        parts.append(f"label {'right' if result.metrics['label'] else 'wrong'}")
     return {"name": name, "uri": _uri(_picture(run, result)), "caption": ", ".join(parts)}
 
 
@@ -294,10 +296,5 @@ def _bundle_id(path: Path) -> str:
 
 
 def _versions() -> str:
-    found = []
-    for name in _VERSIONS:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
+    installed = {dist.name: dist.version for dist in metadata.distributions()}
+    return ", ".join(f"{name} {installed[name]}" for name in _VERSIONS if name in installed)

@@ -159,11 +159,9 @@ class Point:
 
 def _hits(hits: NDArray[np.float64], sizes: NDArray[np.int64]) -> Estimate:
     happened, tried = int(hits.sum()), int(sizes.sum())
-    if happened in (0, tried):
-        # Replicas of a picture are no new evidence, but there is no spread to show by how much.
-        ends = rate_interval(hits / sizes, np.ones(len(sizes)))
-    else:
-        ends = rate_interval(hits, sizes)
+    # Replicas of a picture are little new evidence; how little, no spread shows where all are hits or none: count none.
+    alike = happened in (0, tried)
+    ends = rate_interval(hits / sizes, np.ones(len(sizes))) if alike else rate_interval(hits, sizes)
     return Estimate(happened / tried, *ends, tried, happened)
 
 
@@ -288,21 +286,18 @@ def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
 
 def _read_row(text: bytes) -> Result | Failure:
     row = json.loads(text, parse_constant=_refuse)
-    place = (
-        *(_text(row[name]) for name in ("job", "line", "curve", "channel")),
-        float(row["snr_db"]),
-        int(row["replica"]),
-    )
+    place: dict[str, Any] = {name: _text(row[name]) for name in ("job", "line", "curve", "channel")}
+    place |= {"snr_db": float(row["snr_db"]), "replica": int(row["replica"])}
     if "error" in row:
-        return Failure(*place, _text(row["error"]))
+        return Failure(**place, error=_text(row["error"]))
     image = row["image"]
     return Result(
-        *place,
-        {name: int(count) for name, count in row["counts"].items()},
-        image if image is None else _text(image),
-        {name: float(value) for name, value in row["metrics"].items()},
-        float(row["cpu_s"]),
-        float(row["wall_s"]),
+        **place,
+        counts={name: int(count) for name, count in row["counts"].items()},
+        image=image if image is None else _text(image),
+        metrics={name: float(value) for name, value in row["metrics"].items()},
+        cpu_s=float(row["cpu_s"]),
+        wall_s=float(row["wall_s"]),
     )
 
 
@@ -339,6 +334,4 @@ def _line(folder: Path, results: Sequence[Result]) -> Line:
     points: dict[float, list[Result]] = defaultdict(list)
     for result in sorted(results, key=lambda result: (result.snr_db, result.replica)):
         points[result.snr_db].append(result)
-    return Line(
-        first.line, first.curve, first.channel, {snr: Point(snr, tuple(rows)) for snr, rows in points.items()}
-    )
+    return Line(first.line, first.curve, first.channel, {snr: Point(snr, tuple(rows)) for snr, rows in points.items()})

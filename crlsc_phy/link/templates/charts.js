@@ -49,8 +49,8 @@ function traces(line, measure) {
     marker: { color: look.own ? look.colour : "#fff", symbol: look.symbol, size: 8, line: { color: look.colour, width: 1.5 } },
     error_y: {
       type: "data", symmetric: false, color: look.colour, thickness: 1.2, width: 3,
-      array: values.high.map((end, i) => (y[i] === null || end === null ? 0 : end - y[i])),
-      arrayminus: values.low.map((end, i) => (y[i] === null || end === null ? 0 : y[i] - end)),
+      array: values.high.map((end, i) => (y[i] === null || end === null ? 0 : Math.max(end - y[i], 0))),
+      arrayminus: values.low.map((end, i) => (y[i] === null || end === null ? 0 : Math.max(y[i] - end, 0))),
     },
   }];
   if (y.some((value, i) => value === null && values.value[i] === 0)) {
@@ -66,7 +66,17 @@ function escaped(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-function layout(measure) {
+// Whole decades, so that a logarithmic axis has ticks to read; all of 0 to 1 for a rate.
+function range(lines, measure) {
+  const { log, rate } = DATA.measures[measure];
+  if (rate) return { range: [-0.03, 1.03] };
+  if (!log) return {};
+  const ends = lines.flatMap((line) => [...line.values[measure].value, ...line.values[measure].high, ...line.values[measure].low])
+    .filter((value) => value > 0).map(Math.log10);
+  return { range: [Math.floor(Math.min(...ends, -1)), Math.ceil(Math.max(...ends))], exponentformat: "power", dtick: 1 };
+}
+
+function layout(lines, measure) {
   const { title, unit, log } = DATA.measures[measure];
   const narrow = window.innerWidth < 640;
   const axis = { gridcolor: "#e6e9ed", linecolor: "#8a929c", ticks: "outside", tickcolor: "#8a929c", zeroline: false, automargin: true };
@@ -74,7 +84,7 @@ function layout(measure) {
     xaxis: { ...axis, title: { text: "E<sub>s</sub>/N<sub>0</sub> [dB]", standoff: 8 } },
     yaxis: {
       ...axis, title: { text: unit ? `${title} [${unit}]` : title, standoff: 8 }, type: log ? "log" : "linear",
-      ...(log ? { exponentformat: "power", dtick: 1 } : {}),
+      ...range(lines, measure),
     },
     font: { family: "system-ui, sans-serif", size: narrow ? 12 : 13, color: "#1f2430" },
     margin: { l: 56, r: 12, t: 16, b: 48 }, hovermode: "closest", plot_bgcolor: "#fff", paper_bgcolor: "#fff",
@@ -115,13 +125,16 @@ function draw() {
   DATA.channels.forEach((channel, number) => {
     const lines = shown(channel, measure), there = DATA.lines.some((line) => line.channel === channel && measure in line.values);
     document.getElementById(`figure-${number}`).hidden = !there;
-    document.getElementById(`table-${number}`).hidden = !there;
+    const place = document.getElementById(`table-${number}`);
+    if (place) place.hidden = !there;
     if (!there) return;
-    Plotly.react(`chart-${number}`, lines.flatMap((line) => traces(line, measure)), layout(measure), {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    Plotly.react(`chart-${number}`, lines.flatMap((line) => traces(line, measure)), layout(lines, measure), {
+      responsive: true, displaylogo: false, displayModeBar: window.innerWidth >= 640 && "hover",
+      // Named one by one: among plotly's own is one that sends the data to its makers.
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: `${measure}-${channel}` },
     });
-    document.querySelector(`#table-${number} .scroll`).replaceChildren(table(channel, measure));
+    if (place) place.querySelector(".scroll").replaceChildren(table(channel, measure));
   });
   for (const part of document.querySelectorAll("[data-measure]")) part.hidden = part.dataset.measure !== measure;
 }
