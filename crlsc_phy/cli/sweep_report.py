@@ -106,7 +106,7 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    channels = list(read_run(options.out).config.get("channels") or {})
+    channels = list(read_run(options.out).config["channels"])
     if options.channel and options.channel not in channels:
         raise SweepError(f"{options.out} has no channel {options.channel!r}; it has {', '.join(channels)}")
     channel = options.channel or (channels[0] if len(channels) == 1 else "")

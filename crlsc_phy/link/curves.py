@@ -29,7 +29,7 @@ _MARKERS = (
     ("s", "square"),
     ("^", "triangle-up"),
     ("D", "diamond"),
-    ("v", "triangle-down"),
+    ("p", "pentagon"),
     ("P", "cross"),
     ("X", "x"),
     ("*", "star"),
@@ -156,5 +156,8 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
     # A rate of 0 has no place on a logarithmic axis; what is known is that it is below the interval's end.
     below = [(snr, estimate.high) for snr, estimate in known if logarithmic and estimate.value == 0]
     if below:
-        axes.plot(*zip(*below, strict=True), linestyle="", marker=r"$\downarrow$", color=look.colour)
+        ends = [end for _, end in below]
+        axes.errorbar(
+            [snr for snr, _ in below], ends, [end / 2 for end in ends], uplims=True, linestyle="", color=look.colour
+        )
     return drawn

@@ -35,10 +35,14 @@ class Difference:
     pairs: int = 0
 
     @property
+    def tested(self) -> bool:
+        """Whether there is an interval, and of enough images."""
+        return not math.isnan(self.low) and (not self.pairs or self.pairs >= FEWEST_PAIRS)
+
+    @property
     def significant(self) -> bool:
         """Whether the interval excludes 0."""
-        enough = not self.pairs or self.pairs >= FEWEST_PAIRS
-        return enough and (self.low > 0 or self.high < 0)
+        return self.tested and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,11 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """``ahead``, ``behind``, or ``level`` if the data cannot tell; empty without either."""
+        """``ahead``, ``behind``, ``level`` if the data cannot tell, ``untested``; empty without either."""
         if self.margin is None:
             return ""
+        if not self.margin.tested:
+            return "untested"
         if not self.margin.significant:
             return "level"
         return "ahead" if self.margin.value > 0 else "behind"

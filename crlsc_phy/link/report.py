@@ -31,7 +31,7 @@ REPORT, TABLE, PLOTS = "report.html", "results.csv", "plots"
 COLUMNS = (
     "curve", "channel", "chain", "snr_db", "measure", "value", "low", "high", "n", "events", "replicas", "cpu_s",
 )  # fmt: skip
-_VERDICTS = ("behind", "level", "ahead")
+_VERDICTS = ("behind", "level", "ahead", "untested")
 _VERSIONS = ("crlsc-phy", "numpy", "scipy", "numba", "onnxruntime", "torch", "sionna-no-rt")
 
 
@@ -75,7 +75,7 @@ class _Shown:
 
     @property
     def own(self) -> dict[str, bool]:
-        configured = [name for name in self.run.config.get("curves") or {} if name in self._found]
+        configured = [name for name in self.run.config["curves"] if name in self._found]
         names = dict.fromkeys([*configured, *self._found])
         return {name: self.run.is_own(name) for name in names}
 
@@ -161,10 +161,10 @@ def _page(shown: _Shown) -> dict[str, Any]:
 
 def _summary(shown: _Shown) -> str:
     run = shown.run
-    counts = [len(point.results) for line in run.lines for point in line.points.values()]
-    snrs = sorted({snr for line in run.lines for snr in line.points})
+    counts = [len(point.results) for line in run.lines for point in line.points.values() if point.results]
     if not counts:
-        return "No results yet."
+        return "Imported curves alone."
+    snrs = sorted({result.snr_db for result in run.results})
     replicas = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     words = [
         _plural(len({line.curve for line in run.lines}), "curve"),

@@ -4,7 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set();
 const paths = {
   circle: "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", square: "M-3.6,-3.6h7.2v7.2h-7.2z", diamond: "M0,-5L5,0L0,5L-5,0z",
-  "triangle-up": "M0,-4.5L4.5,3.5H-4.5z", "triangle-down": "M0,4.5L4.5,-3.5H-4.5z",
+  "triangle-up": "M0,-4.5L4.5,3.5H-4.5z", pentagon: "M0,-4.8L4.6,-1.5L2.8,3.9H-2.8L-4.6,-1.5z",
   cross: "M-1.6,-4.5h3.2v2.9h2.9v3.2h-2.9v2.9h-3.2v-2.9h-2.9v-3.2h2.9z",
   x: "M-4,-2L-2,-4L0,-2L2,-4L4,-2L2,0L4,2L2,4L0,2L-2,4L-4,2L-2,0z",
   star: "M0,-5L1.3,-1.6L5,-1.5L2.1,0.8L3.1,4.4L0,2.3L-3.1,4.4L-2.1,0.8L-5,-1.5L-1.3,-1.6z",
@@ -20,7 +20,7 @@ function make(tag, text, parent) {
 function figure(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const text = size >= 1000 ? Math.round(value).toLocaleString("en") : size >= 10 ? value.toFixed(2)
+  const text = size >= 1000 ? Math.round(value).toLocaleString("en") : size >= 1 ? value.toFixed(2)
     : size >= 1e-3 || size === 0 ? value.toFixed(3) : value.toExponential(2);
   return text.replace("-", "−");
 }
@@ -136,6 +136,9 @@ function draw() {
     });
     if (place) place.querySelector(".scroll").replaceChildren(table(channel, measure));
   });
+  for (const button of document.querySelectorAll("#legend button")) {
+    button.hidden = !DATA.lines.some((line) => line.curve === button.dataset.curve && measure in line.values);
+  }
   for (const part of document.querySelectorAll("[data-measure]")) part.hidden = part.dataset.measure !== measure;
 }
 
@@ -144,6 +147,7 @@ function legend() {
   for (const [name, look] of Object.entries(DATA.curves)) {
     const button = make("button", undefined, place);
     button.type = "button";
+    button.dataset.curve = name;
     button.setAttribute("aria-pressed", "true");
     button.innerHTML = `<svg width="30" height="12" viewBox="-15 -6 30 12" aria-hidden="true"><path d="M-15,0H15" ` +
       `stroke="${look.colour}" stroke-width="2" ${look.imported ? 'stroke-dasharray="4 3"' : ""}/><path d="${paths[look.symbol]}" ` +
