@@ -1,6 +1,9 @@
 """Links of bits: uncoded QAM, or 5G LDPC and QAM, for bit and block error rates.
 
-    bits -> 5G LDPC -> QAM -> channel at the level of symbols -> exact LLRs -> decoder -> bits
+    bits -> 5G LDPC -> QAM -> link of symbols -> exact LLRs -> decoder -> bits
+
+The link is the textbooks', AWGN or flat fading between synchronous symbols; with ``air: grid`` Sionna's OFDM grid; or,
+where asked for, the modem.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from crlsc_phy.errors import ModemError, SweepError
 from crlsc_phy.link.chain import Outcome, Scene, Trial
-from crlsc_phy.link.flat import FlatLink
+from crlsc_phy.link.symbols import SymbolLink, over_air, over_symbols
 from crlsc_phy.phy.fec import DECODERS, Decoder, LdpcCode, ldpc_code
 from crlsc_phy.phy.qam import demap, map_bits
 
@@ -34,9 +37,12 @@ class CodedOptions:
         blocks: How many a replica sends.
         decoder: ``min-sum``, ours, or ``sionna``, its belief propagation.
         iterations: Of the decoder, at most.
-        fading: How long a gain stands on a flat channel: for a ``symbol``, which is ideal interleaving, or for a
+        fading: How long a gain stands on the link of symbols: for a ``symbol``, which is ideal interleaving, or for a
             ``block``. Empty: for a block with the models ``rayleigh-block`` and ``rician-block``, else for a symbol.
+            On grid and modem each block is a burst, and the channel moves on as its speed says.
         mismatch_db: By how much the receiver overrates the SNR.
+        modem: Whether ``air: modem`` stands for the modem, each block the analog symbols of a burst; else symbols meet
+            the channel as they are.
 
     Raises:
         SweepError: If a value is out of range, two contradict each other, or TS 38.212 has no such code.
@@ -51,6 +57,7 @@ class CodedOptions:
     iterations: int = 20
     fading: Literal["", "symbol", "block"] = ""
     mismatch_db: float = 0.0
+    modem: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -94,15 +101,13 @@ class CodedChain:
     """A link of bits.
 
     Raises:
-        SweepError: If the scene's channel cannot be had on symbols alone.
+        SweepError: If the link cannot carry the scene's channel.
     """
 
     def __init__(self, options: CodedOptions, scene: Scene) -> None:
         self._options = options
         self._code = options.code()
-        length = (self._code.n if self._code else options.k) // options.bits_per_symbol
-        fading = options.fading or ("block" if scene.channel.model.endswith("-block") else "symbol")
-        self._link = FlatLink(scene.channel, hold=length if fading == "block" else 1)
+        self._link = self._make_link(scene)
 
     def run(self, trial: Trial) -> Outcome:
         """Send ``blocks`` blocks of random bits.
@@ -115,10 +120,11 @@ class CodedChain:
         rng = np.random.default_rng(trial.seed)
         bits = rng.integers(0, 2, (options.blocks, options.k), np.uint8)
         sent = self._code.encode(bits) if self._code else bits
-        received, noise = self._link.send(map_bits(sent.ravel(), options.bits_per_symbol), trial.snr_db, rng)
+        symbols = map_bits(sent.ravel(), options.bits_per_symbol).reshape(len(sent), -1)
+        received, noise = self._link.send(symbols, trial.snr_db, rng)
         # Without a code the nearest symbol decides, as in textbooks: that is what a demapper says of little noise.
         believed = noise * np.float32(10 ** (-options.mismatch_db / 10)) if self._code else np.full_like(noise, 1e-6)
-        llr = demap(received, believed, options.bits_per_symbol).reshape(sent.shape)
+        llr = demap(received.ravel(), believed.ravel(), options.bits_per_symbol).reshape(sent.shape)
         decided, valid = self._decide(llr)
         wrong = (decided > 0) != bits
         lost = wrong.any(axis=1)
@@ -131,6 +137,12 @@ class CodedChain:
         if valid is not None:
             counts["undetected"] = int((lost & valid).sum())
         return Outcome(counts)
+
+    def _make_link(self, scene: Scene) -> SymbolLink:
+        if scene.air == "grid" or self._options.modem:
+            return over_air(scene)
+        fading = self._options.fading or ("block" if scene.channel.model.endswith("-block") else "symbol")
+        return over_symbols(scene, block=fading == "block")
 
     def _decide(self, llr: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """LLRs of the information bits [blocks, k], and whether each block holds its checks, if that is known."""
