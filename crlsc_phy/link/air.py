@@ -7,17 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.link.burst import BurstLink
+from crlsc_phy.link.symbols import SymbolLink
 from crlsc_phy.phy import Mcs
 from crlsc_phy.phy.blocks import CodedBlock, Segments
 
-__all__ = ["Air", "Delivery", "GridAir", "ModemAir", "SymbolLink"]
+__all__ = ["Air", "Delivery", "GridAir", "ModemAir"]
 
 _ITERATIONS = 25
 _CRC_BITS = 24
@@ -108,18 +107,6 @@ class ModemAir(Air):
 
     def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
         return self._link.capacity(uses, snr_db, seed)
-
-
-class SymbolLink(Protocol):
-    """A link that takes symbols, such as :class:`crlsc_phy.link.grid.Grid`."""
-
-    def uses(self, symbols: int) -> int:
-        """Channel uses of a burst of so many symbols."""
-
-    def send(
-        self, symbols: NDArray[np.complex64], snr_db: float, rng: np.random.Generator
-    ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Equalised symbols of sent ones, complex64 [bursts, n], and the noise variance on each, float32."""
 
 
 class GridAir(Air):

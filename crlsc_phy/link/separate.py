@@ -24,6 +24,7 @@ from crlsc_phy.link.fitting import Fitted, Fitting
 from crlsc_phy.link.image_codecs import CODECS, image_codec
 from crlsc_phy.link.metrics import cbr
 from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
+from crlsc_phy.link.symbols import over_air
 from crlsc_phy.phy import MCS_TABLE
 
 __all__ = ["SeparateChain", "SeparateOptions"]
@@ -155,10 +156,7 @@ class SeparateChain:
 def _air(scene: Scene, options: SeparateOptions) -> Air:
     if scene.air == "modem":
         return ModemAir(BurstLink(scene.channel, options.papr_db))
-    # It brings torch and Sionna.
-    from crlsc_phy.link.grid import Grid
-
-    return GridAir(Grid(scene.channel, scene.csi))
+    return GridAir(over_air(scene))
 
 
 def _shape(sent: TestImage) -> tuple[int, int]:
