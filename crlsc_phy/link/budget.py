@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crlsc_phy.codec import STRIDE, SemanticCodec
+from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, FrameHeader
 from crlsc_phy.frame import Mode as FrameMode
 from crlsc_phy.images import UInt8Image
@@ -16,7 +18,7 @@ from crlsc_phy.phy.adaptation import THRESHOLDS_DB
 from crlsc_phy.phy.modem import Mode
 from crlsc_phy.semantic.tokens import packed_size
 
-__all__ = ["Budget", "Rate"]
+__all__ = ["Budget", "Rate", "check_cbr", "check_mcs"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Budget:
         met = [mcs for mcs, needed in zip(MCS_TABLE, THRESHOLDS_DB, strict=True) if needed <= snr_db]
         if not met:
             return self.highest(image, "digital", MCS_TABLE[0], most=0)
-        rates = list(_known(self.highest(image, "digital", mcs, most) for mcs in met))
+        rates = [rate for mcs in met if (rate := self.highest(image, "digital", mcs, most))]
         if not rates:
             return None
         levels = max(rate.levels for rate in rates)
@@ -89,5 +91,22 @@ class Budget:
         return best[-1 if self._limit is None else 0]
 
 
-def _known(rates: Iterable[Rate | None]) -> Iterable[Rate]:
-    return (rate for rate in rates if rate is not None)
+def check_mcs(name: str, table: Sequence[Mcs], others: Sequence[str] = ()) -> None:
+    """Refuse a name that is neither one of ``table`` nor of ``others``.
+
+    Raises:
+        SweepError: If it is none of them.
+    """
+    names = [*others, *(mcs.name for mcs in table)]
+    if name not in names:
+        raise SweepError(f"mcs is {name!r}; choose one of {', '.join(names)}")
+
+
+def check_cbr(limit: float | None) -> None:
+    """Refuse a limit that is none.
+
+    Raises:
+        SweepError: If it is given, and is not above 0.
+    """
+    if limit is not None and not 0 < limit < math.inf:
+        raise SweepError(f"cbr is {limit:g}; it must be above 0, such as 0.0833")

@@ -16,19 +16,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from crlsc_phy.channel import ChannelSettings, StreamChannel
-from crlsc_phy.errors import SweepError
+from crlsc_phy.errors import ModemError, SweepError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.phy import MCS_TABLE, Burst, BurstModem, Mcs, Numerology
 from crlsc_phy.phy.layout import Layout
 from crlsc_phy.phy.modem import Mode
+from crlsc_phy.phy.papr import check_papr
 
-__all__ = ["BurstLink", "Passage"]
+__all__ = ["BurstLink", "BurstOptions", "Passage"]
 
 # Samples before and behind the burst. The receiver does not know how many there are before it.
 _LEAST_BEFORE, _MOST_BEFORE = 300, 1500
 _BEHIND = 300
 # Enough for the largest picture at the lowest rate.
 _MAX_BURST_SAMPLES = 1 << 24
+
+
+@dataclass(frozen=True)
+class BurstOptions:
+    """What all chains of whole bursts share.
+
+    Attributes:
+        papr_db: Where the sender clips, over the mean power; None leaves the burst as it is.
+    """
+
+    papr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.papr_db is not None:
+            try:
+                check_papr(self.papr_db)
+            except ModemError as error:
+                raise SweepError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,19 @@ class BurstLink:
             modulate_s=modulated - start,
             receive_s=done - passed,
         )
+
+    def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
+        """Bits a channel use that a burst of so many could carry at most over the realisation of :meth:`send`.
+
+        The mean of log2(1 + |H|^2 Es/N0) over the occupied carriers and the burst: the sender shares its power evenly.
+        """
+        channel, numerology = self.realisation(snr_db, np.random.default_rng(seed)), self.numerology
+        samples = uses * numerology.fft_size / numerology.occupied
+        places = np.arange(0, max(samples, 1), numerology.symbol_length) + channel.latency
+        response = np.fft.fft(channel.taps_at(places)[:, 0, 0], numerology.fft_size, axis=1)
+        carriers = np.arange(-numerology.occupied // 2, numerology.occupied // 2 + 1)
+        gains = np.abs(response[:, carriers[carriers != 0]]) ** 2
+        return float(np.mean(np.log2(1 + gains * 10 ** (snr_db / 10))))
 
     def realisation(self, snr_db: float, rng: np.random.Generator) -> StreamChannel:
         """The channel of a trial; ``rng`` is that of its seed, of which nothing has been drawn yet."""

@@ -19,16 +19,15 @@ from typing import NoReturn
 import numpy as np
 
 from crlsc_phy.codec import DecodeResult
-from crlsc_phy.errors import ModemError, SweepError
+from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, SemanticFrame
-from crlsc_phy.link.budget import Budget, Rate
-from crlsc_phy.link.burst import BurstLink, Passage
+from crlsc_phy.link.budget import Budget, Rate, check_cbr, check_mcs
+from crlsc_phy.link.burst import BurstLink, BurstOptions, Passage
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
 from crlsc_phy.link.metrics import cbr, psnr_db
 from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
-from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst, Mcs
+from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst
 from crlsc_phy.phy.mcs import find_mcs
-from crlsc_phy.phy.papr import check_papr
 
 __all__ = [
     "AnalogChain",
@@ -43,24 +42,6 @@ __all__ = [
 
 ADAPTED = "adapted"
 _FRAMES_KEPT = 256
-
-
-@dataclass(frozen=True)
-class BurstOptions:
-    """What all of these chains share.
-
-    Attributes:
-        papr_db: Where the sender clips, over the mean power; None leaves the burst as it is.
-    """
-
-    papr_db: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.papr_db is not None:
-            try:
-                check_papr(self.papr_db)
-            except ModemError as error:
-                raise SweepError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -87,11 +68,10 @@ class DigitalOptions(BurstOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mcs != ADAPTED:
-            _find(self.mcs, MCS_TABLE, f"{ADAPTED}, ")
+        check_mcs(self.mcs, MCS_TABLE, (ADAPTED,))
         if self.levels is not None and self.levels < 0:
             raise SweepError(f"levels is {self.levels}; it must be 0 or more")
-        _check_cbr(self.cbr)
+        check_cbr(self.cbr)
 
 
 @dataclass(frozen=True)
@@ -112,12 +92,12 @@ class AnalogOptions(BurstOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _find(self.mcs, ANALOG_TABLE)
+        check_mcs(self.mcs, ANALOG_TABLE)
         if self.symbols is not None and self.symbols < 1:
             raise SweepError(f"symbols is {self.symbols}; it must be 1 or more")
         if self.symbols is not None and self.cbr is not None:
             raise SweepError("symbols and cbr both say how much is sent; give one of them")
-        _check_cbr(self.cbr)
+        check_cbr(self.cbr)
 
 
 @dataclass(frozen=True)
@@ -136,7 +116,7 @@ class HybridOptions(BurstOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_cbr(self.cbr)
+        check_cbr(self.cbr)
 
 
 class PictureChain(ABC):
@@ -325,14 +305,3 @@ def _too_low(budget: Budget, sent: TestImage, least: Rate) -> NoReturn:
         f"cbr is too low for picture {sent.name} of {width}x{height} pixels: the least that can be sent takes "
         f"{budget.cbr(sent.image, least):.4f}; raise cbr or take larger pictures"
     )
-
-
-def _find(name: str, table: tuple[Mcs, ...], others: str = "") -> None:
-    names = [mcs.name for mcs in table]
-    if name not in names:
-        raise SweepError(f"mcs is {name!r}; choose one of {others}{', '.join(names)}")
-
-
-def _check_cbr(limit: float | None) -> None:
-    if limit is not None and not 0 < limit <= 1000:
-        raise SweepError(f"cbr is {limit:g}; it must be above 0, such as 0.0833")
