@@ -113,6 +113,8 @@ class Options:
         return kind(**values)
 
     def _value(self, wanted: Any, value: Any, where: str, key: str) -> Any:
+        if wanted is Any:
+            return value
         if isinstance(wanted, UnionType):
             return None if value is None else self._value(get_args(wanted)[0], value, where, key)
         if is_dataclass(wanted):
