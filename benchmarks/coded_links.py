@@ -241,10 +241,10 @@ def cost(seed: int) -> list[Row]:
             # Where sim_ber stops, it reports rates alone; how many blocks it took is counted here.
             blocks = 0
 
-            def counted(batch_size: int, snr_db: Any, link: SionnaLink = theirs) -> tuple[Any, Any]:
+            def counted(batch_size: int, ebno_db: Any, link: SionnaLink = theirs) -> tuple[Any, Any]:
                 nonlocal blocks
                 blocks += batch_size
-                return link(batch_size, snr_db)
+                return link(batch_size, ebno_db)
 
             options = {"num_target_block_errors": TARGET_ERRORS, "verbose": False, "early_stop": False}
             start = time.process_time()

@@ -14,6 +14,7 @@ from crlsc_phy.link.results import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 __all__ = ["WIDTHS", "Look", "draw_curves", "looks"]
 
@@ -28,7 +29,7 @@ _MARKERS = (
     ("s", "square"),
     ("^", "triangle-up"),
     ("D", "diamond"),
-    ("v", "triangle-down"),
+    ("p", "pentagon"),
     ("P", "cross"),
     ("X", "x"),
     ("*", "star"),
@@ -81,9 +82,7 @@ def looks(own: Mapping[str, bool], imported: Sequence[str]) -> dict[str, Look]:
         imported: Which of them were imported.
     """
     return {
-        name: Look(
-            _COLOURS[number % len(_COLOURS)], *_MARKERS[number % len(_MARKERS)], own[name], name in imported
-        )
+        name: Look(_COLOURS[number % len(_COLOURS)], *_MARKERS[number % len(_MARKERS)], own[name], name in imported)
         for number, name in enumerate(own)
     }
 
@@ -109,23 +108,35 @@ def draw_curves(
     height = 2.4 + 0.13 * rows
     with drawing(targets, round(inches * 100), round(height * 100), style=_STYLE, sharpness=4) as figure:
         axes = figure.subplots()
-        for curve in curves:
-            _draw(axes, curve, measure, look[curve.curve])
+        handles = [_draw(axes, curve, measure, look[curve.curve]) for curve in curves]
         kind = MEASURES[measure]
         axes.set_xlabel("$E_\\mathrm{s}/N_0$ [dB]")
         axes.set_ylabel(f"{kind.title} [{kind.unit}]" if kind.unit else kind.title)
         if kind.logarithmic:
             axes.set_yscale("log")
-        figure.legend(loc="outside lower center", ncols=columns, handlelength=2.4, columnspacing=1.2, labelspacing=0.3)
+            low, high = axes.get_ylim()
+            # Whole decades, so that there are ticks to read.
+            axes.set_ylim(10 ** math.floor(min(math.log10(low), -1)), 10 ** math.ceil(math.log10(high) - 0.1))
+        elif kind.kind != "mean":
+            axes.set_ylim(-0.03, 1.03)
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=columns,
+            handlelength=2.4,
+            columnspacing=1.2,
+            labelspacing=0.3,
+        )
 
 
-def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> None:
+def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
+    """Draw a curve; what stands for it in a legend is returned."""
     logarithmic = MEASURES[measure].logarithmic
     known = [(snr, curve.estimate(snr, measure)) for snr in curve.snrs]
     known = [(snr, estimate) for snr, estimate in known if not math.isnan(estimate.value)]
     shown = [(snr, estimate) for snr, estimate in known if estimate.value > 0 or not logarithmic]
     face = look.colour if look.own else "white"
-    axes.errorbar(
+    drawn: Line2D = axes.errorbar(
         [snr for snr, _ in shown],
         [estimate.value for _, estimate in shown],
         [
@@ -139,9 +150,14 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> None:
         linestyle="--" if look.imported else "-",
         elinewidth=0.6,
         capsize=1.5,
-        label=f"{curve.curve} (imported)" if look.imported else curve.curve,
-    )
+    ).lines[0]
+    # Of the line alone: bars in a legend are clutter.
+    drawn.set_label(f"{curve.curve} (imported)" if look.imported else curve.curve)
     # A rate of 0 has no place on a logarithmic axis; what is known is that it is below the interval's end.
     below = [(snr, estimate.high) for snr, estimate in known if logarithmic and estimate.value == 0]
     if below:
-        axes.plot(*zip(*below, strict=True), linestyle="", marker=r"$\downarrow$", color=look.colour)
+        ends = [end for _, end in below]
+        axes.errorbar(
+            [snr for snr, _ in below], ends, [end / 2 for end in ends], uplims=True, linestyle="", color=look.colour
+        )
+    return drawn

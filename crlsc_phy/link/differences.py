@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crlsc_phy.link.intervals import bootstrap, difference_interval
 from crlsc_phy.link.measures import MEASURES
@@ -34,10 +35,14 @@ class Difference:
     pairs: int = 0
 
     @property
+    def tested(self) -> bool:
+        """Whether there is an interval, and of enough images."""
+        return not math.isnan(self.low) and (not self.pairs or self.pairs >= FEWEST_PAIRS)
+
+    @property
     def significant(self) -> bool:
         """Whether the interval excludes 0."""
-        enough = not self.pairs or self.pairs >= FEWEST_PAIRS
-        return enough and (self.low > 0 or self.high < 0)
+        return self.tested and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,11 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """``ahead``, ``behind``, or ``level`` if the data cannot tell; empty without either."""
+        """``ahead``, ``behind``, ``level`` if the data cannot tell, ``untested``; empty without either."""
         if self.margin is None:
             return ""
+        if not self.margin.tested:
+            return "untested"
         if not self.margin.significant:
             return "level"
         return "ahead" if self.margin.value > 0 else "behind"
@@ -81,7 +88,7 @@ def difference(one: Curve, other: Curve, snr_db: float, measure: str) -> Differe
     return Difference(a.value - b.value, *ends)
 
 
-def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> np.ndarray:
+def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> NDArray[np.float64]:
     if snr_db not in one.points or snr_db not in other.points:
         return np.empty(0)
     a, b = (line.points[snr_db].by_image(measure) for line in (one, other))
@@ -100,7 +107,7 @@ def standings(curves: Sequence[Curve], own: Mapping[str, bool], measure: str) ->
     found = []
     for snr_db in sorted({snr for curve in curves for snr in curve.snrs}):
         ranked = [curve for curve in curves if not math.isnan(curve.estimate(snr_db, measure).value)]
-        ranked.sort(key=lambda curve: -sign * curve.estimate(snr_db, measure).value)  # noqa: B023
+        ranked.sort(key=lambda curve: -sign * curve.estimate(snr_db, measure).value)
         if len(ranked) < 2:
             continue
         best = ranked[0].estimate(snr_db, measure).value

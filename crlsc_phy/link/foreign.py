@@ -79,7 +79,7 @@ def import_curves(
     """
     if not re.fullmatch(r"[\w][\w .+-]*", name):
         raise SweepError(f"{name!r} is no name for curves: letters, digits, spaces and . + - make one")
-    rows = list(_read_foreign(source, name, channel, dict(columns or {}), measure))
+    rows = list(_read_foreign(source, name, channel, columns or {}, measure))
     if not rows:
         raise SweepError(f"{source}: holds no values")
     text = io.StringIO()
@@ -147,54 +147,79 @@ def _table(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
     return header, table
 
 
-def _read_foreign(path: Path, name: str, channel: str, columns: dict[str, str], measure: str) -> Iterator[_Row]:
-    header, table = _table(path)
-    for ours, theirs in columns.items():
+@dataclass(frozen=True)
+class _Columns:
+    """Which column of a file holds what.
+
+    Attributes:
+        snr, curve, channel: Their names; None where the file has no such column.
+        values: Names of the columns with figures, by measure; by curve if ``measure`` is given.
+        long: Whether ``measure`` and ``value`` are columns themselves, and ``values`` empty.
+    """
+
+    snr: str
+    curve: str | None
+    channel: str | None
+    values: Mapping[str, str]
+    long: bool
+
+
+def _find_columns(path: Path, header: list[str], given: Mapping[str, str], measure: str) -> _Columns:
+    for ours, theirs in given.items():
         if theirs not in header:
             raise SweepError(f"{path}: has no column {theirs!r} for {ours}; it has {', '.join(header)}")
     lower = {column.lower(): column for column in header}
-    snr = columns.pop("snr_db", None) or columns.pop("snr", None)
-    snr = snr or next((lower[known] for known in _SNR_NAMES if known in lower), None)
+    snr = given.get("snr_db") or given.get("snr") or next((lower[name] for name in _SNR_NAMES if name in lower), None)
     if snr is None:
         energy = " (Es/N0, not Eb/N0: convert it first)" if any("eb" in column for column in lower) else ""
         raise SweepError(f"{path}: which column is the SNR{energy}? Say --columns snr=NAME; it has {', '.join(header)}")
-    curve, over = columns.pop("curve", lower.get("curve")), columns.pop("channel", lower.get("channel"))
-    taken = {snr, curve, over}
-    long = not measure and not columns and {"measure", "value"} <= lower.keys()
+    curve, channel = (given.get(name, lower.get(name)) for name in ("curve", "channel"))
+    chosen = {name: column for name, column in given.items() if name in MEASURES}
+    if measure and chosen:
+        raise SweepError("--measure says that each column is a curve; leave the measures out of --columns")
     if measure:
-        columns = {column: column for column in header if column not in taken}
-    elif not long:
-        columns = columns or {column: lower[column] for column in MEASURES if column in lower}
-    if not long and not columns:
+        _known_measure("--measure", measure)
+        values = {column: column for column in header if column not in (snr, curve, channel)}
+        return _Columns(snr, curve, channel, values, long=False)
+    if not chosen and {"measure", "value"} <= lower.keys():
+        return _Columns(snr, curve, channel, {}, long=True)
+    values = chosen or {name: lower[name] for name in MEASURES if name in lower}
+    if not values:
         raise SweepError(
             f"{path}: no column is called like a measure ({', '.join(MEASURES)}); say --columns MEASURE=NAME, "
             "or --measure MEASURE if each column is a curve"
         )
+    return _Columns(snr, curve, channel, values, long=False)
+
+
+def _read_foreign(path: Path, name: str, channel: str, given: Mapping[str, str], measure: str) -> Iterator[_Row]:
+    header, table = _table(path)
+    columns = _find_columns(path, header, given, measure)
     for place, fields in table:
-        own = fields[curve] if curve else ""
-        at = fields[over] if over else channel
-        snr_db = _number(place, snr, fields[snr])
+        own = fields[columns.curve] if columns.curve else ""
+        over = fields[columns.channel] if columns.channel else channel
+        if not over:
+            raise SweepError(f"{path}: over which of the run's channels? Say --channel NAME")
+        snr_db = _number(place, columns.snr, fields[columns.snr])
         if math.isnan(snr_db):
             raise SweepError(f"{place}: has no SNR")
-        if long:
-            found = _known_measure(place, fields[lower["measure"]])
-            ends = [_number(place, end, fields[lower[end]]) if end in lower else math.nan for end in ("low", "high")]
-            value = _number(place, "value", fields[lower["value"]], found)
-            cells = [(own, found, value, *ends)]
-        else:
-            cells = [
-                (
-                    key if measure else own,
-                    measure or key,
-                    _number(place, theirs, fields[theirs], measure or key),
-                    math.nan,
-                    math.nan,
-                )
-                for key, theirs in columns.items()
-            ]
-        for label, key, value, low, high in cells:
-            if not math.isnan(value):
-                yield _Row(f"{name}: {label}" if label else name, at, snr_db, key, value, low, high)
+        for label, key, *estimate in _cells(place, fields, columns, own, measure):
+            if not math.isnan(estimate[0]):
+                yield _Row(f"{name}: {label}" if label else name, over, snr_db, key, *estimate)
+
+
+def _cells(
+    place: str, fields: Mapping[str, str], columns: _Columns, own: str, measure: str
+) -> Iterator[tuple[str, str, float, float, float]]:
+    """The figures of a row: curve, measure, value, low and high."""
+    if columns.long:
+        lower = {column.lower(): text for column, text in fields.items()}
+        found = _known_measure(place, lower["measure"])
+        low, high = (_number(place, end, lower.get(end, "")) for end in ("low", "high"))
+        yield own, found, _number(place, "value", lower["value"], found), low, high
+    for key, column in columns.values.items():
+        found = measure or key
+        yield key if measure else own, found, _number(place, column, fields[column], found), math.nan, math.nan
 
 
 def _known_measure(place: str, name: str) -> str:

@@ -28,9 +28,11 @@ def wilson(events: float, trials: float) -> tuple[float, float]:
 
 
 def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the rate of events that come in groups, such as the bit errors of one burst or the hits of one
-    picture: Wilson's, with the trials divided by how much more the rate varies between groups than independent trials
-    would (the design effect of L. Kish, "Survey Sampling", 1965).
+    """95 % interval of the rate of events that come in groups.
+
+    Bit errors of one burst or hits of one picture are not independent. This is Wilson's interval with the trials
+    divided by the design effect of L. Kish, "Survey Sampling" (1965): how much more the rate varies between groups than
+    that of independent trials would.
 
     Args:
         events: int [G], of each group.
@@ -49,9 +51,7 @@ def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
     return wilson(happened / effect, tried / effect)
 
 
-def difference_interval(
-    one: tuple[float, float, float], other: tuple[float, float, float]
-) -> tuple[float, float]:
+def difference_interval(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
     """95 % interval of the difference ``one - other`` of two independent figures that have intervals of their own.
 
     G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27

@@ -11,7 +11,7 @@ from typing import Any
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.link.curves import Look
-from crlsc_phy.link.measures import MEASURES
+from crlsc_phy.link.measures import MEASURES, Measure
 from crlsc_phy.link.results import Curve
 
 __all__ = ["chart_data", "ranges", "signed", "write_page"]
@@ -43,6 +43,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     environment.filters |= {"figure": figure, "signed": signed}
     # Ours and plotly's own: no input is in them.
     parts = {name: (folder / file).read_text(encoding="utf-8") for name, file in _PARTS.items()}
@@ -65,10 +66,7 @@ def chart_data(curves: Sequence[Curve], measures: Iterable[str], look: Mapping[s
     """
     shown = list(measures)
     return {
-        "measures": {
-            name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, "log": MEASURES[name].logarithmic}
-            for name in shown
-        },
+        "measures": {name: _axis(MEASURES[name]) for name in shown},
         "channels": list(dict.fromkeys(curve.channel for curve in curves)),
         "curves": {
             name: {"colour": look.colour, "symbol": look.symbol, "own": look.own, "imported": look.imported}
@@ -84,6 +82,11 @@ def chart_data(curves: Sequence[Curve], measures: Iterable[str], look: Mapping[s
             for curve in curves
         ],
     }
+
+
+def _axis(measure: Measure) -> dict[str, str | bool]:
+    rate = measure.kind != "mean" and not measure.logarithmic
+    return {"title": measure.title, "unit": measure.unit, "log": measure.logarithmic, "rate": rate}
 
 
 def _values(curve: Curve, measure: str) -> dict[str, list[float | int | None]] | None:
@@ -102,17 +105,22 @@ def _finite(value: float | None) -> float | None:
 
 
 def figure(value: float) -> str:
-    """A number to read: three digits, or two decimals from 10 on; a dash for NaN."""
+    """A number to read: two decimals from 1 on, three below, three digits where those say nothing; a dash for NaN."""
+    size = abs(value)
     if math.isnan(value):
         return "–"
-    if abs(value) >= 10:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
-    return f"{value:.3g}".replace("-", "−") if abs(value) < 1e-3 else f"{value:.3f}".replace("-", "−")
+    if size >= 1000:
+        text = f"{value:,.0f}"
+    elif size >= 1:
+        text = f"{value:.2f}"
+    else:
+        text = f"{value:.3f}" if size >= 1e-3 or not value else f"{value:.2e}"
+    return text.replace("-", "−")
 
 
 def signed(value: float) -> str:
     """The same with its sign."""
-    return f"+{figure(value)}" if value > 0 else figure(value).replace("-", "−")
+    return f"+{figure(value)}" if value > 0 else figure(value)
 
 
 def ranges(snrs: Sequence[float], all_snrs: Sequence[float]) -> str:
@@ -128,4 +136,6 @@ def ranges(snrs: Sequence[float], all_snrs: Sequence[float]) -> str:
         f"{all_snrs[group[0]]:g} to {all_snrs[group[-1]]:g}" if len(group) > 1 else f"{all_snrs[group[0]]:g}"
         for group in groups
     ]
-    return (", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]).replace("-", "−") + " dB"
+    return (", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]).replace(
+        "-", "−"
+    ) + "\N{NO-BREAK SPACE}dB"

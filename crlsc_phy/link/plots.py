@@ -110,6 +110,9 @@ def drawing(
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        # The layout is found once, not for each file.
+        figure.canvas.draw()
+        figure.set_layout_engine("none")
         for path in paths:
             _save(figure, path, sharpness * DPI)
 

@@ -31,7 +31,7 @@ REPORT, TABLE, PLOTS = "report.html", "results.csv", "plots"
 COLUMNS = (
     "curve", "channel", "chain", "snr_db", "measure", "value", "low", "high", "n", "events", "replicas", "cpu_s",
 )  # fmt: skip
-_VERDICTS = ("behind", "level", "ahead")
+_VERDICTS = ("behind", "level", "ahead", "untested")
 _VERSIONS = ("crlsc-phy", "numpy", "scipy", "numba", "onnxruntime", "torch", "sionna-no-rt")
 
 
@@ -75,7 +75,7 @@ class _Shown:
 
     @property
     def own(self) -> dict[str, bool]:
-        configured = [name for name in self.run.config.get("curves") or {} if name in self._found]
+        configured = [name for name in self.run.config["curves"] if name in self._found]
         names = dict.fromkeys([*configured, *self._found])
         return {name: self.run.is_own(name) for name in names}
 
@@ -108,7 +108,9 @@ def _table(shown: _Shown) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    chains = {name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()}
+    chains = {
+        name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()
+    }
     for curve in shown.curves:
         chain = chains.get(curve.curve, "") if isinstance(curve, Line) else "imported"
         for snr in curve.snrs:
@@ -159,10 +161,10 @@ def _page(shown: _Shown) -> dict[str, Any]:
 
 def _summary(shown: _Shown) -> str:
     run = shown.run
-    counts = [len(point.results) for line in run.lines for point in line.points.values()]
-    snrs = sorted({snr for line in run.lines for snr in line.points})
+    counts = [len(point.results) for line in run.lines for point in line.points.values() if point.results]
     if not counts:
-        return "No results yet."
+        return "Imported curves alone."
+    snrs = sorted({result.snr_db for result in run.results})
     replicas = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     words = [
         _plural(len({line.curve for line in run.lines}), "curve"),
@@ -259,7 +261,7 @@ def _cell(run: Run, name: str, result: Result | None) -> dict[str, str]:
     if "ms_ssim" in result.metrics:
         parts.append(f"MS-SSIM {result.metrics['ms_ssim']:.3f}")
     if "label" in result.metrics:
-        parts.append("label right" if result.metrics["label"] else "label wrong")
+        parts.append(f"label {'right' if result.metrics['label'] else 'wrong'}")
     return {"name": name, "uri": _uri(_picture(run, result)), "caption": ", ".join(parts)}
 
 
@@ -294,10 +296,5 @@ def _bundle_id(path: Path) -> str:
 
 
 def _versions() -> str:
-    found = []
-    for name in _VERSIONS:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
+    installed = {dist.name: dist.version for dist in metadata.distributions()}
+    return ", ".join(f"{name} {installed[name]}" for name in _VERSIONS if name in installed)

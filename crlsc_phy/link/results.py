@@ -92,7 +92,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Point:
-    """What a line found at one SNR: its results, by replica."""
+    """What a line found at one SNR: its results, by replica; none if it is still to be run."""
 
     snr_db: float
     results: tuple[Result, ...]
@@ -159,11 +159,9 @@ class Point:
 
 def _hits(hits: NDArray[np.float64], sizes: NDArray[np.int64]) -> Estimate:
     happened, tried = int(hits.sum()), int(sizes.sum())
-    if happened in (0, tried):
-        # Replicas of a picture are no new evidence, but there is no spread to show by how much.
-        ends = rate_interval(hits / sizes, np.ones(len(sizes)))
-    else:
-        ends = rate_interval(hits, sizes)
+    # Replicas of a picture are little new evidence; how little, no spread shows where all are hits or none: count none.
+    alike = happened in (0, tried)
+    ends = rate_interval(hits / sizes, np.ones(len(sizes))) if alike else rate_interval(hits, sizes)
     return Estimate(happened / tried, *ends, tried, happened)
 
 
@@ -233,8 +231,7 @@ class Run:
 
     def is_own(self, curve: str) -> bool:
         """Whether a curve's chain is this project's."""
-        options = (self.config.get("curves") or {}).get(curve) or {}
-        return options.get("chain") in OWN_CHAINS
+        return self.config["curves"].get(curve, {}).get("chain") in OWN_CHAINS
 
 
 def read_run(folder: str | Path) -> Run:
@@ -258,7 +255,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise SweepError(f"{path.parent}: holds no {CONFIG}; name the --out folder of crlsc-sweep run") from None
     except (UnicodeDecodeError, yaml.YAMLError):
         config = None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("channels", "curves")):
         raise SweepError(f"{path}: is damaged; start the run again with the same configuration") from None
     return config
 
@@ -288,21 +285,18 @@ def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
 
 def _read_row(text: bytes) -> Result | Failure:
     row = json.loads(text, parse_constant=_refuse)
-    place = (
-        *(_text(row[name]) for name in ("job", "line", "curve", "channel")),
-        float(row["snr_db"]),
-        int(row["replica"]),
-    )
+    place: dict[str, Any] = {name: _text(row[name]) for name in ("job", "line", "curve", "channel")}
+    place |= {"snr_db": float(row["snr_db"]), "replica": int(row["replica"])}
     if "error" in row:
-        return Failure(*place, _text(row["error"]))
+        return Failure(**place, error=_text(row["error"]))
     image = row["image"]
     return Result(
-        *place,
-        {name: int(count) for name, count in row["counts"].items()},
-        image if image is None else _text(image),
-        {name: float(value) for name, value in row["metrics"].items()},
-        float(row["cpu_s"]),
-        float(row["wall_s"]),
+        **place,
+        counts={name: int(count) for name, count in row["counts"].items()},
+        image=image if image is None else _text(image),
+        metrics={name: float(value) for name, value in row["metrics"].items()},
+        cpu_s=float(row["cpu_s"]),
+        wall_s=float(row["wall_s"]),
     )
 
 
@@ -320,25 +314,27 @@ def _lines(folder: Path, config: Mapping[str, Any], results: Iterable[Result]) -
     lines: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:
         lines[result.channel, result.curve].append(result)
-    channels, curves = (list(config.get(name) or {}) for name in ("channels", "curves"))
+    channels, curves = config["channels"], config["curves"]
     ordered = sorted(lines, key=lambda names: (_place(channels, names[0]), _place(curves, names[1])))
-    return tuple(_line(folder, lines[names]) for names in ordered)
+    planned = {name: curve.get("snr_db") or () for name, curve in curves.items()}
+    return tuple(_line(folder, lines[names], planned.get(names[1], ())) for names in ordered)
 
 
-def _place(names: list[str], name: str) -> int:
-    return names.index(name) if name in names else len(names)
+def _place(names: Iterable[str], name: str) -> int:
+    known = list(names)
+    return known.index(name) if name in known else len(known)
 
 
-def _line(folder: Path, results: Sequence[Result]) -> Line:
+def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> Line:
+    """A line with all its points, also those that are planned and have no result yet."""
     first = results[0]
     if any(result.line != first.line for result in results):
         raise SweepError(
             f"{folder / RESULTS}: {first.curve!r} over {first.channel!r} was run with two configurations; "
             "run each into a folder of its own"
         )
-    points: dict[float, list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda result: (result.snr_db, result.replica)):
-        points[result.snr_db].append(result)
-    return Line(
-        first.line, first.curve, first.channel, {snr: Point(snr, tuple(rows)) for snr, rows in points.items()}
-    )
+    points: dict[float, list[Result]] = {float(snr): [] for snr in planned}
+    for result in results:
+        points.setdefault(result.snr_db, []).append(result)
+    ordered = {snr: tuple(sorted(points[snr], key=lambda result: result.replica)) for snr in sorted(points)}
+    return Line(first.line, first.curve, first.channel, {snr: Point(snr, rows) for snr, rows in ordered.items()})

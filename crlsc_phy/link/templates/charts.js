@@ -4,7 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set();
 const paths = {
   circle: "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", square: "M-3.6,-3.6h7.2v7.2h-7.2z", diamond: "M0,-5L5,0L0,5L-5,0z",
-  "triangle-up": "M0,-4.5L4.5,3.5H-4.5z", "triangle-down": "M0,4.5L4.5,-3.5H-4.5z",
+  "triangle-up": "M0,-4.5L4.5,3.5H-4.5z", pentagon: "M0,-4.8L4.6,-1.5L2.8,3.9H-2.8L-4.6,-1.5z",
   cross: "M-1.6,-4.5h3.2v2.9h2.9v3.2h-2.9v2.9h-3.2v-2.9h-2.9v-3.2h2.9z",
   x: "M-4,-2L-2,-4L0,-2L2,-4L4,-2L2,0L4,2L2,4L0,2L-2,4L-4,2L-2,0z",
   star: "M0,-5L1.3,-1.6L5,-1.5L2.1,0.8L3.1,4.4L0,2.3L-3.1,4.4L-2.1,0.8L-5,-1.5L-1.3,-1.6z",
@@ -20,7 +20,7 @@ function make(tag, text, parent) {
 function figure(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const text = size >= 1000 ? Math.round(value).toLocaleString("en") : size >= 10 ? value.toFixed(2)
+  const text = size >= 1000 ? Math.round(value).toLocaleString("en") : size >= 1 ? value.toFixed(2)
     : size >= 1e-3 || size === 0 ? value.toFixed(3) : value.toExponential(2);
   return text.replace("-", "−");
 }
@@ -49,8 +49,8 @@ function traces(line, measure) {
     marker: { color: look.own ? look.colour : "#fff", symbol: look.symbol, size: 8, line: { color: look.colour, width: 1.5 } },
     error_y: {
       type: "data", symmetric: false, color: look.colour, thickness: 1.2, width: 3,
-      array: values.high.map((end, i) => (y[i] === null || end === null ? 0 : end - y[i])),
-      arrayminus: values.low.map((end, i) => (y[i] === null || end === null ? 0 : y[i] - end)),
+      array: values.high.map((end, i) => (y[i] === null || end === null ? 0 : Math.max(end - y[i], 0))),
+      arrayminus: values.low.map((end, i) => (y[i] === null || end === null ? 0 : Math.max(y[i] - end, 0))),
     },
   }];
   if (y.some((value, i) => value === null && values.value[i] === 0)) {
@@ -66,7 +66,17 @@ function escaped(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-function layout(measure) {
+// Whole decades, so that a logarithmic axis has ticks to read; all of 0 to 1 for a rate.
+function range(lines, measure) {
+  const { log, rate } = DATA.measures[measure];
+  if (rate) return { range: [-0.03, 1.03] };
+  if (!log) return {};
+  const ends = lines.flatMap((line) => [...line.values[measure].value, ...line.values[measure].high, ...line.values[measure].low])
+    .filter((value) => value > 0).map(Math.log10);
+  return { range: [Math.floor(Math.min(...ends, -1)), Math.ceil(Math.max(...ends))], exponentformat: "power", dtick: 1 };
+}
+
+function layout(lines, measure) {
   const { title, unit, log } = DATA.measures[measure];
   const narrow = window.innerWidth < 640;
   const axis = { gridcolor: "#e6e9ed", linecolor: "#8a929c", ticks: "outside", tickcolor: "#8a929c", zeroline: false, automargin: true };
@@ -74,7 +84,7 @@ function layout(measure) {
     xaxis: { ...axis, title: { text: "E<sub>s</sub>/N<sub>0</sub> [dB]", standoff: 8 } },
     yaxis: {
       ...axis, title: { text: unit ? `${title} [${unit}]` : title, standoff: 8 }, type: log ? "log" : "linear",
-      ...(log ? { exponentformat: "power", dtick: 1 } : {}),
+      ...range(lines, measure),
     },
     font: { family: "system-ui, sans-serif", size: narrow ? 12 : 13, color: "#1f2430" },
     margin: { l: 56, r: 12, t: 16, b: 48 }, hovermode: "closest", plot_bgcolor: "#fff", paper_bgcolor: "#fff",
@@ -115,14 +125,20 @@ function draw() {
   DATA.channels.forEach((channel, number) => {
     const lines = shown(channel, measure), there = DATA.lines.some((line) => line.channel === channel && measure in line.values);
     document.getElementById(`figure-${number}`).hidden = !there;
-    document.getElementById(`table-${number}`).hidden = !there;
+    const place = document.getElementById(`table-${number}`);
+    if (place) place.hidden = !there;
     if (!there) return;
-    Plotly.react(`chart-${number}`, lines.flatMap((line) => traces(line, measure)), layout(measure), {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    Plotly.react(`chart-${number}`, lines.flatMap((line) => traces(line, measure)), layout(lines, measure), {
+      responsive: true, displaylogo: false, displayModeBar: window.innerWidth >= 640 && "hover",
+      // Named one by one: among plotly's own is one that sends the data to its makers.
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: `${measure}-${channel}` },
     });
-    document.querySelector(`#table-${number} .scroll`).replaceChildren(table(channel, measure));
+    if (place) place.querySelector(".scroll").replaceChildren(table(channel, measure));
   });
+  for (const button of document.querySelectorAll("#legend button")) {
+    button.hidden = !DATA.lines.some((line) => line.curve === button.dataset.curve && measure in line.values);
+  }
   for (const part of document.querySelectorAll("[data-measure]")) part.hidden = part.dataset.measure !== measure;
 }
 
@@ -131,6 +147,7 @@ function legend() {
   for (const [name, look] of Object.entries(DATA.curves)) {
     const button = make("button", undefined, place);
     button.type = "button";
+    button.dataset.curve = name;
     button.setAttribute("aria-pressed", "true");
     button.innerHTML = `<svg width="30" height="12" viewBox="-15 -6 30 12" aria-hidden="true"><path d="M-15,0H15" ` +
       `stroke="${look.colour}" stroke-width="2" ${look.imported ? 'stroke-dasharray="4 3"' : ""}/><path d="${paths[look.symbol]}" ` +
