@@ -28,6 +28,8 @@ __all__ = [
 
 _OPTIONS = Options(SweepError, "stop.replicas=10")
 _PRESETS = resources.files("crlsc_phy.link") / "presets"
+_ALONE = {"awgn": {"model": "awgn"}}
+"""The channels of a file that names none."""
 # More points than anybody looks at are a slip in a step.
 _MOST_SNRS = 1000
 _BY_TRIAL = ("snr_db", "noise_power", "seed")
@@ -171,17 +173,24 @@ class _Shared:
             raise SweepError(f"seed is {self.seed}; it must be a whole number of 0 or more")
 
 
-def presets() -> list[str]:
-    """Names of the configurations that ship with the package."""
-    return sorted(each.name.removesuffix(".yaml") for each in _PRESETS.iterdir() if each.name.endswith(".yaml"))
+def presets() -> dict[str, str]:
+    """The configurations that ship with the package: names, and what the first line of each says."""
+    files = sorted((each for each in _PRESETS.iterdir() if each.name.endswith(".yaml")), key=lambda each: each.name)
+    return {
+        each.name.removesuffix(".yaml"): each.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for each in files
+    }
 
 
-def load_config(name: str | Path, changes: Sequence[str] = ()) -> SweepConfig:
+def load_config(
+    name: str | Path, changes: Sequence[str] = (), snr_db: str | None = None, channels: Sequence[str] = ()
+) -> SweepConfig:
     """Read a configuration.
 
     Args:
         name: A YAML file, or the name of a preset.
         changes: Options that take the place of the file's, such as ``stop.replicas=10``; the value is YAML.
+        snr_db: SNRs for all curves, whatever the file says; None leaves it to the file.
+        channels: Channels for all curves: names that the file has, or models; empty leaves it to the file.
 
     Raises:
         SweepError: If the file is missing or not YAML, or a key, a type or a value is wrong.
@@ -190,18 +199,27 @@ def load_config(name: str | Path, changes: Sequence[str] = ()) -> SweepConfig:
         raise SweepError(f"{name}: no such file, and no preset of that name; presets are {', '.join(presets())}")
     content = _OPTIONS.load(name, _PRESETS, changes)
     try:
+        if not isinstance(content, dict):
+            raise SweepError("must be a mapping of options")
+        if snr_db is not None:
+            content = _for_all_curves(content, "snr_db", snr_db)
+        if channels:
+            known = _mapping(content.get("channels", _ALONE), "channels")
+            picked = {channel: known.get(channel, {"model": channel}) for channel in channels}
+            content = _for_all_curves(content, "channels", picked)
         return _config(content, str(name))
     except SweepError as error:
         raise _located(str(name), error) from None
 
 
 def parse_snrs(given: object) -> tuple[float, ...]:
-    """SNRs in dB: a number, a range ``START:STOP:STEP`` whose stop is included, or a list of these.
+    """SNRs in dB: a number, a range ``START:STOP:STEP`` whose stop is included, or several, with commas or as a list.
 
     Raises:
         SweepError: If it is none of them, or a step leads nowhere.
     """
-    parts = given if isinstance(given, list) else [given]
+    listed = given.split(",") if isinstance(given, str) else given
+    parts = listed if isinstance(listed, list) else [listed]
     found = [snr for part in parts for snr in _snrs(part)]
     if not found:
         raise SweepError("snr_db is empty; give numbers or a range such as -10:25:2.5")
@@ -233,23 +251,30 @@ def _snrs(part: object) -> list[float]:
     return [start + index * step for index in range(count)]
 
 
-def _config(content: Any, where: str) -> SweepConfig:
-    if not isinstance(content, dict):
-        raise SweepError("must be a mapping of options")
+def _for_all_curves(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The content with an option for all curves, and none of its own for any."""
+    curves = {
+        name: {each: kept for each, kept in curve.items() if each != key} if isinstance(curve, dict) else curve
+        for name, curve in _mapping(content.get("curves"), "curves").items()
+    }
+    return {**content, "curves": curves, key: value}
+
+
+def _config(content: Mapping[str, Any], where: str) -> SweepConfig:
     apart = ("snr_db", "channels", "curves", "keep")
     unknown = content.keys() - {each.name for each in fields(_Shared)} - set(apart)
     if unknown:
         known = sorted({each.name for each in fields(_Shared)} | set(apart))
         raise SweepError(f"unknown option {min(map(str, unknown))!r}; known are {', '.join(known)}")
     shared = _OPTIONS.build(_Shared, {name: value for name, value in content.items() if name not in apart}, where)
-    raw_channels = _mapping(content.get("channels", {"awgn": {"model": "awgn"}}), "channels")
+    raw_channels = _mapping(content.get("channels", _ALONE), "channels")
     channels = {name: _channel(name, raw) for name, raw in raw_channels.items()}
     over = {"channels": list(channels)} | {name: content[name] for name in ("snr_db",) if name in content}
     over |= {"air": shared.air, "csi": shared.csi, "stop": asdict(shared.stop)}
     curves = {name: _curve(name, raw, over) for name, raw in _mapping(content.get("curves"), "curves").items()}
-    keep = dict(content.get("keep") or {})
-    if "snr_db" in keep:
-        keep["snr_db"] = list(parse_snrs(keep["snr_db"] or [])) if keep["snr_db"] else []
+    keep = dict(_mapping(content["keep"], "keep")) if content.get("keep") else {}
+    if keep.get("snr_db"):
+        keep["snr_db"] = list(parse_snrs(keep["snr_db"]))
     built = _OPTIONS.build(KeepConfig, keep, f"{where}: keep")
     return SweepConfig(shared.name, shared.seed, shared.bundle, shared.data, shared.images, channels, curves, built)
 

@@ -6,6 +6,7 @@ point are taken in the order of its replicas, and what was run ahead of a stop i
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from crlsc_phy.errors import SweepError
+from crlsc_phy.link.config import KeepConfig
 from crlsc_phy.link.plan import Job, Line, Plan
 from crlsc_phy.link.results import Point, Result
 from crlsc_phy.link.store import open_store
 from crlsc_phy.link.workers import Answer, open_workers
 
-__all__ = ["Summary", "check_chains", "run_sweep"]
+__all__ = ["Summary", "check_chains", "run_sweep", "seconds_a_job"]
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Summary:
 
     Attributes:
         points: That the sweep has.
-        ran: Jobs that were run and written.
+        ran: Jobs that were run, with those that failed.
         known: Jobs whose results were there before.
         failed: Jobs that failed.
     """
@@ -39,6 +41,11 @@ class Summary:
     ran: int = 0
     known: int = 0
     failed: int = 0
+
+    @property
+    def results(self) -> int:
+        """How many there are now."""
+        return self.known + self.ran - self.failed
 
 
 def check_chains(plan: Plan) -> None:
@@ -49,6 +56,17 @@ def check_chains(plan: Plan) -> None:
     """
     for line in plan.lines.values():
         line.make_chain()
+
+
+def seconds_a_job(line: Line) -> float:
+    """How long a replica takes in the middle of a line's SNRs, in seconds, once everything is loaded."""
+    chain = line.make_chain()
+    middle = line.snr_db[len(line.snr_db) // 2]
+    for replica in range(2):
+        trial = line.job(middle, replica, KeepConfig()).trial
+        start = time.perf_counter()
+        chain.run(trial)
+    return time.perf_counter() - start
 
 
 def run_sweep(plan: Plan, folder: Path, jobs: int = 1, ray: str = "") -> Summary:
@@ -71,7 +89,7 @@ def run_sweep(plan: Plan, folder: Path, jobs: int = 1, ray: str = "") -> Summary
             for line in plan.lines.values()
             for snr_db in line.snr_db
         }
-        summary = Summary(len(points), known=sum(point.taken for point in points.values()))
+        summary = Summary(len(points), known=sum(point.known for point in points.values()))
         if all(point.done for point in points.values()):
             return summary
         with open_workers(plan.lines, jobs, ray) as workers, _Watch(points) as watch:
@@ -108,6 +126,11 @@ class _Replicas:
     @property
     def done(self) -> bool:
         return self._enough or self.taken == len(self._all)
+
+    @property
+    def known(self) -> int:
+        """How many were there before."""
+        return len(self._known)
 
     @property
     def open(self) -> int:
