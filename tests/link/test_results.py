@@ -193,6 +193,11 @@ def test_standings_say_who_leads_and_by_how_much(finished_sweep):
         )
 
 
+def test_a_lead_in_few_pictures_is_no_more_than_that():
+    (row,) = standings([line("a", [20.0, 21, 22]), line("b", [25.0, 26, 27])], {"a": True, "b": False}, "psnr_db")
+    assert (row.leaders, row.verdict) == (("b",), "behind, untested")
+
+
 def test_lower_is_better_where_it_is():
     def bits(curve, errors):
         counts = {"blocks": 1000, "block_errors": errors}
