@@ -60,7 +60,7 @@ class Passage:
         segment_failures: Of those, lost; all of them with the burst.
         channel_uses: Complex samples times the occupied part of the band: preamble, signalling, pilots, cyclic
             prefixes and padding counted, silence left out.
-        airtime_s: Of the burst.
+        airtime_s: Of the burst; None where there is no time.
         modulate_s, receive_s: CPU time.
     """
 
@@ -68,7 +68,7 @@ class Passage:
     segments: int
     segment_failures: int
     channel_uses: float
-    airtime_s: float
+    airtime_s: float | None
     modulate_s: float
     receive_s: float
 
