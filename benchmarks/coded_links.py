@@ -58,7 +58,7 @@ CODED = {
 }
 ITERATIONS = 20
 BATCH = 25
-BATCHES = {"belief propagation": 20, "min-sum": 14}
+BATCHES = {"belief propagation": 16, "min-sum": 12}
 # Half the points are enough for the rule that takes Sionna five times as long.
 SLOW_LINKS = (("qpsk", "awgn", 512, 1024), ("16qam", "rayleigh", 512, 1024))
 
