@@ -46,6 +46,7 @@ class DecodeResult:
         label: What the image shows by vote of its neighbours; empty when the semantic layer is lost for good.
         neighbours: The nearest entries of the knowledge base, best first.
         confidence: Share of the vote that ``label`` got, 0 to 1; not calibrated.
+        vector: The semantic vector as received or repaired, float32 [S]; zero when the semantic layer is lost for good.
         layers_ok: Whether each of ``semantic`` and ``detail`` arrived whole.
         repaired: Whether the knowledge base has told what a damaged semantic layer meant.
     """
@@ -54,6 +55,7 @@ class DecodeResult:
     label: str
     neighbours: tuple[Hit, ...]
     confidence: float
+    vector: npt.NDArray[np.float32]
     layers_ok: dict[str, bool]
     repaired: bool = False
 
@@ -221,9 +223,7 @@ class SemanticCodec:
             code = np.frombuffer(frame.semantic, np.uint8)
         if code is not None:
             vector = self.bundle.knowledge.air_code.decode(code[None])
-            hits = joint_search(self.bases, vector, VOTERS)[0]
-            label, confidence = _vote(hits)
-            neighbours = tuple(hits)
+            label, confidence, neighbours = self.look_up(vector[0])
         planes, whole = self._picture(frame, vector, ASSUMED_SNR_DB if snr_db is None else snr_db)
         image = (planes.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
         return DecodeResult(
@@ -231,9 +231,19 @@ class SemanticCodec:
             label=label,
             neighbours=neighbours,
             confidence=confidence,
+            vector=vector[0],
             layers_ok={"semantic": frame.semantic is not None, "detail": whole},
             repaired=frame.semantic is None and code is not None,
         )
+
+    def look_up(self, vector: npt.NDArray[np.float32]) -> tuple[str, float, tuple[Hit, ...]]:
+        """What the knowledge bases say of a semantic vector, float32 [S].
+
+        Returns:
+            Label, confidence and neighbours, as in :class:`DecodeResult`.
+        """
+        hits = joint_search(self.bases, vector[None], VOTERS)[0]
+        return *_vote(hits), tuple(hits)
 
     def classify(self, frame: SemanticFrame) -> tuple[str, float]:
         """The label of a frame by the bundle's linear head, and its probability (softmax; not calibrated).

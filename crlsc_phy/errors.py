@@ -15,6 +15,7 @@ __all__ = [
     "ModemError",
     "RadioError",
     "ServiceError",
+    "SweepError",
     "TrainingError",
     "brief",
 ]
@@ -62,6 +63,10 @@ class DataError(CrlscError):
 
 class TrainingError(CrlscError):
     """A recipe is wrong, or a stage lacks what an earlier stage makes."""
+
+
+class SweepError(CrlscError):
+    """A sweep's configuration, or a folder of results, that cannot be used."""
 
 
 def brief(error: Exception, longest: int = 200) -> str:

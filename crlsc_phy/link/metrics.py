@@ -9,7 +9,7 @@ from scipy.ndimage import correlate1d
 from crlsc_phy.errors import ImageError
 from crlsc_phy.images import UInt8Image, check_image
 
-__all__ = ["cbr", "interval", "ms_ssim", "psnr_db"]
+__all__ = ["cbr", "interval", "ms_ssim", "psnr_db", "ssim"]
 
 # Wang, Simoncelli and Bovik 2003, section 3.2: beta_j = gamma_j, finest scale first.
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
@@ -35,6 +35,22 @@ def psnr_db(a: UInt8Image, b: UInt8Image) -> float:
     return float(10 * np.log10(255**2 / mse)) if mse else float("inf")
 
 
+def ssim(a: UInt8Image, b: UInt8Image) -> float:
+    """Structural similarity of two uint8 images [H, W, 3], -1 to 1.
+
+    Z. Wang, A. C. Bovik, H. R. Sheikh and E. P. Simoncelli, "Image quality assessment: from error visibility to
+    structural similarity", IEEE Transactions on Image Processing 13 (2004): window and constants of :func:`ms_ssim`,
+    mean over the places where the window fits and the colours R, G and B.
+
+    Raises:
+        ImageError: If the images are not uint8 [H, W, 3], differ in size, or have a side below 11 pixels.
+    """
+    _check_pair(a, b)
+    _smallest_side(a)
+    luminance, structure = _ssim_parts(a.astype(np.float64), b.astype(np.float64))
+    return float(np.mean(luminance * structure))
+
+
 def ms_ssim(a: UInt8Image, b: UInt8Image) -> float:
     """Multi-scale structural similarity of two uint8 images [H, W, 3], 0 to 1.
 
@@ -48,10 +64,7 @@ def ms_ssim(a: UInt8Image, b: UInt8Image) -> float:
         ImageError: If the images are not uint8 [H, W, 3], differ in size, or have a side below 11 pixels.
     """
     _check_pair(a, b)
-    smallest = min(a.shape[:2])
-    if smallest < WINDOW:
-        raise ImageError(f"image is {a.shape[1]}x{a.shape[0]} pixels; MS-SSIM needs sides of {WINDOW} or more")
-    scales = min(len(SCALE_WEIGHTS), int(np.log2(smallest / WINDOW)) + 1)
+    scales = min(len(SCALE_WEIGHTS), int(np.log2(_smallest_side(a) / WINDOW)) + 1)
     weights = SCALE_WEIGHTS[:scales] / SCALE_WEIGHTS[:scales].sum()
     x, y = a.astype(np.float64), b.astype(np.float64)
     value = 1.0
@@ -64,7 +77,7 @@ def ms_ssim(a: UInt8Image, b: UInt8Image) -> float:
     return value
 
 
-def cbr(samples: int, height: int, width: int) -> float:
+def cbr(samples: float, height: int, width: int) -> float:
     """Channel bandwidth ratio: complex channel uses per source value, N / (3 H W).
 
     ``samples`` counts every complex sample of the burst: preamble, signalling, pilots, cyclic prefixes and guard.
@@ -89,6 +102,13 @@ def _check_pair(a: UInt8Image, b: UInt8Image) -> None:
     check_image(b)
     if a.shape != b.shape:
         raise ImageError(f"images differ in size: {a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]} pixels")
+
+
+def _smallest_side(image: UInt8Image) -> int:
+    smallest = min(image.shape[:2])
+    if smallest < WINDOW:
+        raise ImageError(f"image is {image.shape[1]}x{image.shape[0]} pixels; SSIM needs sides of {WINDOW} or more")
+    return smallest
 
 
 def _ssim_parts(x: _Plane, y: _Plane) -> tuple[_Plane, _Plane]:

@@ -63,9 +63,9 @@ def send(coder: AnalogCoder, images: Tensor, vectors: Tensor, rate: Tensor, air:
     return image
 
 
-def plain_noise(symbols: Tensor, snr_db: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """White noise at a known Es/N0."""
-    noise = torch.full((len(symbols),), 10 ** (-snr_db / 10))
+def plain_noise(symbols: Tensor, snr_db: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """White noise at a known Es/N0, one for all or float32 [N]."""
+    noise = 10 ** (-torch.as_tensor(snr_db).expand(len(symbols)) / 10)
     return (symbols + _white(symbols, generator) * noise.sqrt()[:, None]) / (1 + noise[:, None]), noise
 
 

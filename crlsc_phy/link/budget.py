@@ -1,0 +1,112 @@
+"""Which rates of the codec fit a number of channel uses, all overhead counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crlsc_phy.codec import STRIDE, SemanticCodec
+from crlsc_phy.errors import SweepError
+from crlsc_phy.frame import SYMBOL, FrameHeader
+from crlsc_phy.frame import Mode as FrameMode
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.link.frames import FrameLink
+from crlsc_phy.link.metrics import cbr
+from crlsc_phy.phy import MCS_TABLE, Mcs
+from crlsc_phy.phy.adaptation import THRESHOLDS_DB
+from crlsc_phy.phy.modem import Mode
+from crlsc_phy.semantic.tokens import packed_size
+
+__all__ = ["Budget", "Rate", "check_cbr", "check_mcs"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How a picture is sent.
+
+    Attributes:
+        mode: Of the detail layer.
+        levels: Codebook levels, or analog symbols for 8 x 8 pixels; 0 for the semantic layer alone.
+        mcs: Of the detail layer.
+    """
+
+    mode: Mode
+    levels: int
+    mcs: Mcs
+
+
+class Budget:
+    """Counts what a rate costs before anything is encoded.
+
+    Args:
+        codec: Of the bundle.
+        link: What sends.
+        limit: Channel uses a source value, None for no limit.
+    """
+
+    def __init__(self, codec: SemanticCodec, link: FrameLink, limit: float | None = None) -> None:
+        self._link, self._limit = link, limit
+        self._semantic_bytes = codec.bundle.knowledge.air_code.size
+        self._token_bits = codec.bundle.quantiser.bits
+        self._most: dict[Mode, int] = {"digital": codec.levels, "analog": codec.analog.most}
+
+    def cbr(self, image: UInt8Image, rate: Rate) -> float:
+        """Channel uses a source value."""
+        height, width = image.shape[:2]
+        blocks = -(-height // STRIDE) * -(-width // STRIDE)
+        if rate.mode == "analog":
+            detail, mode = rate.levels * blocks * SYMBOL.itemsize, FrameMode.ANALOG
+        else:
+            detail, mode = packed_size(rate.levels * blocks, self._token_bits), FrameMode.DIGITAL
+        header = FrameHeader(bytes(4), height, width, self._semantic_bytes, detail, mode=mode)
+        return cbr(self._link.channel_uses(header, rate.mcs), height, width)
+
+    def fits(self, image: UInt8Image, rate: Rate) -> bool:
+        return self._limit is None or self.cbr(image, rate) <= self._limit
+
+    def highest(self, image: UInt8Image, mode: Mode, mcs: Mcs, most: int | None = None) -> Rate | None:
+        """The most levels or symbols, up to ``most``, that fit; None if not even the least does.
+
+        The least of digital detail is none: the semantic layer alone.
+        """
+        least = 1 if mode == "analog" else 0
+        levels = range(self._most[mode] if most is None else most, least - 1, -1)
+        return next((rate for n in levels if self.fits(image, rate := Rate(mode, n, mcs))), None)
+
+    def adapted(self, image: UInt8Image, snr_db: float, most: int | None = None) -> Rate | None:
+        """The digital rate for an SNR, by the thresholds of the link adapter.
+
+        Of the MCSs whose threshold the SNR meets those count that carry the most levels within the limit; of these the
+        most robust, or without a limit the one with the shortest burst. Where it meets none, the semantic layer alone.
+        """
+        met = [mcs for mcs, needed in zip(MCS_TABLE, THRESHOLDS_DB, strict=True) if needed <= snr_db]
+        if not met:
+            return self.highest(image, "digital", MCS_TABLE[0], most=0)
+        rates = [rate for mcs in met if (rate := self.highest(image, "digital", mcs, most))]
+        if not rates:
+            return None
+        levels = max(rate.levels for rate in rates)
+        best = [rate for rate in rates if rate.levels == levels]
+        return best[-1 if self._limit is None else 0]
+
+
+def check_mcs(name: str, table: Sequence[Mcs], others: Sequence[str] = ()) -> None:
+    """Refuse a name that is neither one of ``table`` nor of ``others``.
+
+    Raises:
+        SweepError: If it is none of them.
+    """
+    names = [*others, *(mcs.name for mcs in table)]
+    if name not in names:
+        raise SweepError(f"mcs is {name!r}; choose one of {', '.join(names)}")
+
+
+def check_cbr(limit: float | None) -> None:
+    """Refuse a limit that is none.
+
+    Raises:
+        SweepError: If it is given, and is not above 0.
+    """
+    if limit is not None and not 0 < limit < math.inf:
+        raise SweepError(f"cbr is {limit:g}; it must be above 0, such as 0.0833")

@@ -1,0 +1,293 @@
+"""Chains of ours: a picture through codec, modem, channel and knowledge base.
+
+    digital    semantic layer and tokens, LDPC coded
+    semantic   the semantic layer alone
+    analog     semantic layer, and symbols without quantisation
+    hybrid     digital or analog, whichever promises the better picture at the SNR
+
+A burst that is not received shows a mid-grey picture, has no label and is counted like any other.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NoReturn
+
+import numpy as np
+
+from crlsc_phy.codec import DecodeResult
+from crlsc_phy.errors import SweepError
+from crlsc_phy.frame import SYMBOL, SemanticFrame
+from crlsc_phy.link.budget import Budget, Rate, check_cbr, check_mcs
+from crlsc_phy.link.burst import BurstOptions
+from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
+from crlsc_phy.link.frames import frame_link
+from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
+from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst
+from crlsc_phy.phy.mcs import find_mcs
+
+__all__ = [
+    "AnalogChain",
+    "AnalogOptions",
+    "DigitalChain",
+    "DigitalOptions",
+    "HybridChain",
+    "HybridOptions",
+    "SemanticChain",
+    "SemanticOptions",
+]
+
+ADAPTED = "adapted"
+_FRAMES_KEPT = 256
+
+
+@dataclass(frozen=True)
+class SemanticOptions(BurstOptions):
+    """Options of :class:`SemanticChain`."""
+
+
+@dataclass(frozen=True)
+class DigitalOptions(BurstOptions):
+    """Options of :class:`DigitalChain`.
+
+    Attributes:
+        mcs: A name of ``MCS_TABLE``; or ``adapted``: by the true SNR and the thresholds of the link adapter, which are
+            those of AWGN, see :meth:`Budget.adapted`.
+        levels: Most codebook levels; None for all that the bundle has.
+        cbr: Most channel uses a source value; as many levels are sent as fit.
+        margin_db: What ``adapted`` keeps above a threshold, for channels that fade.
+    """
+
+    mcs: str = ADAPTED
+    levels: int | None = None
+    cbr: float | None = None
+    margin_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_mcs(self.mcs, MCS_TABLE, (ADAPTED,))
+        if self.levels is not None and self.levels < 0:
+            raise SweepError(f"levels is {self.levels}; it must be 0 or more")
+        check_cbr(self.cbr)
+
+
+@dataclass(frozen=True)
+class AnalogOptions(BurstOptions):
+    """Options of :class:`AnalogChain`.
+
+    Attributes:
+        mcs: A name of ``ANALOG_TABLE``: how often each symbol is sent.
+        symbols: Complex symbols for 8 x 8 pixels; None for as many as ``cbr`` allows, or all that the bundle has.
+        cbr: Most channel uses a source value, in place of ``symbols``.
+        snr_error_db: By how much the SNR estimate that the decoder is given is too high.
+    """
+
+    mcs: str = "analog-1/1"
+    symbols: int | None = None
+    cbr: float | None = None
+    snr_error_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_mcs(self.mcs, ANALOG_TABLE)
+        if self.symbols is not None and self.symbols < 1:
+            raise SweepError(f"symbols is {self.symbols}; it must be 1 or more")
+        if self.symbols is not None and self.cbr is not None:
+            raise SweepError("symbols and cbr both say how much is sent; give one of them")
+        check_cbr(self.cbr)
+
+
+@dataclass(frozen=True)
+class HybridOptions(BurstOptions):
+    """Options of :class:`HybridChain`.
+
+    Attributes:
+        cbr: Most channel uses a source value, None for no limit.
+        margin_db: As of :class:`DigitalOptions`.
+        snr_error_db: As of :class:`AnalogOptions`.
+    """
+
+    cbr: float | None = None
+    margin_db: float = 0.0
+    snr_error_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cbr(self.cbr)
+
+
+class PictureChain(ABC):
+    """A picture through codec, modem and channel; children choose the rate.
+
+    Args:
+        scene: With pictures.
+        papr_db: As of :class:`BurstOptions`.
+        cbr: Most channel uses a source value.
+        snr_error_db: As of :class:`AnalogOptions`.
+
+    Raises:
+        SweepError: If the scene has no picture or one that the codec does not take, has an air that cannot be, or the
+            limit is too low for a picture.
+        BundleError: If the bundle cannot be used.
+    """
+
+    def __init__(
+        self, scene: Scene, papr_db: float | None = None, cbr: float | None = None, snr_error_db: float = 0.0
+    ) -> None:
+        self._images = sent_images(scene)
+        self._codec = load_codec(scene.bundle)
+        self._link = frame_link(scene, papr_db)
+        self._budget = Budget(self._codec, self._link, cbr)
+        self._scorer = Scorer(self._codec)
+        self._snr_error_db = snr_error_db
+        # Replicas repeat pictures.
+        self._encoded = lru_cache(maxsize=_FRAMES_KEPT)(self._encode)
+
+    @abstractmethod
+    def _rate(self, number: int, snr_db: float) -> Rate:
+        """How picture ``number`` is sent at an SNR."""
+
+    def run(self, trial: Trial) -> Outcome:
+        """Send a picture once."""
+        number = trial.replica % len(self._images)
+        sent = self._images[number]
+        rate = self._rate(number, trial.snr_db)
+        frame, encode_s = self._encoded(number, rate)
+        passage = self._link.send(frame, rate.mcs, trial.snr_db, trial.seed)
+        start = time.process_time()
+        result = self._decode(passage.burst) if passage.burst else None
+        decode_s = time.process_time() - start + passage.receive_s
+        shown = result.image if result else grey(sent.image)
+        metrics = self._scorer.likeness(sent, shown)
+        if result:
+            metrics |= self._scorer.meaning(sent, result.label, result.neighbours, result.vector)
+        else:
+            metrics |= self._scorer.meaning(sent, "", (), None)
+        metrics |= air_metrics(sent, passage, trial.snr_db) | {"outage": float(result is None)}
+        metrics |= {"encode_s": encode_s + passage.modulate_s, "decode_s": decode_s}
+        metrics["air_bytes"] = float(frame.coded_bytes)
+        counts = {"frames": 1, "frames_lost": int(passage.burst is None)}
+        if passage.segments:
+            counts |= {"blocks": passage.segments, "block_errors": passage.segment_failures}
+        return Outcome(counts, ImageResult(sent.name, metrics, shown))
+
+    def _encode(self, number: int, rate: Rate) -> tuple[SemanticFrame, float]:
+        """The frame, and the CPU time that it took."""
+        start = time.process_time()
+        frame = self._codec.encode(self._images[number].image, levels=rate.levels, mode=rate.mode)
+        return frame, time.process_time() - start
+
+    def _decode(self, burst: Burst) -> DecodeResult:
+        return self._codec.decode(
+            burst.frame, burst.detail_snr_db + self._snr_error_db, burst.semantic_llr, burst.semantic_coded_llr
+        )
+
+
+class SemanticChain(PictureChain):
+    """The semantic layer alone, with the header and its check 39 bytes; the knowledge base helps to decode it.
+
+    The picture is what the meaning alone suggests.
+    """
+
+    def __init__(self, options: SemanticOptions, scene: Scene) -> None:
+        super().__init__(scene, options.papr_db)
+
+    def _rate(self, number: int, snr_db: float) -> Rate:  # noqa: ARG002
+        return Rate("digital", 0, MCS_TABLE[0])
+
+
+class DigitalChain(PictureChain):
+    """Semantic layer and tokens at a fixed MCS, or at one that the sender takes by the SNR, which it knows."""
+
+    def __init__(self, options: DigitalOptions, scene: Scene) -> None:
+        super().__init__(scene, options.papr_db, options.cbr)
+        if options.levels is not None and options.levels > self._codec.levels:
+            raise SweepError(f"levels is {options.levels}; bundle {scene.bundle} has up to {self._codec.levels}")
+        self._options = options
+        for number in range(len(self._images)):
+            self._rate(number, -np.inf)
+
+    def _rate(self, number: int, snr_db: float) -> Rate:
+        sent, options = self._images[number], self._options
+        if options.mcs == ADAPTED:
+            rate = self._budget.adapted(sent.image, snr_db - options.margin_db, options.levels)
+        else:
+            rate = self._budget.highest(sent.image, "digital", find_mcs(options.mcs), options.levels)
+        return rate or _too_low(self._budget, sent, Rate("digital", 0, MCS_TABLE[0]))
+
+
+class AnalogChain(PictureChain):
+    """Semantic layer, and symbols that are sent as they are; the decoder is told the SNR that the receiver found."""
+
+    def __init__(self, options: AnalogOptions, scene: Scene) -> None:
+        super().__init__(scene, options.papr_db, options.cbr, options.snr_error_db)
+        most = self._codec.analog.most
+        if options.symbols is not None and options.symbols > most:
+            raise SweepError(f"symbols is {options.symbols}; bundle {scene.bundle} has up to {most}")
+        mcs = find_mcs(options.mcs)
+        self._rates = [
+            self._budget.highest(sent.image, "analog", mcs, options.symbols)
+            or _too_low(self._budget, sent, Rate("analog", 1, mcs))
+            for sent in self._images
+        ]
+
+    def _rate(self, number: int, snr_db: float) -> Rate:  # noqa: ARG002
+        return self._rates[number]
+
+
+class HybridChain(PictureChain):
+    """Digital or analog under one limit, as the sender chooses for a picture and an SNR, which it knows.
+
+    Digital is what the thresholds of the link adapter allow at the SNR, analog the most symbols that fit, once or
+    repeated. The sender has the receiver's decoder, and takes the one that shows the picture of the higher PSNR over
+    a channel of that SNR without fading.
+    """
+
+    def __init__(self, options: HybridOptions, scene: Scene) -> None:
+        super().__init__(scene, options.papr_db, options.cbr, options.snr_error_db)
+        self._margin_db = options.margin_db
+        for number in range(len(self._images)):
+            self._rate_of(number, -np.inf)
+        self._chosen = lru_cache(maxsize=_FRAMES_KEPT)(self._choose)
+
+    def _rate(self, number: int, snr_db: float) -> Rate:
+        return self._chosen(number, snr_db)
+
+    def _choose(self, number: int, snr_db: float) -> Rate:
+        image = self._images[number].image
+        offered = [self._budget.highest(image, "analog", mcs) for mcs in ANALOG_TABLE]
+        rates = [self._rate_of(number, snr_db), *(rate for rate in offered if rate)]
+        return max(rates, key=lambda rate: self._promise_db(number, rate, snr_db))
+
+    def _rate_of(self, number: int, snr_db: float) -> Rate:
+        sent = self._images[number]
+        rate = self._budget.adapted(sent.image, snr_db - self._margin_db)
+        return rate or _too_low(self._budget, sent, Rate("digital", 0, MCS_TABLE[0]))
+
+    def _promise_db(self, number: int, rate: Rate, snr_db: float) -> float:
+        """PSNR of the picture over a channel without fading that loses no digital layer."""
+        frame, _ = self._encoded(number, rate)
+        if rate.mode == "analog":
+            snr_db += 10 * np.log10(rate.mcs.rate[1])
+            frame = _noisy(frame, snr_db)
+        return psnr_db(self._images[number].image, self._codec.decode(frame, snr_db).image)
+
+
+def _noisy(frame: SemanticFrame, snr_db: float) -> SemanticFrame:
+    """The frame as a receiver hands it out: analog symbols with noise, made estimates of least error."""
+    rng, noise = np.random.default_rng(0), 10 ** (-snr_db / 10)
+    parts = rng.normal(0, np.sqrt(noise / 2), (len(frame.symbols), 2))
+    symbols = (frame.symbols + parts[:, 0] + 1j * parts[:, 1]) / (1 + noise)
+    return SemanticFrame(frame.header, frame.semantic, symbols.astype(SYMBOL).tobytes())
+
+
+def _too_low(budget: Budget, sent: TestImage, least: Rate) -> NoReturn:
+    height, width = sent.image.shape[:2]
+    raise SweepError(
+        f"cbr is too low for picture {sent.name} of {width}x{height} pixels: the least that can be sent takes "
+        f"{budget.cbr(sent.image, least):.4f}; raise cbr or take larger pictures"
+    )

@@ -1,0 +1,109 @@
+"""The recipe of the DeepJSCC baseline: the crops, loss, optimiser and schedule of our analog coder.
+
+The SNR of each picture is drawn within 0 to 20 dB. The receiver is given linear estimates ``y / (1 + noise)``: over
+AWGN that is the same information, and over fading an equalised symbol without them is noise without bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crlsc_phy.errors import TrainingError
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.semantic.deepjscc import DeepJscc
+from crlsc_phy.train.air import plain_noise
+from crlsc_phy.train.data import CropSampler
+from crlsc_phy.train.loop import StepModule, fit
+from crlsc_phy.train.pictures import photographs, squares
+from crlsc_phy.train.recipe import DataRecipe, LoopRecipe
+
+__all__ = ["CBRS", "BaselineRecipe", "DeepJsccTraining", "heldout_psnr_db", "train_baseline"]
+
+CBRS = {"1/12": 8, "1/6": 16}
+"""Filters of each reduction."""
+SNRS_DB = (0.0, 20.0)
+CROP = 64
+
+
+@dataclass(frozen=True)
+class BaselineRecipe:
+    """How the baseline is trained.
+
+    Attributes:
+        cbr: Complex symbols a source value: a name of :data:`CBRS`.
+        data: Its pictures: those of ``photos`` and ``public``.
+        loop: Budget.
+        seed: Of weights and batches.
+        threads: Of torch.
+    """
+
+    cbr: str = "1/12"
+    data: DataRecipe = field(default_factory=DataRecipe)
+    loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=10_000, batch=32))
+    seed: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cbr not in CBRS:
+            raise TrainingError(f"no baseline of CBR {self.cbr!r}; choose one of {', '.join(CBRS)}")
+
+
+class DeepJsccTraining(StepModule):
+    """Trains a :class:`DeepJscc` from scratch."""
+
+    def __init__(self, filters: int, crops: CropSampler, loop: LoopRecipe, seed: int) -> None:
+        super().__init__(loop, seed)
+        torch.manual_seed(seed)
+        self.network = DeepJscc(filters)
+        self.crops = crops
+
+    def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Root mean square error of one batch of crops, each at an SNR of its own."""
+        images = self.crops.batch(self.loop.batch, generator)
+        low, high = SNRS_DB
+        snrs_db = low + (high - low) * torch.rand(len(images), generator=generator)
+        decoded = _send(self.network, images, snrs_db, generator)
+        mse = (decoded - images).square().mean(dim=(1, 2, 3))
+        # The root weighs a smooth crop and a busy one alike, as the mean of PSNRs does.
+        return {"loss": (mse + 1e-5).sqrt().mean(), "psnr_db": -10 * mse.detach().log10().mean()}
+
+
+def train_baseline(recipe: BaselineRecipe, data: Path, out: Path) -> DeepJsccTraining:
+    """Train, and write the weights to ``out``; a training that was cut off goes on from its checkpoint beside it.
+
+    Args:
+        recipe: What decides the result.
+        data: Folder of ``crlsc-train data``.
+        out: File of the weights. Checkpoints are in the folder of its name without suffix.
+
+    Raises:
+        DataError: If the pictures are not in ``data``.
+    """
+    photos = list(photographs(recipe.data.photos, data).values())
+    crops = CropSampler(photos, squares(recipe.data.public, data), CROP)
+    module = DeepJsccTraining(CBRS[recipe.cbr], crops, recipe.loop, recipe.seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fit(module, out.with_suffix(""), recipe.threads)
+    module.network.save(out)
+    return module
+
+
+@torch.no_grad()
+def heldout_psnr_db(network: DeepJscc, crops: UInt8Image, snr_db: float, seed: int = 0) -> NDArray[np.float64]:
+    """PSNR of each crop, uint8 [N, H, W, 3], over white noise."""
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    snrs_db = torch.full((len(images),), float(snr_db))
+    decoded = _send(network, images, snrs_db, torch.Generator().manual_seed(seed))
+    mse = (decoded - images).square().mean(dim=(1, 2, 3))
+    return np.asarray(-10 * mse.clamp(min=1e-6).log10(), np.float64)
+
+
+def _send(network: DeepJscc, images: Tensor, snrs_db: Tensor, generator: torch.Generator) -> Tensor:
+    estimates, _ = plain_noise(network.encode(images), snrs_db, generator)
+    return network.decode(estimates, *images.shape[2:])
