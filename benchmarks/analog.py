@@ -10,7 +10,6 @@ padding. A burst that is lost counts with the PSNR of a grey picture.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import numpy as np
 from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.images import load_image
+from crlsc_phy.images import load_image, read_heldout
 from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import BurstModem
@@ -35,13 +34,11 @@ SCHEMES: tuple[tuple[Literal["digital", "analog"], str, int], ...] = (
     ("analog", "analog-1/2", 32),
 )
 IMAGES = Path("flowgraphs/images")
-HELD_OUT = ("scikit-image test images", "Debian package lomiri-wallpapers-16.04")
 
 
 def photographs() -> list[Path]:
-    """Those of the demo's pictures from sources that are held out (crlsc_phy/train/sets/photos.csv)."""
-    entries = json.loads((IMAGES / "index.json").read_text(encoding="utf-8"))
-    return [IMAGES / entry["file"] for entry in entries if entry["source"] in HELD_OUT]
+    """Those of the demo's pictures that are held out of training (crlsc_phy/train/sets/photos.csv)."""
+    return sorted(IMAGES / name for name in read_heldout(IMAGES))
 
 
 def job(task: tuple[int, str, str, int, float]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ __all__ = [
     "fit_within",
     "load_image",
     "pad_to_stride",
+    "read_heldout",
+    "read_labels",
     "resize",
     "save_png",
 ]
@@ -98,6 +102,33 @@ def find_images(folder: str | Path) -> list[Path]:
     if not found:
         raise ImageError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
+
+
+def read_labels(path: Path) -> dict[str, list[str]]:
+    """The right labels of each file as ``index.json`` of the folder ``path``, or of the file ``path``, has them.
+
+    A folder without a readable index has no labels: they are a comparison, not a part of what is sent.
+    """
+    return {
+        str(entry["file"]): [str(label) for label in (entry.get("label"), *(entry.get("also") or ())) if label]
+        for entry in _read_index(path)
+    }
+
+
+def read_heldout(folder: Path) -> set[str]:
+    """The files that ``index.json`` of a folder says are held out of training."""
+    return {str(entry["file"]) for entry in _read_index(folder) if entry.get("heldout")}
+
+
+def _read_index(path: Path) -> list[dict[str, Any]]:
+    index = (path if path.is_dir() else path.parent) / "index.json"
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict) and "file" in entry]
 
 
 def check_image(image: npt.NDArray[np.generic], smallest: int = 1, largest: int = 4096) -> UInt8Image:

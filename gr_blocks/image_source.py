@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +11,11 @@ from typing import Any
 import pmt
 
 from crlsc_phy.errors import ImageError
-from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image
+from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image, read_labels
 from gr_blocks import pdu
 from gr_blocks.block import Block
 
-__all__ = ["image_source", "read_labels"]
+__all__ = ["image_source"]
 
 
 class image_source(Block):  # noqa: N801
@@ -131,19 +130,3 @@ class image_source(Block):  # noqa: N801
                     return True
                 self._moved.wait(None if full else pause)
             return False
-
-
-def read_labels(path: Path) -> dict[str, list[str]]:
-    """The right labels of each file as ``index.json`` of the folder ``path``, or of the file ``path``, has them.
-
-    A folder without a readable index has no labels: they are a comparison, not a part of what is sent.
-    """
-    index = (path if path.is_dir() else path.parent) / "index.json"
-    try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        return {
-            str(entry["file"]): [str(label) for label in (entry.get("label"), *entry.get("also", ())) if label]
-            for entry in entries
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}

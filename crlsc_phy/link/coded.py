@@ -135,7 +135,8 @@ class CodedChain:
             "block_errors": int(lost.sum()),
         }
         if valid is not None:
-            counts["undetected"] = int((lost & valid).sum())
+            # Without any evidence every bit is 0, which holds the checks and deceives nobody.
+            counts["undetected"] = int((lost & valid & llr.any(axis=1)).sum())
         return Outcome(counts)
 
     def _make_link(self, scene: Scene) -> SymbolLink:

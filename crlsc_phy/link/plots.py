@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import CrlscError, ModemError
+from crlsc_phy.files import placed
 from crlsc_phy.frame import FrameHeader, Mode
 from crlsc_phy.phy import MCS_TABLE, Numerology, qam
 from crlsc_phy.phy.layout import Layout
@@ -77,16 +78,20 @@ def plot_taps(folder: str | Path, burst: int | None, target: str | Path) -> int:
 
 
 @contextmanager
-def drawing(target: str | Path, width: int = 1600, height: int = 1000) -> Iterator[Figure]:
-    """A figure in the project's style that is saved as a PNG when the context ends well.
+def drawing(
+    target: str | Path | Sequence[Path], width: int = 1600, height: int = 1000, style: Any = None, sharpness: int = 1
+) -> Iterator[Figure]:
+    """A figure in the project's style that is saved when the context ends well.
 
     Args:
-        target: The PNG file; it is written aside first.
-        width: In pixels.
-        height: In pixels.
+        target: The file, or several: ``.pdf`` is one, any other name a PNG. Each is written aside first.
+        width: In pixels of 1/100 inch.
+        height: The same.
+        style: Of matplotlib's parameters, those to set on top.
+        sharpness: Pixels of a PNG for each of ``width`` and ``height``.
 
     Raises:
-        CrlscError: If matplotlib is not installed, or the picture cannot be written.
+        CrlscError: If matplotlib is not installed, or a picture cannot be written.
     """
     try:
         import matplotlib as mpl
@@ -94,25 +99,34 @@ def drawing(target: str | Path, width: int = 1600, height: int = 1000) -> Iterat
         from matplotlib.figure import Figure
     except ImportError:
         raise CrlscError("plots need matplotlib; pip install 'crlsc-phy[plot]' or run make setup") from None
-    path = Path(target)
-    if path.is_dir():
-        raise CrlscError(f"{target}: is a folder; give a file")
-    aside = path.with_name(f".{path.name}.part")
+    paths = [Path(target)] if isinstance(target, (str, Path)) else target
+    for path in paths:
+        if path.is_dir():
+            raise CrlscError(f"{path}: is a folder; give a file")
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+        mpl.rcParams.update(STYLE | (style or {}))
         # No pyplot: it would keep the figure, and choose a backend for the whole program.
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        try:
-            figure.savefig(aside, format="png")
-            aside.replace(path)
-        except OSError as error:
-            raise CrlscError(f"{target}: cannot be written ({error.strerror}); choose another file") from None
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
+        # The layout is found once, not for each file.
+        figure.canvas.draw()
+        figure.set_layout_engine("none")
+        for path in paths:
+            _save(figure, path, sharpness * DPI)
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    try:
+        with placed(path) as aside:
+            if path.suffix == ".pdf":
+                # Without its date the same figure is the same file.
+                figure.savefig(aside, format="pdf", metadata={"CreationDate": None})
+            else:
+                figure.savefig(aside, format="png", dpi=dpi)
+    except OSError as error:
+        raise CrlscError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 @dataclass(frozen=True)

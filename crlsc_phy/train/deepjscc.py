@@ -6,7 +6,7 @@ AWGN that is the same information, and over fading an equalised symbol without t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,8 @@ class BaselineRecipe:
     """
 
     cbr: str = "1/12"
-    data: DataRecipe = DataRecipe()
-    loop: LoopRecipe = LoopRecipe(steps=10_000, batch=32)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=10_000, batch=32))
     seed: int = 1
     threads: int = 1
 

@@ -6,13 +6,10 @@ Each shard is a file, so that embedding goes on where it was cut off.
 from __future__ import annotations
 
 import hashlib
-import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -20,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crlsc_phy.errors import TrainingError, brief
+from crlsc_phy.cluster import ray_workers
+from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_array
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import Tower, load_tower, takes_any_size
@@ -96,31 +94,5 @@ def _workers(jobs: int, ray: str) -> Iterator[tuple[joblib.Parallel, int]]:
         with joblib.Parallel(jobs) as parallel:
             yield parallel, jobs
         return
-    try:
-        import ray as cluster
-        from ray.util.joblib import register_ray
-    except ImportError:
-        raise TrainingError("ray is not installed; pip install 'crlsc-phy[ray]', or leave out --ray") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if ray == "local":
-            cluster.init(include_dashboard=False, num_cpus=jobs if jobs > 1 else None, **quiet)
-        else:
-            _knock(ray)
-            cluster.init(ray, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"--ray {ray}: no cluster answers there ({brief(error)})") from None
-    try:
-        register_ray()
-        count = jobs if jobs > 1 else int(cluster.cluster_resources()["CPU"])
-        with joblib.parallel_config("ray", n_jobs=count), joblib.Parallel() as parallel:
-            yield parallel, count
-    finally:
-        cluster.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise OSError if nobody listens at ``HOST:PORT``: Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon:
-        socket.create_connection((host, int(port)), timeout=5).close()
+    with ray_workers(ray, jobs, TrainingError) as count, joblib.Parallel() as parallel:
+        yield parallel, count

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
-
-import yaml
+from typing import Any
 
 from crlsc_phy.errors import TrainingError
+from crlsc_phy.options import Options
 from crlsc_phy.semantic.analog_coder import AnalogConfig
 from crlsc_phy.semantic.detail import DetailConfig
 from crlsc_phy.semantic.encoder import EncoderConfig
@@ -30,7 +28,7 @@ __all__ = [
     "load_recipe",
 ]
 
-T = TypeVar("T")
+_OPTIONS = Options(TrainingError, "encoder.loop.steps=10")
 
 
 @dataclass(frozen=True)
@@ -229,16 +227,7 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         TrainingError: If the file is missing or not YAML, or a key or a type is wrong.
     """
-    shipped = resources.files("crlsc_phy.train") / "recipes" / f"{name}.yaml"
-    try:
-        text = shipped.read_text(encoding="utf-8") if shipped.is_file() else Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(f"{name}: {error.strerror}") from None
-    content = _parsed(text, str(name))
-    content = {} if content is None else content
-    for change in changes:
-        _change(content, change)
-    return as_recipe(content, str(name))
+    return as_recipe(_OPTIONS.load(name, resources.files("crlsc_phy.train") / "recipes", changes), str(name))
 
 
 def as_recipe(content: Any, where: str) -> Recipe:
@@ -247,56 +236,4 @@ def as_recipe(content: Any, where: str) -> Recipe:
     Raises:
         TrainingError: If a key or a type is wrong.
     """
-    return _build(Recipe, content, where)
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
-
-
-def _change(content: Any, change: str) -> None:
-    path, equals, value = change.partition("=")
-    if not equals:
-        raise TrainingError(f"--set {change}: must be OPTION=VALUE, such as encoder.loop.steps=10")
-    *parents, key = path.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {}) if isinstance(content, dict) else None
-    if not isinstance(content, dict):
-        raise TrainingError(f"--set {change}: {path} lies in no mapping of options")
-    content[key] = _parsed(value, f"--set {change}")
-
-
-def _build(kind: type[T], content: Any, where: str) -> T:
-    if not isinstance(content, dict):
-        raise TrainingError(f"{where}: must be a mapping of options")
-    types = get_type_hints(kind)
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        if key not in known:
-            raise TrainingError(f"{where}: unknown option {key!r}; known are {', '.join(sorted(known))}")
-        values[key] = _value(types[key], value, where, key)
-    return kind(**values)
-
-
-def _value(wanted: Any, value: Any, where: str, key: str) -> Any:
-    if isinstance(wanted, UnionType):
-        return None if value is None else _value(get_args(wanted)[0], value, where, key)
-    if is_dataclass(wanted):
-        return _build(wanted, value, f"{where}: {key}")  # type: ignore[arg-type]
-    if get_origin(wanted) is tuple:
-        if not isinstance(value, list):
-            raise TrainingError(f"{where}: {key} is {value!r}; it must be a list")
-        return tuple(_value(get_args(wanted)[0], part, where, key) for part in value)
-    if get_origin(wanted) is not None:
-        if not isinstance(value, dict):
-            raise TrainingError(f"{where}: {key} must be a mapping of names")
-        return {str(name): _value(get_args(wanted)[1], part, f"{where}: {key}", name) for name, part in value.items()}
-    if wanted is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise TrainingError(f"{where}: {key} is {value!r}; it must be {wanted.__name__}")
-    return value
+    return _OPTIONS.build(Recipe, content, where)
