@@ -40,7 +40,8 @@ class CodedOptions:
         fading: How long a gain stands on the link of symbols: for a ``symbol``, which is ideal interleaving, or for a
             ``block``. Empty: for a block with the models ``rayleigh-block`` and ``rician-block``, else for a symbol.
             On grid and modem each block is a burst, and the channel moves on as its speed says.
-        mismatch_db: By how much the receiver overrates the SNR.
+        mismatch_db: By how much the receiver overrates the SNR. Min-sum after QPSK does not notice: its decisions do
+            not depend on the scale of its LLRs.
         modem: Whether ``air: modem`` stands for the modem, each block the analog symbols of a burst; else symbols meet
             the channel as they are.
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import BundleError, SweepError
@@ -23,13 +24,7 @@ from crlsc_phy.link.chain import ImageResult, Outcome, Scene, Trial
 from crlsc_phy.link.metrics import cbr
 from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
 from crlsc_phy.link.symbols import over_air
-
-try:
-    import torch
-
-    from crlsc_phy.semantic.deepjscc import STRIDE, DeepJscc
-except ImportError as _error:
-    raise SweepError(f"chain deepjscc needs torch: {_error}; pip install 'crlsc-phy[train]'") from None
+from crlsc_phy.semantic.deepjscc import STRIDE, DeepJscc
 
 __all__ = ["DeepJsccChain", "DeepJsccOptions"]
 
