@@ -1,6 +1,7 @@
 """Sweeps as they run: the same results whatever happens to the processes, and nothing lost or done twice."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import faults  # noqa: F401 - so that workers find it too
+import faults
 import pytest
 
 from crlsc_phy.cli.sweep import main
@@ -272,12 +273,15 @@ def test_no_cluster_where_there_is_none(bits, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["error", "kill"])
-def test_a_ray_cluster_finds_the_same(faulty, tmp_path, how):
+def test_a_ray_cluster_finds_the_same(faulty, tmp_path, monkeypatch, how):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'crlsc-phy[ray]'")
+    # A cluster's processes have no path from here.
+    monkeypatch.setenv("PYTHONPATH", str(Path(faults.__file__).parent), prepend=os.pathsep)
     config = faulty(how=how, replica=2)
     summary = run(config, tmp_path / "ray", jobs=2, ray="local")
     assert (summary.ran, summary.failed) == (12, 2)
+    assert {row["replica"] for row in rows(tmp_path / "ray") if "error" in row} == {2}
     run(config, tmp_path / "here", jobs=2)
-    whole = [[row for row in found(folder) if "error" not in row] for folder in (tmp_path / "ray", tmp_path / "here")]
+    whole = [[row for row in found(folder) if '"error"' not in row] for folder in (tmp_path / "ray", tmp_path / "here")]
     assert len(whole[0]) == 10
     assert whole[0] == whole[1]
