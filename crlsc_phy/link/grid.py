@@ -21,6 +21,7 @@ from sionna.phy.mimo import StreamManagement
 from sionna.phy.ofdm import LMMSEEqualizer, LSChannelEstimator, ResourceGrid, ResourceGridMapper
 
 from crlsc_phy.channel import ChannelSettings, StreamChannel
+from crlsc_phy.channel.models import find_model
 from crlsc_phy.errors import SweepError
 from crlsc_phy.phy import Numerology
 
@@ -45,6 +46,7 @@ class Grid:
     """
 
     def __init__(self, settings: ChannelSettings, csi: Literal["perfect", "ls"] = "perfect") -> None:
+        find_model(settings.model)
         if settings.rx * settings.tx > 1:
             raise SweepError(f"channel has {settings.tx} x {settings.rx} antennas; the grid takes tx: 1 and rx: 1")
         self._numerology = Numerology(sample_rate=settings.sample_rate)

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 ADAPTED = "adapted"
-_FRAMES_KEPT = 256
+_FRAMES_KEPT = 128
 
 
 @dataclass(frozen=True)

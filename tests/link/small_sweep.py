@@ -11,8 +11,8 @@ from crlsc_phy.link.engine import run_sweep
 from crlsc_phy.link.plan import make_plan
 from crlsc_phy.link.store import open_store
 
-# A name with all that HTML and file names stumble over.
-OURS, WEBP, BITS = 'analog <1/12> & "co"', "webp genie", "ldpc qpsk"
+# A name with all that HTML and terminals stumble over.
+OURS, WEBP, BITS = 'analog <1/12> & "co"', "webp [genie]", "ldpc qpsk"
 SNRS = (0.0, 8.0)
 IMAGES = 7
 KEPT = 2

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_verb_compare_prints_json_and_writes_a_page(sweep_folder, changed, tmp_p
     assert text.count("<b>changed</b>") == 1
     assert "paper over awgn" in text
     assert crlsc_sweep("compare", sweep_folder, changed) == 0
-    assert "psnr_db: 1 of 4 points have changed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "psnr_db: 1 of 4 points have changed" in shown
+    assert re.search(r"webp \[genie\] +awgn +8 .* 0\.000 +0\.000 to 0\.000", shown)
 
 
 def test_verb_compare_refuses_what_is_no_run(sweep_folder, tmp_path, capsys):

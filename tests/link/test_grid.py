@@ -7,7 +7,7 @@ from coded_links import exact_ber
 pytest.importorskip("sionna")
 
 from crlsc_phy.channel import ChannelSettings
-from crlsc_phy.errors import SweepError
+from crlsc_phy.errors import ChannelError, SweepError
 from crlsc_phy.link.chain import Scene, Trial
 from crlsc_phy.link.coded import CodedChain, CodedOptions
 from crlsc_phy.link.grid import Grid
@@ -79,6 +79,8 @@ def test_pilots_and_padding_are_counted(symbols, ofdm):
     assert Grid(ChannelSettings()).uses(symbols) == 52 * ofdm
 
 
-def test_several_antennas_are_refused():
+def test_several_antennas_and_unknown_models_are_refused():
+    with pytest.raises(ChannelError, match="no channel model 'tdl-x'"):
+        Grid(ChannelSettings(model="tdl-x"))
     with pytest.raises(SweepError, match="1 x 2 antennas"):
         Grid(ChannelSettings(model="tdl-a", rx=2))
