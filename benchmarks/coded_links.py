@@ -21,6 +21,7 @@ beyond Bonferroni's interval, 95 % for all points at once, are counted beside.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -317,7 +318,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coded_links.json"))
     options = parser.parse_args()
 
-    result: Row = {"machine": machine(), "seed": options.seed}
+    # Parts that are not measured now stay as they were.
+    result: Row = json.loads(options.out.read_text()) if options.out.exists() else {}
+    result |= {"machine": machine(), "seed": options.seed}
     for part in options.parts:
         start = time.process_time()
         result[part] = parts[part](options.seed)
