@@ -12,7 +12,7 @@ export VENV GR_PYTHON TORCH_INDEX
 export GRC_BLOCKS_PATH := $(CURDIR)/gr_blocks$(if $(GRC_BLOCKS_PATH),:$(GRC_BLOCKS_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-zmq grc evidence test test-all lint doctor clean
+.PHONY: help setup demo demo-zmq grc evidence results test test-all lint doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,10 @@ evidence: setup ## What training with a shared knowledge base achieves, in docs/
 	@$(PYTHON) -c 'import lightly' 2>/dev/null || $(PYTHON) -m pip install -q -c requirements/constraints.txt -e ".[evidence]"
 	@"$(BIN)/crlsc-train" data default animals faces --data "$(or $(DATA),data)"
 	@$(PYTHON) benchmarks/evidence/run.py --jobs "$(or $(JOBS),2)" --data "$(or $(DATA),data)" $(if $(QUICK),--quick)
+
+results: setup ## Ours against separate coding and DeepJSCC over the air, in docs/results (DATA=folder JOBS=2)
+	@"$(BIN)/crlsc-train" data default --data "$(or $(DATA),data)"
+	@$(PYTHON) benchmarks/results_page.py --jobs "$(or $(JOBS),2)" --data "$(or $(DATA),data)"
 
 test: setup ## Run the tests, apart from those that take minutes each
 	@$(PYTHON) -m pytest -m "not slow"

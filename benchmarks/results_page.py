@@ -1,0 +1,205 @@
+"""The published results: three sweeps, and the page that shows them.
+
+    python benchmarks/results_page.py [--jobs 2] [--data data] [--work runs/results] [--out docs/results]
+
+The sweeps are the YAML files beside the page. They go on where they were cut off; the folders in ``--work`` hold every
+row, the received pictures and an interactive report each. The page gets the figures, and a table of all points as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from report import machine
+
+from crlsc_phy.cli import sweep
+from crlsc_phy.files import write_text
+from crlsc_phy.images import UInt8Image
+from crlsc_phy.link.curves import draw_curves, looks
+from crlsc_phy.link.differences import Difference, Standing, difference, standings
+from crlsc_phy.link.plots import INK, drawing
+from crlsc_phy.link.results import Line, Run, read_run
+
+SWEEPS = ("pictures", "meaning", "bits")
+PLOTS = {"pictures": ("psnr_db", "ms_ssim"), "meaning": ("label", "frame_loss"), "bits": ("ber", "bler")}
+INTRODUCTION = Path(__file__).with_name("results_introduction.md")
+BOUND = "at capacity"
+SHOWN = ("hybrid 1/12", "WebP genie 1/12", "WebP QPSK 1/2, 1/12", "DeepJSCC 1/12")
+CLEAN_DB = 20
+
+
+def line(run: Run, curve: str, channel: str) -> Line:
+    return next(each for each in run.lines if (each.curve, each.channel) == (curve, channel))
+
+
+def where_behind(run: Run, rate: str, channel: str) -> str:
+    """Where the best of ours is ahead, level or behind the best of the others at a rate, by PSNR."""
+    curves = [each for each in run.lines if each.channel == channel and rate in each.curve and BOUND not in each.curve]
+    rows = standings(curves, {each.curve: run.is_own(each.curve) for each in curves}, "psnr_db")
+    parts = [part for verdict in ("behind", "level", "ahead") if (part := _places(rows, verdict))]
+    return f"- CBR {rate}, {channel}: {'; '.join(parts)}."
+
+
+def _places(rows: Sequence[Standing], verdict: str) -> str:
+    found = [row for row in rows if row.verdict.partition(",")[0] == verdict]
+    if not found:
+        return ""
+    margins = [row.margin.value for row in found if row.margin]
+    snrs = ", ".join(f"{row.snr_db:g}" for row in found)
+    return f"**{verdict}** at {snrs} dB ({min(margins):+.1f} to {max(margins):+.1f} dB)"
+
+
+def goals(pictures: Run, meaning: Run) -> str:
+    """The goals that these sweeps are held against."""
+    ours = line(pictures, "hybrid 1/12", "awgn")
+    rows = []
+    for name in ("WebP genie 1/12", "WebP genie 1/12, stripped"):
+        other = line(pictures, name, "awgn")
+        low = {snr: difference(ours, other, snr, "psnr_db") for snr in ours.snrs if snr <= 3}
+        worst = min(low.values(), key=lambda found: found.value)
+        said = ", ".join(f"{found.value:+.1f} at {snr:g} dB" for snr, found in low.items())
+        rows.append((f"ahead of {name} at 3 dB and below, AWGN", said, worst.value > 0))
+        ten = difference(ours, other, 10, "psnr_db")
+        rows.append((f"at most 2 dB behind {name} at 10 dB, AWGN", _margin(ten), ten.value >= -2))
+    for channel in pictures.config["channels"]:
+        mine, theirs = (line(pictures, name, channel) for name in ("hybrid 1/12", "DeepJSCC 1/12"))
+        least = min((difference(mine, theirs, snr, "psnr_db") for snr in mine.snrs), key=lambda found: found.value)
+        rows.append(
+            (f"at least 1 dB ahead of DeepJSCC 1/12 everywhere, {channel}", f"least {_margin(least)}", least.value >= 1)
+        )
+    semantic = line(meaning, "semantic", "awgn")
+    shares = [semantic.estimate(snr, "label").value for snr in (-5, CLEAN_DB)]
+    size = semantic.estimate(-5, "air_bytes").value
+    kept = shares[0] / shares[1]
+    said = f"{100 * kept:.1f} % ({100 * shares[0]:.1f} of {100 * shares[1]:.1f} %), {size:.0f} bytes"
+    rows.append(
+        ("names at -5 dB, AWGN: 95 % of the clean accuracy, 48 bytes at most", said, kept >= 0.95 and size <= 48)
+    )
+    return _table(
+        ["goal", "found", ""], [[goal, found, "reached" if met else "**missed**"] for goal, found, met in rows]
+    )
+
+
+def _margin(found: Difference) -> str:
+    return f"{found.value:+.2f} dB ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def measured(run: Run, measure: str, channel: str, digits: int) -> str:
+    """A measure of every curve over a channel at every SNR, with intervals."""
+    lines = [each for each in run.lines if each.channel == channel]
+    rows = []
+    for each in lines:
+        cells = [each.estimate(snr, measure) for snr in each.snrs]
+        cbr = [each.estimate(snr, "cbr").value for snr in each.snrs]
+        shown = [
+            f"{e.value:.{digits}f} ±{(e.high - e.low) / 2:.{digits}f}" if math.isfinite(e.value) else "" for e in cells
+        ]
+        rows.append([each.curve, f"{np.nanmax(cbr):.4f}", *shown])
+    return _table([f"{measure}, {channel}", "CBR", *(f"{snr:g} dB" for snr in lines[0].snrs)], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
+    """What each curve shows of one picture at the SNRs of which pictures were kept."""
+    snrs = run.config["keep"]["snr_db"]
+    lines = [line(run, name, channel) for name in SHOWN]
+    name = lines[0].points[snrs[0]].results[number].image
+    tiles = [[_received(run, each, snr, name) for snr in snrs] for each in lines]
+    height, width = tiles[0][0].shape[:2]
+    with drawing(target, 215 * len(snrs), 40 + round(215 * height / width + 14) * len(lines)) as figure:
+        grid = figure.subplots(len(lines), len(snrs), squeeze=False)
+        for row, (each, shown) in enumerate(zip(lines, tiles, strict=True)):
+            for column, (snr, image) in enumerate(zip(snrs, shown, strict=True)):
+                axes = grid[row][column]
+                axes.imshow(image)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if not row:
+                    axes.set_title(f"{snr:g} dB", loc="center")
+            grid[row][0].set_ylabel(each.curve, fontsize=9, color=INK)
+
+
+def _received(run: Run, each: Line, snr: float, name: str | None) -> UInt8Image:
+    found = next(result for result in each.points[snr].results if result.image == name)
+    return np.asarray(Image.open(run.folder / "pictures" / f"{found.job}.png").convert("RGB"))
+
+
+def draw_plots(run: Run, name: str, out: Path) -> list[str]:
+    """The figures of a sweep; returns their lines of Markdown."""
+    look = looks({each.curve: run.is_own(each.curve) for each in run.lines}, [])
+    shown = []
+    for measure in PLOTS[name]:
+        for channel in run.config["channels"]:
+            curves = [each for each in run.lines if each.channel == channel]
+            curves = [
+                each for each in curves if any(math.isfinite(each.estimate(snr, measure).value) for snr in each.snrs)
+            ]
+            target = out / f"{name}-{measure}-{channel}.png"
+            draw_curves([target], curves, measure, look, "double")
+            shown.append(f"![{measure} against Es/N0, {channel}]({target.name})")
+    return shown
+
+
+def write_page(runs: dict[str, Run], out: Path) -> None:
+    """The page, its figures and the tables of points."""
+    pictures, meaning = runs["pictures"], runs["meaning"]
+    channels = list(pictures.config["channels"])
+    figures = {name: draw_plots(run, name, out) for name, run in runs.items()}
+    for number in range(2):
+        for channel in channels:
+            draw_sheet(pictures, channel, number, out / f"sheet-{channel}-{number + 1}.png")
+    for name, run in runs.items():
+        shutil.copyfile(run.folder / "results.csv", out / f"{name}.csv")
+    hours = {name: sum(result.cpu_s for result in run.results) / 60 for name, run in runs.items()}
+    here = machine()
+    spent = ", ".join(f"{name} {minutes:.0f}" for name, minutes in hours.items())
+    behind = "\n".join(where_behind(pictures, rate, channel) for rate in ("1/12", "1/6") for channel in channels)
+    text = INTRODUCTION.read_text(encoding="utf-8").rstrip()
+    for key, value in {
+        "behind": behind,
+        "goals": goals(pictures, meaning),
+        "psnr": "\n\n".join(measured(pictures, "psnr_db", channel, 1) for channel in channels),
+        "ms_ssim": "\n\n".join(measured(pictures, "ms_ssim", channel, 3) for channel in channels),
+        "label": "\n\n".join(measured(meaning, "label", channel, 2) for channel in meaning.config["channels"]),
+        "machine": f"{here['processor']}, {here['cores']} cores, {here['date']}; CPU-minutes: {spent}",
+        **{f"figures of {name}": "\n\n".join(lines) for name, lines in figures.items()},
+        "sheets": "\n\n".join(
+            f"![Received at four SNRs, {channel}](sheet-{channel}-{number + 1}.png)"
+            for channel in channels
+            for number in range(2)
+        ),
+    }.items():
+        text = text.replace(f"{{{key}}}", value)
+    write_text(out / "README.md", text + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the sweeps' status if one of them fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--work", type=Path, default=Path("runs/results"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    options = parser.parse_args(arguments)
+    for name in SWEEPS:
+        called = ["run", str(options.out / f"{name}.yaml"), "--out", str(options.work / name)]
+        status = sweep.main([*called, "--jobs", str(options.jobs), "--data", str(options.data)])
+        if status:
+            return status
+    write_page({name: read_run(options.work / name).configured() for name in SWEEPS}, options.out)
+    print(f"wrote {options.out}/README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
