@@ -152,7 +152,8 @@ def test_every_dependency_is_pinned_once_within_its_bounds(constraints, python):
             (pins[name],) = (specifier.version for specifier in pin.specifier)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = (extras[extra] for extra in ("train", "evidence", "gnuradio", "milvus", "net", "dev"))
+    names = ("train", "sweep", "baselines", "evidence", "gnuradio", "milvus", "net", "dev")
+    needed = (extras[extra] for extra in names)
     wanted = [*project["dependencies"], *chain.from_iterable(needed)]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)

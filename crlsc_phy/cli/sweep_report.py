@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from crlsc_phy.errors import SweepError
@@ -86,8 +87,8 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
         found = change.difference
         known = found.low == found.low
         table.add_row(
-            change.curve,
-            change.channel,
+            escape(change.curve),
+            escape(change.channel),
             f"{change.snr_db:g}",
             figure(change.before.value),
             figure(change.after.value),

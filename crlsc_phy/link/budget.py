@@ -11,7 +11,7 @@ from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, FrameHeader
 from crlsc_phy.frame import Mode as FrameMode
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.burst import BurstLink
+from crlsc_phy.link.frames import FrameLink
 from crlsc_phy.link.metrics import cbr
 from crlsc_phy.phy import MCS_TABLE, Mcs
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
@@ -41,11 +41,11 @@ class Budget:
 
     Args:
         codec: Of the bundle.
-        link: The modem that sends.
+        link: What sends.
         limit: Channel uses a source value, None for no limit.
     """
 
-    def __init__(self, codec: SemanticCodec, link: BurstLink, limit: float | None = None) -> None:
+    def __init__(self, codec: SemanticCodec, link: FrameLink, limit: float | None = None) -> None:
         self._link, self._limit = link, limit
         self._semantic_bytes = codec.bundle.knowledge.air_code.size
         self._token_bits = codec.bundle.quantiser.bits

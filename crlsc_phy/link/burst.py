@@ -60,7 +60,7 @@ class Passage:
         segment_failures: Of those, lost; all of them with the burst.
         channel_uses: Complex samples times the occupied part of the band: preamble, signalling, pilots, cyclic
             prefixes and padding counted, silence left out.
-        airtime_s: Of the burst.
+        airtime_s: Of the burst; None where there is no time.
         modulate_s, receive_s: CPU time.
     """
 
@@ -68,7 +68,7 @@ class Passage:
     segments: int
     segment_failures: int
     channel_uses: float
-    airtime_s: float
+    airtime_s: float | None
     modulate_s: float
     receive_s: float
 
@@ -110,16 +110,13 @@ class BurstLink:
             snr_db: Es/N0 on an occupied carrier, of a burst of unit mean power and a channel of unit mean gain.
             seed: Of all that is drawn; the channel does not depend on the frame.
         """
-        rng = np.random.default_rng(seed)
-        channel = self.realisation(snr_db, rng)
-        turn = np.exp(2j * np.pi * rng.random())
-        before = int(rng.integers(_LEAST_BEFORE, _MOST_BEFORE))
+        channel, before, turn = self._realisation(snr_db, seed)
         # New for each burst: a receiver learns from headers, and what it has heard would depend on other trials.
         modem = self._modem(mcs)
         start = time.process_time()
         iq = modem.modulate(frame)
         modulated = time.process_time()
-        air = channel(np.pad(iq * np.complex64(turn), (before, _BEHIND + channel.latency)))
+        air = channel(np.pad(iq * turn, (before, _BEHIND + channel.latency)))
         passed = time.process_time()
         bursts = modem.receive(air) + modem.flush()
         done = time.process_time()
@@ -141,18 +138,21 @@ class BurstLink:
 
         The mean of log2(1 + |H|^2 Es/N0) over the occupied carriers and the burst: the sender shares its power evenly.
         """
-        channel, numerology = self.realisation(snr_db, np.random.default_rng(seed)), self.numerology
+        channel, before, _ = self._realisation(snr_db, seed)
+        numerology = self.numerology
         samples = uses * numerology.fft_size / numerology.occupied
-        places = np.arange(0, max(samples, 1), numerology.symbol_length) + channel.latency
+        places = before + np.arange(0, max(samples, 1), numerology.symbol_length)
         response = np.fft.fft(channel.taps_at(places)[:, 0, 0], numerology.fft_size, axis=1)
         carriers = np.arange(-numerology.occupied // 2, numerology.occupied // 2 + 1)
         gains = np.abs(response[:, carriers[carriers != 0]]) ** 2
         return float(np.mean(np.log2(1 + gains * 10 ** (snr_db / 10))))
 
-    def realisation(self, snr_db: float, rng: np.random.Generator) -> StreamChannel:
-        """The channel of a trial; ``rng`` is that of its seed, of which nothing has been drawn yet."""
+    def _realisation(self, snr_db: float, seed: Sequence[int]) -> tuple[StreamChannel, int, np.complex64]:
+        """What a trial draws: the channel, the samples before the burst, and its phase."""
+        rng = np.random.default_rng(seed)
         settings = self.channel.changed(snr_db=snr_db, seed=int(rng.integers(1 << 63)))
-        return StreamChannel(**vars(settings))
+        turn = np.complex64(np.exp(2j * np.pi * rng.random()))
+        return StreamChannel(**vars(settings)), int(rng.integers(_LEAST_BEFORE, _MOST_BEFORE)), turn
 
     def _modem(self, mcs: Mcs = MCS_TABLE[0]) -> BurstModem:
         mode: Mode = "analog" if mcs.analog else "digital"

@@ -50,7 +50,8 @@ _STYLE: Any = {
     "ytick.labelsize": 7,
     "legend.fontsize": 6.5,
     "lines.linewidth": 1.0,
-    "lines.markersize": 3.5,
+    "lines.markersize": 4.5,
+    "lines.markeredgewidth": 0.8,
     # Fonts as outlines that a publisher's checks accept, not as Type 3.
     "pdf.fonttype": 42,
 }

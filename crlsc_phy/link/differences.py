@@ -67,14 +67,16 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """``ahead``, ``behind``, ``level`` if the data cannot tell, ``untested``; empty without either."""
+        """``ahead``, ``behind``, or ``level`` if the data cannot tell; empty without either.
+
+        What rests on values alone ends in ``, untested``.
+        """
         if self.margin is None:
             return ""
+        direction = "level" if self.margin.value == 0 else "ahead" if self.margin.value > 0 else "behind"
         if not self.margin.tested:
-            return "untested"
-        if not self.margin.significant:
-            return "level"
-        return "ahead" if self.margin.value > 0 else "behind"
+            return f"{direction}, untested"
+        return direction if self.margin.significant else "level"
 
 
 def difference(one: Curve, other: Curve, snr_db: float, measure: str) -> Difference:

@@ -4,7 +4,8 @@ What of a file is sent is counted in one of two ways: ``whole``, or ``stripped``
 has for nothing, as if both ends had agreed upon it:
 
     JPEG  sent are the scan's coded data, and Huffman tables (DHT) that are not the standard's own.
-          Left out: SOI, APP0, DQT, SOF0, DHT with the standard's tables, the header of SOS, EOI.
+          Left out: SOI, APP0, DQT (which follows from the quality), SOF0, DHT with the standard's tables, the header
+          of SOS, EOI.
     WebP  sent is the payload of the chunk VP8. Left out: RIFF's 12 bytes, the chunk's 8, padding.
     AVIF  sent is the payload of the box mdat: all of AV1's units. Left out: ftyp, meta, the box's 8 bytes.
     HEIC  sent is the payload of the box mdat: the coded slice. Left out: ftyp, meta with the parameter sets

@@ -47,7 +47,7 @@ def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
     if groups > 1 and 0 < happened < tried:
         rate = happened / tried
         between = groups / (groups - 1) * float(((events - rate * trials) ** 2).sum()) / tried**2
-        effect = max(between * tried / (rate * (1 - rate)), 1.0)
+        effect = max(between * (tried - 1) / (rate * (1 - rate)), 1.0)
     return wilson(happened / effect, tried / effect)
 
 

@@ -1,7 +1,9 @@
-"""LPIPS, where its package and its weights are."""
+"""LPIPS, where its weights are."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,29 +20,37 @@ _BACKBONE = "alexnet-owt-7be5be79.pth"
 def lpips(a: UInt8Image, b: UInt8Image) -> float | None:
     """Learned perceptual distance of two uint8 images [H, W, 3] of one size, by AlexNet; 0 for equal ones.
 
-    R. Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018. It needs the
-    package ``lpips``, and AlexNet's weights as torchvision has them in the cache of ``torch.hub``; nothing is fetched.
+    R. Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018, version 0.1,
+    as torchmetrics has it. AlexNet's weights must be where ``torch.hub`` keeps those of torchvision: none are fetched.
 
     Returns:
-        None where package or weights are missing.
+        None where the weights or torchmetrics are missing.
     """
-    network = _network()
-    if network is None:
+    metric = _metric()
+    if metric is None:
         return None
     import torch
 
     x, y = (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 127.5 - 1 for image in (a, b))
     with torch.inference_mode():
-        return float(network(x, y))
+        return float(metric(x, y))
 
 
 @lru_cache(maxsize=1)
-def _network() -> Any:
+def _metric() -> Any:
+    if not (_hub() / "checkpoints" / _BACKBONE).is_file():
+        return None
     try:
-        import lpips as package
-        import torch
+        from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
     except ImportError:
         return None
-    if not (Path(torch.hub.get_dir()) / "checkpoints" / _BACKBONE).is_file():
-        return None
-    return package.LPIPS(net="alex", verbose=False).eval()
+    with warnings.catch_warnings():
+        # Of how torchmetrics calls torchvision.
+        warnings.simplefilter("ignore", UserWarning)
+        return LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
+
+
+def _hub() -> Path:
+    """As ``torch.hub.get_dir``, without the seconds that it takes to import torch."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"

@@ -31,7 +31,7 @@ REPORT, TABLE, PLOTS = "report.html", "results.csv", "plots"
 COLUMNS = (
     "curve", "channel", "chain", "snr_db", "measure", "value", "low", "high", "n", "events", "replicas", "cpu_s",
 )  # fmt: skip
-_VERDICTS = ("behind", "level", "ahead", "untested")
+_WORST_FIRST = ("behind", "level", "ahead")
 _VERSIONS = ("crlsc-phy", "numpy", "scipy", "numba", "onnxruntime", "torch", "sionna-no-rt")
 
 
@@ -210,11 +210,15 @@ def _sentence(rows: Sequence[Standing], measure: str) -> str:
     compared = [row for row in rows if row.margin]
     if not compared:
         return "There are only curves of ours, or none of ours: who leads is in the table."
-    places = {verdict: [row.snr_db for row in compared if row.verdict == verdict] for verdict in _VERDICTS}
-    parts = [f"{verdict} at {ranges(at, snrs)}" for verdict, at in places.items() if at]
+    places: dict[str, list[float]] = {}
+    for row in sorted(compared, key=lambda row: (_WORST_FIRST.index(row.verdict.partition(",")[0]), row.verdict)):
+        places.setdefault(row.verdict, []).append(row.snr_db)
+    parts = [
+        f"{verdict.replace(', untested', ' but untested')} at {ranges(at, snrs)}" for verdict, at in places.items()
+    ]
     text = f"Against the best of the others, ours is {', '.join(parts)}."
     worst = min(compared, key=lambda row: row.margin.value if row.margin else 0.0)
-    if worst.verdict == "behind" and worst.margin:
+    if worst.verdict.startswith("behind") and worst.margin:
         unit = MEASURES[measure].unit
         size = f"{figure(-worst.margin.value)} {unit}".strip()
         text += f" Farthest behind: {size}, {worst.own} against {worst.other} at {ranges([worst.snr_db], snrs)}."

@@ -13,12 +13,13 @@ from crlsc_phy.codec import LARGEST, SMALLEST, SemanticCodec
 from crlsc_phy.errors import ImageError, SweepError
 from crlsc_phy.images import UInt8Image, check_image
 from crlsc_phy.knowledge import Hit
+from crlsc_phy.link.burst import Passage
 from crlsc_phy.link.chain import Scene, TestImage
-from crlsc_phy.link.metrics import ms_ssim, psnr_db, ssim
+from crlsc_phy.link.metrics import cbr, ms_ssim, psnr_db, ssim
 from crlsc_phy.link.perceptual import lpips
 from crlsc_phy.link.records import EXACT_PSNR_DB
 
-__all__ = ["Scorer", "grey", "load_codec", "sent_images"]
+__all__ = ["Scorer", "air_metrics", "grey", "load_codec", "sent_images"]
 
 RECALL_AT = (1, 5, 10)
 GREY = 128
@@ -98,3 +99,19 @@ class Scorer:
             for count in RECALL_AT:
                 found[f"recall_{count}"] = float(any(hit.label in sent.labels for hit in neighbours[:count]))
         return found
+
+
+def air_metrics(sent: TestImage, passage: Passage | None, snr_db: float) -> dict[str, float]:
+    """What a passage has cost, and what its receiver took the SNR for; nothing was spent on None."""
+    height, width = sent.image.shape[:2]
+    uses = passage.channel_uses if passage else 0.0
+    found = {
+        "cbr": cbr(uses, height, width),
+        "channel_uses": float(uses),
+        "energy": float(uses * 10 ** (snr_db / 10)),
+    }
+    if passage and passage.airtime_s is not None:
+        found["airtime_s"] = passage.airtime_s
+    if passage and passage.burst:
+        found["snr_db_estimated"] = passage.burst.snr_db
+    return found

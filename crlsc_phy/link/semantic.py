@@ -22,10 +22,11 @@ from crlsc_phy.codec import DecodeResult
 from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, SemanticFrame
 from crlsc_phy.link.budget import Budget, Rate, check_cbr, check_mcs
-from crlsc_phy.link.burst import BurstLink, BurstOptions, Passage
+from crlsc_phy.link.burst import BurstOptions
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
-from crlsc_phy.link.metrics import cbr, psnr_db
-from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
+from crlsc_phy.link.frames import frame_link
+from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
 from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst
 from crlsc_phy.phy.mcs import find_mcs
 
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 ADAPTED = "adapted"
-_FRAMES_KEPT = 256
+_FRAMES_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -123,25 +124,23 @@ class PictureChain(ABC):
     """A picture through codec, modem and channel; children choose the rate.
 
     Args:
-        scene: With pictures, and ``air: modem``.
+        scene: With pictures.
         papr_db: As of :class:`BurstOptions`.
         cbr: Most channel uses a source value.
         snr_error_db: As of :class:`AnalogOptions`.
 
     Raises:
-        SweepError: If the scene has no picture or one that the codec does not take, asks for another air, or the limit
-            is too low for a picture.
+        SweepError: If the scene has no picture or one that the codec does not take, has an air that cannot be, or the
+            limit is too low for a picture.
         BundleError: If the bundle cannot be used.
     """
 
     def __init__(
         self, scene: Scene, papr_db: float | None = None, cbr: float | None = None, snr_error_db: float = 0.0
     ) -> None:
-        if scene.air != "modem":
-            raise SweepError(f"this chain is whole bursts and has no air {scene.air!r}; set air: modem")
         self._images = sent_images(scene)
         self._codec = load_codec(scene.bundle)
-        self._link = BurstLink(scene.channel, papr_db)
+        self._link = frame_link(scene, papr_db)
         self._budget = Budget(self._codec, self._link, cbr)
         self._scorer = Scorer(self._codec)
         self._snr_error_db = snr_error_db
@@ -168,7 +167,7 @@ class PictureChain(ABC):
             metrics |= self._scorer.meaning(sent, result.label, result.neighbours, result.vector)
         else:
             metrics |= self._scorer.meaning(sent, "", (), None)
-        metrics |= air_metrics(sent, passage, trial.snr_db)
+        metrics |= air_metrics(sent, passage, trial.snr_db) | {"outage": float(result is None)}
         metrics |= {"encode_s": encode_s + passage.modulate_s, "decode_s": decode_s}
         metrics["air_bytes"] = float(frame.coded_bytes)
         counts = {"frames": 1, "frames_lost": int(passage.burst is None)}
@@ -188,21 +187,8 @@ class PictureChain(ABC):
         )
 
 
-def air_metrics(sent: TestImage, passage: Passage, snr_db: float) -> dict[str, float]:
-    """What a passage has cost, and what the receiver took the SNR for."""
-    height, width = sent.image.shape[:2]
-    found = {
-        "outage": float(passage.burst is None),
-        "cbr": cbr(passage.channel_uses, height, width),
-        "channel_uses": passage.channel_uses,
-        "airtime_s": passage.airtime_s,
-        "energy": float(passage.channel_uses * 10 ** (snr_db / 10)),
-    }
-    return found | {"snr_db_estimated": passage.burst.snr_db} if passage.burst else found
-
-
 class SemanticChain(PictureChain):
-    """The semantic layer alone, 35 bytes with its header; the knowledge base helps to decode it.
+    """The semantic layer alone, with the header and its check 39 bytes; the knowledge base helps to decode it.
 
     The picture is what the meaning alone suggests.
     """

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from crlsc_phy.errors import SweepError
+from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.air import Air, Delivery, GridAir, ModemAir
 from crlsc_phy.link.budget import check_cbr, check_mcs
-from crlsc_phy.link.burst import BurstLink, BurstOptions
-from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
+from crlsc_phy.link.burst import BurstOptions, Passage
+from crlsc_phy.link.chain import ImageResult, Outcome, Scene, Trial
 from crlsc_phy.link.fitting import Fitted, Fitting
+from crlsc_phy.link.frames import frame_link
 from crlsc_phy.link.image_codecs import CODECS, image_codec
-from crlsc_phy.link.metrics import cbr
-from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
-from crlsc_phy.link.symbols import over_air
-from crlsc_phy.phy import MCS_TABLE
+from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
+from crlsc_phy.phy import MCS_TABLE, Mcs
 
 __all__ = ["SeparateChain", "SeparateOptions"]
 
@@ -34,6 +34,8 @@ COUNTS = ("whole", "stripped")
 CONCEALMENTS = ("grey", "mean")
 # What an estimate of the SNR may be below the truth.
 _DOUBT_DB = 1.0
+# No limit allows more.
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class SeparateOptions(BurstOptions):
                 raise SweepError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A file on its way: what it shows, what became of it, and its bytes as received; None if any of them is lost."""
+
+    fitted: Fitted
+    passage: Passage
+    data: bytes | None
+
+
 class SeparateChain:
     """A picture by an image codec and a channel code of their own.
 
@@ -81,13 +92,14 @@ class SeparateChain:
         self._scorer = Scorer(self._codec)
         pictures = [sent.image for sent in self._images]
         self._fitting = Fitting(image_codec(options.codec), options.count == "stripped", pictures)
-        self._air = _air(scene, options)
+        self._link = frame_link(scene, options.papr_db)
+        self._room = lru_cache(maxsize=None)(self._find_room)
         # The highest rate first.
         self._table = [mcs for mcs in reversed(MCS_TABLE) if options.mcs in (mcs.name, GENIE)]
-        for sent in self._images if self._table else ():
-            if not self._air.room(self._uses(sent), self._table[0], _shape(sent)):
+        for number, sent in enumerate(self._images) if self._table else ():
+            if not self._room(number, self._table[0]):
                 raise SweepError(
-                    f"cbr is too low for picture {sent.name}: {self._uses(sent):.0f} channel uses carry no byte with "
+                    f"cbr is too low for picture {sent.name}: {self._uses(number):.0f} channel uses carry no byte with "
                     f"{self._table[0].name}; raise cbr or take larger pictures"
                 )
 
@@ -95,10 +107,11 @@ class SeparateChain:
         """Send a picture once."""
         number = trial.replica % len(self._images)
         sent = self._images[number]
-        fitted, delivery = self._bound(number, trial) if self._options.mcs == CAPACITY else self._sent(number, trial)
+        attempt = self._bound(number, trial) if self._options.mcs == CAPACITY else self._sent(number, trial)
         start = time.process_time()
-        if fitted and delivery and delivery.data is not None:
-            shown = self._fitting.shown(number, fitted.coded.restored(delivery.data))
+        data = attempt.data if attempt else None
+        if attempt and data is not None:
+            shown = self._fitting.shown(number, attempt.fitted.coded.restored(data))
             vector = self._codec.embed(shown)
             label, _, neighbours = self._codec.look_up(vector)
             meaning = self._scorer.meaning(sent, label, neighbours, vector)
@@ -106,74 +119,65 @@ class SeparateChain:
             shown = self._concealed(sent.image)
             meaning = self._scorer.meaning(sent, "", (), None)
         decode_s = time.process_time() - start
-        lost = delivery is None or delivery.data is None
-        metrics = self._scorer.likeness(sent, shown) | meaning | {"outage": float(lost)}
-        metrics |= _air_metrics(sent, delivery, trial.snr_db)
-        metrics["air_bytes"] = float(fitted.coded.size if fitted else 0)
-        metrics["encode_s"] = (fitted.encode_s if fitted else 0) + (delivery.modulate_s if delivery else 0)
-        metrics["decode_s"] = decode_s + (delivery.receive_s if delivery else 0)
-        counts = {"frames": 1, "frames_lost": int(lost)}
-        if delivery and delivery.segments:
-            counts |= {"blocks": delivery.segments, "block_errors": delivery.segment_failures}
+        metrics = self._scorer.likeness(sent, shown) | meaning | {"outage": float(data is None)}
+        metrics |= air_metrics(sent, attempt.passage if attempt else None, trial.snr_db)
+        metrics["air_bytes"] = float(attempt.fitted.coded.size if attempt else 0)
+        metrics["encode_s"] = attempt.fitted.encode_s + attempt.passage.modulate_s if attempt else 0.0
+        metrics["decode_s"] = decode_s + (attempt.passage.receive_s if attempt else 0)
+        counts = {"frames": 1, "frames_lost": int(data is None)}
+        if attempt and attempt.passage.segments:
+            counts |= {"blocks": attempt.passage.segments, "block_errors": attempt.passage.segment_failures}
         return Outcome(counts, ImageResult(sent.name, metrics, shown))
 
-    def _uses(self, sent: TestImage) -> float:
-        return self._options.cbr * sent.image.size
+    def _uses(self, number: int) -> float:
+        """Channel uses within the limit."""
+        return self._options.cbr * self._images[number].image.size
 
-    def _sent(self, number: int, trial: Trial) -> tuple[Fitted | None, Delivery | None]:
-        """What was sent last and what became of it; None twice if nothing fits at any MCS."""
-        sent = self._images[number]
-        last: tuple[Fitted | None, Delivery | None] = None, None
+    def _find_room(self, number: int, mcs: Mcs) -> int:
+        """Bytes that may be sent of picture ``number``."""
+        low, high = 0, _MOST_BYTES
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._link.channel_uses(self._header(number, middle), mcs) <= self._uses(number):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _header(self, number: int, size: int) -> FrameHeader:
+        """A frame for a file: it tells the picture's size, and has no semantic layer."""
+        height, width = self._images[number].image.shape[:2]
+        return FrameHeader(bytes(4), height, width, semantic_bytes=0, detail_bytes=size)
+
+    def _sent(self, number: int, trial: Trial) -> _Attempt | None:
+        """The last attempt that was made; None if nothing fits at any MCS."""
+        last: _Attempt | None = None
         reach = np.inf
         for mcs in self._table:
-            fitted = self._fitting.fit(number, self._air.room(self._uses(sent), mcs, _shape(sent)))
+            fitted = self._fitting.fit(number, self._room(number, mcs))
             # By Jensen's inequality no burst carries more than a channel without fading of its mean SNR.
             if fitted is None or mcs.efficiency > reach:
                 continue
-            delivery = self._air.send(fitted.coded.sent, mcs, _shape(sent), trial.snr_db, trial.seed)
-            last = fitted, delivery
-            if delivery.data is not None:
+            data = fitted.coded.sent
+            frame = SemanticFrame(self._header(number, len(data)), b"", data)
+            passage = self._link.send(frame, mcs, trial.snr_db, trial.seed)
+            received = passage.burst.frame if passage.burst else None
+            last = _Attempt(fitted, passage, received.detail if received and received.complete else None)
+            if last.data is not None:
                 break
-            if delivery.snr_db is not None:
-                reach = np.log2(1 + 10 ** ((delivery.snr_db + _DOUBT_DB) / 10))
+            if passage.burst:
+                reach = np.log2(1 + 10 ** ((passage.burst.snr_db + _DOUBT_DB) / 10))
         return last
 
-    def _bound(self, number: int, trial: Trial) -> tuple[Fitted | None, Delivery | None]:
+    def _bound(self, number: int, trial: Trial) -> _Attempt | None:
         """As :meth:`_sent`, without error at the capacity of the realised channel."""
-        uses = int(self._uses(self._images[number]))
-        size = int(uses * self._air.capacity(uses, trial.snr_db, trial.seed) / 8)
+        uses = int(self._uses(number))
+        size = int(uses * self._link.capacity(uses, trial.snr_db, trial.seed) / 8)
         fitted = self._fitting.fit(number, size)
-        if fitted is None:
-            return None, None
-        return fitted, Delivery(fitted.coded.sent, 0, 0, uses, None, None, 0.0, 0.0)
+        passage = Passage(None, 0, 0, uses, None, 0.0, 0.0)
+        return _Attempt(fitted, passage, fitted.coded.sent) if fitted else None
 
     def _concealed(self, image: UInt8Image) -> UInt8Image:
         if self._options.conceal == "grey":
             return grey(image)
         return np.broadcast_to(image.mean(axis=(0, 1)).round().astype(np.uint8), image.shape).copy()
-
-
-def _air(scene: Scene, options: SeparateOptions) -> Air:
-    if scene.air == "modem":
-        return ModemAir(BurstLink(scene.channel, options.papr_db))
-    return GridAir(over_air(scene))
-
-
-def _shape(sent: TestImage) -> tuple[int, int]:
-    height, width = sent.image.shape[:2]
-    return height, width
-
-
-def _air_metrics(sent: TestImage, delivery: Delivery | None, snr_db: float) -> dict[str, float]:
-    """What was spent; nothing, if nothing was sent."""
-    uses = delivery.channel_uses if delivery else 0.0
-    found = {
-        "cbr": cbr(uses, *_shape(sent)),
-        "channel_uses": float(uses),
-        "energy": float(uses * 10 ** (snr_db / 10)),
-    }
-    if delivery and delivery.airtime_s is not None:
-        found["airtime_s"] = delivery.airtime_s
-    if delivery and delivery.snr_db is not None:
-        found["snr_db_estimated"] = delivery.snr_db
-    return found

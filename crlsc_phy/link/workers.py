@@ -128,7 +128,9 @@ def open_workers(lines: Mapping[str, Line], jobs: int = 1, ray: str = "") -> Ite
     try:
         from crlsc_phy.cluster import ray_workers
     except ModuleNotFoundError as error:
-        raise SweepError(f"{error.name} is not installed; pip install 'crlsc-phy[ray]', or leave out --ray") from None
+        raise SweepError(
+            f"{error.name} is not installed; pip install 'crlsc-phy[sweep,ray]', or leave out --ray"
+        ) from None
     with ray_workers(ray, jobs, SweepError) as count, _Cluster(lines, count) as cluster:
         yield cluster
 
@@ -268,13 +270,17 @@ class _Cluster:
         return found
 
     def _alone(self, job: Job) -> Answer:
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             return self._answers([job])[0]
-        except RayError as error:
-            self._restart()
-            return _failure(job, self._lines[job.line], f"{_KILLED} ({brief(error, 80)})")
+        except RayTaskError as error:
+            # Not the job's own fault, which would have made a row: something is missing there.
+            reason = f"cannot be run on the cluster: {str(error).strip().splitlines()[-1]}"
+        except RayError:
+            reason = _KILLED
+        self._restart()
+        return _failure(job, self._lines[job.line], reason)
 
     def _start(self) -> None:
         from joblib import Parallel

@@ -9,6 +9,7 @@ Spreading sets neighbours far apart in time and frequency: a faded carrier takes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import qam
 from crlsc_phy.phy.fec import Decoder, LdpcCode, crc24, ldpc_code
 from crlsc_phy.phy.mcs import Mcs
-from crlsc_phy.phy.numerology import Numerology
 from crlsc_phy.phy.sequences import gold, spread
 
 __all__ = [
     "AnalogBlock",
+    "Carriers",
     "CodedBlock",
     "Decoder",
     "Segments",
@@ -37,6 +38,19 @@ MAX_SEGMENT_BYTES = 192
 _CRC_BYTES = 3
 _SIGNALLING_RATE = (1, 5)
 _SCRAMBLER_SEED = 0xC0DE
+
+
+class Carriers(Protocol):
+    """What blocks must know of a :class:`crlsc_phy.phy.Numerology`."""
+
+    @property
+    def data_carriers(self) -> int: ...
+
+    @property
+    def network(self) -> int: ...
+
+    @property
+    def signalling_repetition(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -63,15 +77,13 @@ class CodedBlock:
 
     @classmethod
     def build(
-        cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, numerology: Numerology
+        cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, carriers: Carriers
     ) -> CodedBlock:
         """The shortest block for ``words`` of ``k`` bits at a code rate, each coded bit sent ``repetition`` times."""
-        data_carriers = numerology.data_carriers
         coded_symbols = -(-k * rate[1] // (rate[0] * bits_per_symbol))
-        symbols = -(-words * coded_symbols * repetition // data_carriers)
-        return cls(
-            words, k, coded_symbols * bits_per_symbol, bits_per_symbol, symbols, data_carriers, numerology.network
-        )
+        symbols = -(-words * coded_symbols * repetition // carriers.data_carriers)
+        n = coded_symbols * bits_per_symbol
+        return cls(words, k, n, bits_per_symbol, symbols, carriers.data_carriers, carriers.network)
 
     def coded_bits(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Coded bits, uint8 [words, n], of information bits, uint8 [words, k]: what the LLRs are about."""
@@ -212,10 +224,10 @@ class AnalogBlock:
         return signs.view(np.complex64) * np.float32(np.sqrt(0.5))
 
 
-def analog_block(count: int, mcs: Mcs, numerology: Numerology) -> AnalogBlock:
+def analog_block(count: int, mcs: Mcs, carriers: Carriers) -> AnalogBlock:
     """The shortest block for ``count`` analog symbols at the rate of ``mcs``."""
-    carriers = numerology.data_carriers
-    return AnalogBlock(count, -(-count * mcs.rate[1] // carriers), carriers, numerology.network)
+    symbols = -(-count * mcs.rate[1] // carriers.data_carriers)
+    return AnalogBlock(count, symbols, carriers.data_carriers, carriers.network)
 
 
 def signalling_code(size: int) -> LdpcCode:
@@ -224,9 +236,9 @@ def signalling_code(size: int) -> LdpcCode:
     return ldpc_code(k, k * _SIGNALLING_RATE[1] // _SIGNALLING_RATE[0], 2)
 
 
-def signalling_block(size: int, numerology: Numerology) -> CodedBlock:
+def signalling_block(size: int, carriers: Carriers) -> CodedBlock:
     """The block for ``size`` bytes in the most robust format: QPSK, rate 1/5, repeated."""
-    return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, numerology.signalling_repetition, numerology)
+    return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, carriers.signalling_repetition, carriers)
 
 
 @dataclass(frozen=True)
@@ -283,10 +295,10 @@ class Segments:
         return b"".join(parts)[: self.size], tuple(holes), failed
 
 
-def detail_block(segments: Segments, mcs: Mcs, numerology: Numerology) -> CodedBlock:
+def detail_block(segments: Segments, mcs: Mcs, carriers: Carriers) -> CodedBlock:
     """The block for a segmented detail layer."""
     k = 8 * (segments.length + _CRC_BYTES)
-    return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, numerology)
+    return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, carriers)
 
 
 def _scrambler(bits: int, network: int) -> NDArray[np.uint8]:

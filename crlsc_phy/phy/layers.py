@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -22,9 +22,10 @@ from crlsc_phy.phy.layout import Layout, header_block, pack_header, unpack_heade
 from crlsc_phy.phy.mcs import Mcs
 from crlsc_phy.phy.ofdm import Ofdm
 
-__all__ = ["Contents", "LayerReader", "Opened", "Receive"]
+__all__ = ["SIGNALLING_ITERATIONS", "Contents", "Detail", "LayerReader", "Opened", "Receive", "read_detail"]
 
-_SIGNALLING_ITERATIONS = 40
+SIGNALLING_ITERATIONS = 40
+"""Of the LDPC decoder, at most, for blocks A and B."""
 _DETAIL_ITERATIONS = 25
 _TRIES = 3
 # Of the count of the headers before, with each new one.
@@ -82,6 +83,53 @@ class Contents:
     semantic_llr: NDArray[np.float32]
     symbols: NDArray[np.complex64]
     symbol_noise: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A detail layer as received.
+
+    Attributes:
+        data: Its bytes; None if all is lost.
+        erasures: Ranges of them that are lost.
+        segment_failures: Segments that failed.
+        llr: As in :class:`Contents`.
+        symbols: As there.
+        symbol_noise: As there.
+    """
+
+    data: bytes | None = b""
+    erasures: tuple[tuple[int, int], ...] = ()
+    segment_failures: int = 0
+    llr: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    symbols: NDArray[np.complex64] = field(default_factory=lambda: np.empty(0, np.complex64))
+    symbol_noise: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+def read_detail(
+    layout: Layout, symbols: NDArray[np.complex64], noise: NDArray[np.float32], decoder: Decoder = "min-sum"
+) -> Detail:
+    """Read a detail layer.
+
+    Args:
+        layout: Of the burst.
+        symbols: Its equalised data symbols behind the signalling, complex64 [symbols, data_carriers].
+        noise: Variance of the noise on each, float32 of that shape.
+        decoder: Of the LDPC code.
+    """
+    if layout.detail and layout.segments:
+        soft = layout.detail.soft_bits(symbols, noise)
+        words, _ = layout.detail.decode(soft, _DETAIL_ITERATIONS, decoder)
+        data, erasures, failures = layout.segments.join(words)
+        if failures == layout.segments.count:
+            return Detail(None, (), failures, soft.ravel())
+        return Detail(data, erasures, failures, soft.ravel())
+    if layout.analog:
+        analog, analog_noise = layout.analog.soft_symbols(symbols, noise)
+        # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
+        data = (analog / (1 + analog_noise)).astype(SYMBOL).tobytes()
+        return Detail(data, symbols=analog, symbol_noise=analog_noise)
+    return Detail()
 
 
 @dataclass(frozen=True)
@@ -148,34 +196,20 @@ class LayerReader:
         else:
             reception = receive(known)
         symbols, noise = equalise(self._ofdm, reception)
-        detail: bytes | None = b""
-        erasures: tuple[tuple[int, int], ...] = ()
-        segments = failures = 0
-        llr, analog, analog_noise = np.empty(0, np.float32), np.empty(0, np.complex64), np.empty(0, np.float32)
-        if layout.detail and layout.segments:
-            soft = layout.detail.soft_bits(symbols[first:], noise[first:])
-            words, _ = layout.detail.decode(soft, _DETAIL_ITERATIONS, self._decoder)
-            segments, llr = layout.segments.count, soft.ravel()
-            detail, erasures, failures = layout.segments.join(words)
-            if failures == segments:
-                detail, erasures = None, ()
-        elif layout.analog:
-            analog, analog_noise = layout.analog.soft_symbols(symbols[first:], noise[first:])
-            # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
-            detail = (analog / (1 + analog_noise)).astype(SYMBOL).tobytes()
+        detail = read_detail(layout, symbols[first:], noise[first:], self._decoder)
         return Contents(
-            frame=SemanticFrame(header, semantic, detail, erasures),
+            frame=SemanticFrame(header, semantic, detail.data, detail.erasures),
             reception=reception,
             equalised=symbols,
             evm_db=10 * float(np.log10(max(np.mean(np.abs(symbols[: len(known)] - known) ** 2), 1e-12))),
-            symbols_used=used if detail is None else layout.symbols,
-            segments=segments,
-            segment_failures=failures,
-            llr=llr,
+            symbols_used=used if detail.data is None else layout.symbols,
+            segments=layout.segments.count if layout.segments else 0,
+            segment_failures=detail.segment_failures,
+            llr=detail.llr,
             semantic_coded_llr=semantic_coded_llr,
             semantic_llr=semantic_llr,
-            symbols=analog,
-            symbol_noise=analog_noise,
+            symbols=detail.symbols,
+            symbol_noise=detail.symbol_noise,
         )
 
     def _signalling(
@@ -197,14 +231,14 @@ class LayerReader:
             reception = receive(known)
             llr = block.soft_bits(*equalise(self._ofdm, reception, first, block.symbols))
             for expected in (None,) if prior is None else (None, prior):
-                words, posterior = block.decode(llr, _SIGNALLING_ITERATIONS, self._decoder, expected)
+                words, posterior = block.decode(llr, SIGNALLING_ITERATIONS, self._decoder, expected)
                 try:
                     return _Read(unpack(words[0].tobytes()), None, llr[0], posterior[0], reception)
                 except FrameError as error:
                     problem = error
             if tries == _TRIES:
                 return _Read(None, problem, llr[0], posterior[0], reception)
-            known = np.concatenate((before, block.expectation(llr, _SIGNALLING_ITERATIONS, prior)))
+            known = np.concatenate((before, block.expectation(llr, SIGNALLING_ITERATIONS, prior)))
 
 
 class _Habits:

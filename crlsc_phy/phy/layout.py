@@ -17,10 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import FrameError, ModemError
-from crlsc_phy.frame import SYMBOL, FrameHeader, Mode
-from crlsc_phy.phy.blocks import AnalogBlock, CodedBlock, Segments, analog_block, detail_block, signalling_block
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
+from crlsc_phy.phy.blocks import (
+    AnalogBlock,
+    Carriers,
+    CodedBlock,
+    Segments,
+    analog_block,
+    detail_block,
+    signalling_block,
+)
 from crlsc_phy.phy.mcs import Mcs, find_mcs
-from crlsc_phy.phy.numerology import Numerology
 
 __all__ = [
     "SEMANTIC_CRC_BYTES",
@@ -57,29 +64,40 @@ class Layout:
     analog: AnalogBlock | None = None
 
     @classmethod
-    def of(cls, numerology: Numerology, header: FrameHeader, mcs: Mcs) -> Layout:
+    def of(cls, carriers: Carriers, header: FrameHeader, mcs: Mcs) -> Layout:
         """The layout of the burst that carries a frame with ``header``."""
-        first, semantic = header_block(numerology), None
+        first, semantic = header_block(carriers), None
         if header.semantic_bytes:
             size = header.semantic_bytes + SEMANTIC_CRC_BYTES
-            semantic = signalling_block(size, numerology)
+            semantic = signalling_block(size, carriers)
         if not header.detail_bytes:
             return cls(first, semantic)
         if mcs.analog:
             count = header.detail_bytes // SYMBOL.itemsize
-            return cls(first, semantic, analog=analog_block(count, mcs, numerology))
+            return cls(first, semantic, analog=analog_block(count, mcs, carriers))
         segments = Segments.of(header.detail_bytes)
-        return cls(first, semantic, detail_block(segments, mcs, numerology), segments)
+        return cls(first, semantic, detail_block(segments, mcs, carriers), segments)
 
     @property
     def symbols(self) -> int:
         """OFDM symbols behind the preamble."""
         return sum(block.symbols for block in (self.header, self.semantic, self.detail, self.analog) if block)
 
+    def modulate(self, frame: SemanticFrame) -> NDArray[np.complex64]:
+        """Data symbols of the layers of a complete frame, complex64 [symbols, data_carriers], without block A."""
+        data = [np.empty((0, self.header.data_carriers), np.complex64)]
+        if self.semantic:
+            data.append(self.semantic.modulate(pack_semantic(frame.semantic or b"")))
+        if self.detail and self.segments:
+            data.append(self.detail.modulate(self.segments.split(frame.detail or b"")))
+        if self.analog:
+            data.append(self.analog.modulate(frame.symbols))
+        return np.concatenate(data)
 
-def header_block(numerology: Numerology) -> CodedBlock:
+
+def header_block(carriers: Carriers) -> CodedBlock:
     """Block A, the same in all bursts of a numerology."""
-    return signalling_block(_HEADER_BYTES, numerology)
+    return signalling_block(_HEADER_BYTES, carriers)
 
 
 def pack_header(header: FrameHeader, mcs: Mcs) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from crlsc_phy.errors import ModemError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.phy.demodulator import Demodulator
 from crlsc_phy.phy.fec import DECODERS, Decoder
-from crlsc_phy.phy.layout import Layout, carries, pack_header, pack_semantic
+from crlsc_phy.phy.layout import Layout, carries, pack_header
 from crlsc_phy.phy.mcs import Mcs, find_mcs
 from crlsc_phy.phy.numerology import Numerology
 from crlsc_phy.phy.ofdm import Ofdm
@@ -131,14 +131,8 @@ class BurstModem:
                 f"{self.max_burst_samples}: take a higher MCS or a smaller image"
             )
         layout = Layout.of(self.numerology, frame.header, self.mcs)
-        data = [layout.header.modulate(pack_header(frame.header, self.mcs))]
-        if layout.semantic:
-            data.append(layout.semantic.modulate(pack_semantic(frame.semantic)))
-        if layout.detail and layout.segments:
-            data.append(layout.detail.modulate(layout.segments.split(frame.detail)))
-        if layout.analog:
-            data.append(layout.analog.modulate(frame.symbols))
-        grid = self._ofdm.grid(np.concatenate(data))
+        header = layout.header.modulate(pack_header(frame.header, self.mcs))
+        grid = self._ofdm.grid(np.concatenate((header, layout.modulate(frame))))
         if self._papr_db is not None:
             grid = clip_and_filter(grid, self._ofdm.carriers, self.numerology.fft_size, self._papr_db)
         symbols = self._ofdm.waveform(grid, self.numerology.cp_length)

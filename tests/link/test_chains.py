@@ -9,11 +9,11 @@ from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, SweepError
 from crlsc_phy.images import fit_within, load_image
-from crlsc_phy.link.air import GridAir
 from crlsc_phy.link.budget import Budget, Rate
 from crlsc_phy.link.burst import BurstLink
 from crlsc_phy.link.chain import Scene, TestImage, Trial
 from crlsc_phy.link.flat import FlatLink
+from crlsc_phy.link.frames import GridLink
 from crlsc_phy.link.measures import MEASURES
 from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.link.semantic import (
@@ -222,14 +222,14 @@ def test_genie_is_the_highest_rate_that_arrives(over_tdl):
     genie = SeparateChain(SeparateOptions(cbr=0.2), over_tdl)
     fixed = [SeparateChain(SeparateOptions(cbr=0.2, mcs=mcs.name), over_tdl) for mcs in reversed(MCS_TABLE)]
     seen = set()
-    for snr_db, replica in ((2.0, 0), (9.0, 0), (9.0, 3), (16.0, 0)):
+    for snr_db, replica in ((2.0, 0), (9.0, 3), (16.0, 0)):
         outcomes = [chain.run(trial(snr_db, replica)) for chain in fixed]
         best = next((each for each in outcomes if not each.counts["frames_lost"]), outcomes[-1])
         found = genie.run(trial(snr_db, replica))
         assert found.image.metrics["psnr_db"] == best.image.metrics["psnr_db"]
         assert found.image.metrics["cbr"] <= 0.2
         seen.add(found.image.metrics["psnr_db"])
-    assert len(seen) > 2
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("air", ["modem", "grid"])
@@ -253,7 +253,7 @@ def test_capacity_of_a_realisation_is_that_of_its_taps(scene):
     carriers = np.r_[-26:0, 1:27]
     gains = np.abs(0.5 + 0.5j * np.exp(-2j * np.pi * carriers / 64)) ** 2
     assert link.capacity(5000, 7.0, (1,)) == pytest.approx(np.mean(np.log2(1 + gains * 10**0.7)), rel=1e-5)
-    flat = GridAir(FlatLink(ChannelSettings(model="rayleigh"), block=True))
+    flat = GridLink(FlatLink(ChannelSettings(model="rayleigh"), block=True))
     seen = [flat.capacity(100, 10.0, (seed,)) for seed in range(400)]
     # Of Rayleigh fading: exp(1/s) E1(1/s) / ln 2.
     assert np.mean(seen) == pytest.approx(2.9007, abs=0.25)
@@ -279,7 +279,7 @@ def test_what_no_mcs_has_room_for_is_not_sent(scene):
     found = outcome.image.metrics
     assert outcome.counts == {"frames": 1, "frames_lost": 1}
     assert found["outage"] == 1 and found["cbr"] == found["air_bytes"] == 0
-    with pytest.raises(SweepError, match="cbr is too low for picture elephant"):
+    with pytest.raises(SweepError, match="cbr is too low for picture rocket: .* carry no byte with 64qam-5/6"):
         SeparateChain(SeparateOptions(cbr=0.05), scene)
 
 
@@ -308,8 +308,54 @@ def test_files_cross_the_grid(scene, csi):
     outcomes = [chain.run(trial(14.0, replica)) for replica in range(6)]
     assert sum(each.counts["frames_lost"] for each in outcomes) <= 1
     assert max(each.image.metrics["cbr"] for each in outcomes) <= 0.25
-    with pytest.raises(SweepError, match="set air: modem"):
-        DigitalChain(DigitalOptions(), scene)
+    with pytest.raises(SweepError, match="papr_db is 5; a grid has no waveform to clip"):
+        SeparateChain(SeparateOptions(papr_db=5.0), scene)
+
+
+def test_frames_cross_a_grid_as_they_cross_the_air(scene, codec):
+    """White noise in perfect synchrony: no preamble and no header, else the same."""
+    link, sent = GridLink(FlatLink(ChannelSettings())), scene.images[1].image
+    whole = link.send(codec.encode(sent, levels=3), find_mcs("qpsk-1/2"), 5.0, (1,))
+    assert whole.burst.frame == codec.encode(sent, levels=3)
+    assert whole.channel_uses < 0.9 * BurstLink(ChannelSettings()).channel_uses(
+        whole.burst.frame.header, whole.burst.mcs
+    )
+    # Air code and CRC at rate 1/5 by QPSK, three times: what the detail adds is its bits and CRCs over its rate.
+    alone = link.send(codec.encode(sent, levels=0), MCS_TABLE[0], -4.0, (1,))
+    size = len(alone.burst.frame.semantic)
+    assert alone.channel_uses == 8 * (size + 2) * 5 / 2 * 3
+    assert whole.channel_uses == alone.channel_uses + 8 * (len(whole.burst.frame.detail) + 3 * whole.segments)
+    symbols = codec.encode(sent, levels=4, mode="analog")
+    analog = link.send(symbols, find_mcs("analog-1/2"), 3.0, (1,)).burst
+    assert analog.detail_snr_db == pytest.approx(6.0, abs=0.1)
+    assert np.mean(np.abs(analog.symbols - symbols.symbols) ** 2) == pytest.approx(10**-0.6, rel=0.15)
+
+
+def test_a_code_that_noise_broke_on_a_grid_is_repaired_by_the_knowledge_base(scene, codec):
+    link, frame = GridLink(FlatLink(ChannelSettings())), codec.encode(scene.images[1].image, levels=0)
+    broken = [link.send(frame, MCS_TABLE[0], snr_db, (n,)).burst for snr_db in (-8.2, -8.5) for n in range(25)]
+    lost = [burst for burst in broken if burst.frame.semantic is None]
+    repaired = [codec.decode(b.frame, None, b.semantic_llr, b.semantic_coded_llr) for b in lost]
+    assert len(lost) > 10
+    assert sum(result.label == "rocket" for result in repaired) > len(lost) / 5
+    assert not any(codec.decode(burst.frame).label for burst in lost)
+
+
+@pytest.mark.parametrize("air", ["modem", "grid"])
+def test_all_of_our_chains_take_either_air(scene, air):
+    if air == "grid":
+        pytest.importorskip("sionna")
+    scene = dataclasses.replace(scene, air=air, channel=TDL)
+    for chain in (
+        SemanticChain(SemanticOptions(), scene),
+        DigitalChain(DigitalOptions(cbr=0.3), scene),
+        AnalogChain(AnalogOptions(cbr=0.3), scene),
+        HybridChain(HybridOptions(cbr=0.3), scene),
+    ):
+        outcome = chain.run(trial(18.0, 4))
+        assert outcome.counts["frames_lost"] == 0
+        assert outcome.image.metrics["label"] == 1
+        assert ("airtime_s" in outcome.image.metrics) == (air == "modem")
 
 
 @pytest.mark.parametrize(

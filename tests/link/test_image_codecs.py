@@ -41,7 +41,8 @@ def test_no_byte_that_is_left_out_depends_on_what_a_picture_of_a_size_shows(name
     """Else stripping would give the receiver a part of the picture for nothing."""
     codec = codec_or_skip(name)
     other = np.ascontiguousarray(picture[::-1, ::-1] // 2)
-    first, second = (codec.encode(image, 60, True) for image in (picture, other))
+    # JPEG's quantisation tables follow from the quality, which both ends know.
+    first, second = codec.encode(picture, 60, True), codec.encode(other, 60 if name == "jpeg" else 30, True)
     assert first.sent != second.sent
     assert without_lengths(name, first) == without_lengths(name, second)
 

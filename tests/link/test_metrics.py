@@ -3,7 +3,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from crlsc_phy.errors import ImageError
-from crlsc_phy.link.metrics import SCALE_WEIGHTS, cbr, ms_ssim, psnr_db
+from crlsc_phy.link.metrics import SCALE_WEIGHTS, cbr, ms_ssim, psnr_db, ssim
 
 RNG = np.random.default_rng(1)
 
@@ -24,6 +24,13 @@ def ssim_inside(x: np.ndarray, y: np.ndarray) -> float:
 def test_psnr_is_that_of_scikit_image(size):
     a, b = pair(*size)
     assert psnr_db(a, b) == pytest.approx(peak_signal_noise_ratio(a, b))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (65, 47), (128, 200)])
+def test_ssim_is_that_of_scikit_image(size):
+    a, b = pair(*size)
+    assert ssim(a, b) == pytest.approx(ssim_inside(a, b), abs=1e-9)
+    assert ssim(a, a) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("size", "scales"), [((32, 40), 2), ((64, 64), 3), ((88, 91), 4), ((180, 176), 5)])

@@ -1,0 +1,148 @@
+"""Links that carry semantic frames: the modem's bursts, or a grid in perfect synchrony."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from crlsc_phy.errors import FrameError, SweepError
+from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.link.burst import BurstLink, Passage
+from crlsc_phy.link.chain import Scene
+from crlsc_phy.link.symbols import SymbolLink, over_air
+from crlsc_phy.phy import Burst, Mcs
+from crlsc_phy.phy.layers import SIGNALLING_ITERATIONS, read_detail
+from crlsc_phy.phy.layout import Layout, unpack_semantic
+
+__all__ = ["FrameLink", "GridLink", "frame_link"]
+
+
+class FrameLink(Protocol):
+    """A link of frames."""
+
+    def channel_uses(self, header: FrameHeader, mcs: Mcs) -> float:
+        """Channel uses of a frame with ``header``, everything counted that is sent with it."""
+        ...
+
+    def send(self, frame: SemanticFrame, mcs: Mcs, snr_db: float, seed: Sequence[int]) -> Passage:
+        """Send a frame; ``seed`` decides the realisation of the channel, whatever is sent."""
+        ...
+
+    def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
+        """Bits that each of so many channel uses could carry at most over that realisation."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Blocks of single symbols, for a link that pads what it sends itself."""
+
+    data_carriers: int = 1
+    network: int = 0
+    signalling_repetition: int = 3
+
+
+class GridLink:
+    """Frames as symbols: the same layers, codes and CRCs as in a burst, without preamble and header.
+
+    Both ends know what the header says: sizes, mode and MCS.
+
+    Args:
+        link: What carries the symbols.
+    """
+
+    def __init__(self, link: SymbolLink) -> None:
+        self._link = link
+
+    def channel_uses(self, header: FrameHeader, mcs: Mcs) -> float:
+        """As of :class:`FrameLink`."""
+        layout = Layout.of(_Column(), header, mcs)
+        return self._link.uses(layout.symbols - layout.header.symbols)
+
+    def send(self, frame: SemanticFrame, mcs: Mcs, snr_db: float, seed: Sequence[int]) -> Passage:
+        """As of :class:`FrameLink`; what arrives has the SNR and the EVM that the noise on its symbols makes."""
+        layout = Layout.of(_Column(), frame.header, mcs)
+        start = time.process_time()
+        symbols = layout.modulate(frame)
+        modulated = time.process_time()
+        received, noise = self._link.send(symbols.reshape(1, -1), snr_db, np.random.default_rng(seed))
+        passed = time.process_time()
+        channel_uses = self.channel_uses(frame.header, mcs)
+        burst = _read(frame.header, layout, mcs, received.reshape(-1, 1), noise.reshape(-1, 1), channel_uses)
+        return Passage(
+            burst=burst,
+            segments=burst.segments,
+            segment_failures=burst.segment_failures,
+            channel_uses=channel_uses,
+            airtime_s=None,
+            modulate_s=modulated - start,
+            receive_s=time.process_time() - passed,
+        )
+
+    def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
+        """As of :class:`FrameLink`, by the noise that a receiver sees after equalising."""
+        # What the symbols say is of no interest.
+        symbols = np.ones((1, int(uses)), np.complex64)
+        _, noise = self._link.send(symbols, snr_db, np.random.default_rng(seed))
+        return float(np.mean(np.log2(1 + 1 / noise)))
+
+
+def frame_link(scene: Scene, papr_db: float | None = None) -> FrameLink:
+    """The link of frames that a scene names.
+
+    Raises:
+        SweepError: If it cannot carry the scene's channel, what it needs is not installed, or peaks are to be clipped
+            where there is no waveform.
+    """
+    if scene.air == "modem":
+        return BurstLink(scene.channel, papr_db)
+    if papr_db is not None:
+        raise SweepError(f"papr_db is {papr_db:g}; a grid has no waveform to clip: leave it out, or set air: modem")
+    return GridLink(over_air(scene))
+
+
+def _read(
+    header: FrameHeader,
+    layout: Layout,
+    mcs: Mcs,
+    symbols: npt.NDArray[np.complex64],
+    noise: npt.NDArray[np.float32],
+    channel_uses: float,
+) -> Burst:
+    """The layers in equalised symbols, complex64 [n, 1], with a noise variance on each."""
+    semantic: bytes | None = b""
+    coded_llr = llr = np.empty(0, np.float32)
+    first = 0
+    if layout.semantic:
+        first = layout.semantic.symbols
+        soft = layout.semantic.soft_bits(symbols[:first], noise[:first])
+        words, posterior = layout.semantic.decode(soft, SIGNALLING_ITERATIONS)
+        coded_llr, llr = soft[0], posterior[0, : 8 * header.semantic_bytes]
+        try:
+            semantic = unpack_semantic(words[0].tobytes())
+        except FrameError:
+            semantic = None
+    detail = read_detail(layout, symbols[first:], noise[first:])
+    snr_db = 10 * float(np.log10(np.mean(1 / noise)))
+    return Burst(
+        frame=SemanticFrame(header, semantic, detail.data, detail.erasures),
+        start=0,
+        snr_db=snr_db,
+        cfo_hz=0.0,
+        evm_db=10 * float(np.log10(np.mean(noise))),
+        mcs=mcs,
+        semantic_ok=semantic is not None,
+        segments=layout.segments.count if layout.segments else 0,
+        segment_failures=detail.segment_failures,
+        llr=detail.llr,
+        semantic_coded_llr=coded_llr,
+        semantic_llr=llr,
+        symbols=detail.symbols,
+        symbol_noise=detail.symbol_noise,
+        channel_uses=channel_uses,
+    )
