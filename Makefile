@@ -37,7 +37,6 @@ grc: setup ## Open GNU Radio Companion with the blocks (FLOWGRAPH=file)
 		$(FLOWGRAPH)
 
 evidence: setup ## What training with a shared knowledge base achieves, in docs/evidence (QUICK=1 DATA=folder JOBS=2)
-	@$(PYTHON) -c 'import lightly' 2>/dev/null || $(PYTHON) -m pip install -q -c requirements/constraints.txt -e ".[evidence]"
 	@"$(BIN)/crlsc-train" data default animals faces --data "$(or $(DATA),data)"
 	@$(PYTHON) benchmarks/evidence/run.py --jobs "$(or $(JOBS),2)" --data "$(or $(DATA),data)" $(if $(QUICK),--quick)
 

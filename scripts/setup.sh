@@ -145,7 +145,7 @@ install_packages() {
     step "pip install setuptools" "${install[@]}" setuptools wheel
     # Built with the pinned setuptools, which the line above brought, rather than with one fetched for each package.
     # h5py, importlib-resources and matplotlib are what Sionna needs beside what is here.
-    step "pip install" "${install[@]}" --no-build-isolation -e ".[train,sweep,baselines,gnuradio,milvus,net,dev]" \
+    step "pip install" "${install[@]}" --no-build-isolation -e ".[train,sweep,baselines,ray,evidence,gnuradio,milvus,net,dev]" \
         h5py importlib-resources matplotlib
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         # Without its dependencies: it declares numpy >= 2.2.6, yet runs the same on 1.26 (the last step tries it).
