@@ -9,8 +9,8 @@ time at the terminal: that which CRLSC's encoder takes to train. The arms:
   weighted vote of the ten nearest of the labelled pictures in a knowledge base, all in 16-byte codes; or by a linear
   head on the vectors.
 - **from scratch**: supervised, random start.
-- **SimCLR**: self-supervised (lightly) from a random start on all pictures of the terminal but the test half, then a
-  linear head.
+- **SimCLR**: self-supervised (lightly) on all pictures of the terminal but the test half, then a linear head; from a
+  random start, and from the weights that CRLSC's encoder starts from.
 - **ImageNet**: the weights that CRLSC's encoder starts from too, a linear head on the frozen trunk; and all of it
   fine-tuned, at 5 labels a class.
 """
@@ -56,6 +56,7 @@ NAMES = {
     "crlsc linear": "CRLSC, linear head",
     "scratch": "supervised from scratch",
     "simclr": "SimCLR, linear head",
+    "simclr from ImageNet": "SimCLR from ImageNet, linear head",
     "imagenet": "ImageNet, linear head",
     "finetuned": "ImageNet, fine-tuned",
 }
@@ -63,7 +64,7 @@ NAMES = {
 
 def arms(_lab: Lab) -> list[str]:
     """How the network is made."""
-    return ["crlsc", "scratch", "simclr", "imagenet", "finetuned"]
+    return ["crlsc", "scratch", "simclr", "simclr from ImageNet", "imagenet", "finetuned"]
 
 
 def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
             logits = outputs(network, terminal.images[terminal.test], config.pixels)
             found[str(count)] = _digits(terminal, logits)
         return result | {"hits": {arm: found}, "steps": steps}
-    encoder = new_encoder(config, arm == "imagenet")
+    encoder = new_encoder(config, arm != "simclr")
     if arm == "imagenet":
         return result | {
             "hits": {arm: _by_head(terminal, Pooled(encoder, with_head=False).eval(), seed, config.pixels)}
@@ -164,7 +165,7 @@ def report(results: Results, _budget: Budget) -> str:
         for key, name in NAMES.items()
     ]
     best, goals = found["crlsc kNN"]["5"], []
-    for key, goal in (("scratch", 15), ("simclr", 5), ("imagenet", 0), ("finetuned", 0)):
+    for key, goal in (("scratch", 15), ("simclr", 5), ("simclr from ImageNet", 5), ("imagenet", 0), ("finetuned", 0)):
         mean, low, high = (100 * value for value in interval(best - found[key]["5"]))
         said = f"{mean:+.1f} points ({low:+.1f} to {high:+.1f}) against {NAMES[key]}"
         goals.append(f"- {said}{f'; goal {goal}: {_verdict(mean, goal)}' if goal else ''}")
