@@ -25,6 +25,9 @@ from crlsc_phy.link.workers import Answer, open_workers
 
 __all__ = ["Summary", "check_chains", "run_sweep", "seconds_a_job"]
 
+_SHOWN_S = 0.2
+"""Time between two looks at how far a run has come, which cost what jobs could use."""
+
 
 @dataclass
 class Summary:
@@ -201,7 +204,7 @@ class _Watch:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._answers = 0
+        self._answers, self._shown = 0, 0.0
         self._task = self._progress.add_task("", points=0, all=len(points), rate="", total=self._open)
 
     @property
@@ -218,6 +221,10 @@ class _Watch:
     def update(self) -> None:
         """Count an answer."""
         self._answers += 1
+        now = time.monotonic()
+        if self._progress.disable or now - self._shown < _SHOWN_S:
+            return
+        self._shown = now
         task = self._progress.tasks[0]
         rate = f"{task.speed:.2g} jobs/s" if task.speed else ""
         done = sum(point.done for point in self._points.values())
