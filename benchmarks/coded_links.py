@@ -21,6 +21,7 @@ beyond Bonferroni's interval, 95 % for all points at once, are counted beside.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -303,10 +304,12 @@ def draw(result: Row, target: Path) -> None:
                     right.plot([r["snr_db"] for r in here], [r[side] for r in here], mark, color=f"C{index}",
                                linestyle="-" if side == "ours" else ":", ms=5, linewidth=1, label=name)  # fmt: skip
         right.set(yscale="log", xlabel="Es/N0 [dB]", ylabel="block error rate", title="5G LDPC, 20 iterations")
+        # Room for the legend below the points.
+        right.set_ylim(bottom=1e-3)
         for axes in (left, right):
             axes.grid(True, which="both", alpha=0.3)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=7)
+                axes.legend(fontsize=7, loc="lower left")
 
 
 def main() -> None:
@@ -317,7 +320,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coded_links.json"))
     options = parser.parse_args()
 
-    result: Row = {"machine": machine(), "seed": options.seed}
+    # Parts that are not measured now stay as they were.
+    result: Row = json.loads(options.out.read_text()) if options.out.exists() else {}
+    result |= {"machine": machine(), "seed": options.seed}
     for part in options.parts:
         start = time.process_time()
         result[part] = parts[part](options.seed)

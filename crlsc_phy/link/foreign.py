@@ -87,8 +87,11 @@ def import_curves(
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([getattr(row, column) for column in COLUMNS])
-    (folder / FOLDER).mkdir(exist_ok=True)
-    write_text(folder / FOLDER / f"{name}.csv", text.getvalue())
+    try:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        write_text(folder / FOLDER / f"{name}.csv", text.getvalue())
+    except OSError as error:
+        raise SweepError(f"{folder / FOLDER}: cannot be written ({error.strerror})") from None
     return _as_lines(rows)
 
 

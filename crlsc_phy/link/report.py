@@ -49,7 +49,7 @@ def write_report(folder: str | Path, width: str = "column") -> Path:
         SweepError: If the folder holds no run, no results, or damaged ones.
         CrlscError: If a library is missing, or a file cannot be written.
     """
-    run = read_run(folder)
+    run = read_run(folder).configured()
     shown = _Shown(run, read_imported(run.folder))
     if not shown.measures:
         raise SweepError(f"{run.folder / RESULTS}: holds no results yet; wait for the first, or look at its errors")

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -228,6 +228,15 @@ class Run:
     def results(self) -> Iterator[Result]:
         """Every row."""
         return (result for line in self.lines for point in line.points.values() for result in point.results)
+
+    def configured(self) -> Run:
+        """Without the lines that an earlier configuration left in the folder."""
+        planned = {
+            (name, channel)
+            for name, curve in self.config["curves"].items()
+            for channel in curve.get("channels", self.config["channels"])
+        }
+        return replace(self, lines=tuple(line for line in self.lines if (line.curve, line.channel) in planned))
 
     def is_own(self, curve: str) -> bool:
         """Whether a curve's chain is this project's."""

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 from small_sweep import BITS, IMAGES, OURS, SNRS, WEBP
 
 from crlsc_phy.errors import SweepError
@@ -124,6 +125,17 @@ def test_a_job_counts_once_however_often_its_row_is_there(sweep_folder):
     before = list(read_run(sweep_folder).results)
     path.write_bytes(path.read_bytes() * 2)
     assert list(read_run(sweep_folder).results) == before
+
+
+def test_lines_of_an_earlier_configuration_are_set_apart(sweep_folder):
+    path = sweep_folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["curves"][WEBP]
+    config["curves"][BITS]["channels"] = ["rayleigh"]
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    run = read_run(sweep_folder)
+    assert {line.curve for line in run.lines} == {OURS, WEBP, BITS}
+    assert [line.curve for line in run.configured().lines] == [OURS]
 
 
 def test_replicas_of_one_picture_are_no_new_evidence():
