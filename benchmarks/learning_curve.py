@@ -33,9 +33,9 @@ from crlsc_phy.train.recipe import Recipe, load_recipe
 from crlsc_phy.train.tasks.reconstruction import DetailTraining
 
 PHOTOGRAPHS = 88
-STEPS = 2000
+STEPS = 1000
 POINTS = (
-    *((steps, PHOTOGRAPHS, 1.0) for steps in (500, 1000, STEPS, 4000)),
+    *((steps, PHOTOGRAPHS, 1.0) for steps in (250, 500, STEPS, 2000)),
     *((STEPS, photos, 1.0) for photos in (22, 44)),
     (STEPS, PHOTOGRAPHS, 0.5),
 )

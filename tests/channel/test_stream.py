@@ -28,6 +28,17 @@ def in_pieces(channel, samples, borders):
     return np.concatenate(parts, axis=-1)
 
 
+def check_alike(one, other):
+    """Equal but for a sample in 100,000 that the converter rounds the other way.
+
+    Some processors add up the ends of an array in another order than its middle.
+    """
+    step = 2 * 10 ** (ChannelSettings().adc_full_scale_db / 20) / 2 ** FAULTS["adc_bits"]
+    differences = np.abs(one - other)
+    assert np.count_nonzero(differences) <= max(1, one.size // 100_000)
+    assert differences.max(initial=0) < 1.5 * step
+
+
 @pytest.mark.parametrize("model", ALL)
 def test_cuts_do_not_matter(model):
     options = {"model": model, "block": 777, "speed": 30.0, "taps": (1, 0.5j, 0.1), "rx": 2, "seed": 5, **FAULTS}
@@ -36,7 +47,7 @@ def test_cuts_do_not_matter(model):
     whole = StreamChannel(**options)(samples)
     assert whole.shape == (2, len(samples))
     assert whole.dtype == np.complex64
-    assert np.array_equal(whole, in_pieces(StreamChannel(**options), samples, borders))
+    check_alike(whole, in_pieces(StreamChannel(**options), samples, borders))
 
 
 @settings(max_examples=20, deadline=None)
@@ -44,7 +55,7 @@ def test_cuts_do_not_matter(model):
 def test_any_cuts_do_not_matter(borders, speed):
     options = {"model": "tdl-c", "speed": speed, "sample_rate": 20e6, **FAULTS}
     samples = noise(5000)
-    assert np.array_equal(StreamChannel(**options)(samples), in_pieces(StreamChannel(**options), samples, borders))
+    check_alike(StreamChannel(**options)(samples), in_pieces(StreamChannel(**options), samples, borders))
 
 
 def test_two_antennas_at_both_ends(tx=2):
