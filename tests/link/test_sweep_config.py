@@ -82,7 +82,7 @@ def test_every_preset_can_run(name, tmp_path):
         from crlsc_phy.semantic.deepjscc import DeepJscc
 
         DeepJscc(8).save(tmp_path / "untrained.safetensors")
-        changes = [f"curves.DeepJSCC 1/12.weights={tmp_path / 'untrained.safetensors'}"]
+        changes = [f"curves.DeepJSCC 1/8.weights={tmp_path / 'untrained.safetensors'}"]
     plan = make_plan(load_config(name, changes))
     check_chains(plan)
     assert plan.points >= 15
