@@ -2,6 +2,7 @@
 
 import hashlib
 import resource
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -51,31 +52,35 @@ def test_a_picture_that_is_not_the_one_listed_is_named(listed):
         assemble(listed, ["faces"])
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file may grow beyond 20 kB: what is written then fails as on a disk that is full, with another number."""
+    """No file may grow beyond 20 kB: what is written then fails as on a disk that is full, with another number.
+
+    Not a fixture: until one ends pytest itself writes, to what may be a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_one_line_and_leaves_nothing(listed, capsys):
     before = sorted(listed.rglob("*"))
-    assert main(["data", "faces", "--data", str(listed)]) == 2
+    with small_disk():
+        assert main(["data", "faces", "--data", str(listed)]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "faces-train.npz: cannot be written (File too large); make room" in told
     assert sorted(listed.rglob("*")) == before
 
 
-def test_decoded_pictures_leave_nothing_either(tmp_path, request):
+def test_decoded_pictures_leave_nothing_either(tmp_path):
     tables.save_arrays(tmp_path / "photos-train.npz", {f"a/{i}": picture(i, 200, 200) for i in range(8)})
-    request.getfixturevalue("small_disk")
     images = open_images("photos@train", tmp_path)
     for make in (images.squares, images.photos):
-        with pytest.raises(DataError, match="cannot be written"):
+        with small_disk(), pytest.raises(DataError, match="cannot be written"):
             make(200)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["photos-train.npz"]
 
