@@ -1,11 +1,11 @@
 """The engine of sweeps: what a second process brings, and whether kills leave a trace in the results.
 
-    python benchmarks/sweep.py [--replicas 150] [--repeats 3] [--kills 100] [--seed 1] [--out FILE]
+    python benchmarks/sweep.py [--parts processes kills] [--replicas 150] [--repeats 3] [--kills 100] [--out FILE]
 
 Two processes against one: the same coded sweep without early stops, by turns, wall time of the whole command. Kills: a
 sweep with early stops is started over and over in one folder, and killed by SIGKILL at a moment drawn evenly from the
 time that it takes whole; when it ends before that its folder is compared with that of an uninterrupted run, and a new
-one is begun.
+one is begun. A part that is not asked for stays in the file as it was.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ curves:
   QPSK 1/2: {chain: coded, modulation: qpsk, rate: 0.5}
   16-QAM 1/2: {chain: coded, modulation: 16qam, rate: 0.5, snr_db: "5:7:0.5"}
 """
-STOPS = CODED + "stop: {replicas: 60, errors: 1000}\n"
+STOPS = CODED + "stop: {replicas: 20, errors: 500}\n"
 GOAL = 1.85
+PARTS = ("processes", "kills")
 
 
 def start(config: Path, folder: Path, jobs: int, *more: str) -> subprocess.Popen[bytes]:
@@ -119,16 +120,20 @@ def kill_once(config: Path, folder: Path, after_s: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.add_argument("--replicas", type=int, default=150, help="of each of the 20 points of the coded sweep")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sweep.json"))
     options = parser.parse_args()
+    content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     with TemporaryDirectory() as work:
-        processes = compare_processes(Path(work), options.replicas, options.repeats)
-        kills = kill_often(Path(work), options.kills, options.seed)
-    write_json(options.out, {"machine": machine(), "seed": options.seed, "processes": processes, "kills": kills})
+        if "processes" in options.parts:
+            content["processes"] = compare_processes(Path(work), options.replicas, options.repeats)
+        if "kills" in options.parts:
+            content["kills"] = kill_often(Path(work), options.kills, options.seed)
+    write_json(options.out, content | {"machine": machine(), "seed": options.seed})
 
 
 if __name__ == "__main__":
