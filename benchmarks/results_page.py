@@ -13,6 +13,7 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,14 @@ from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.link.curves import draw_curves, looks
 from crlsc_phy.link.differences import Difference, Standing, difference, standings
+from crlsc_phy.link.measures import MEASURES
 from crlsc_phy.link.plots import INK, drawing
 from crlsc_phy.link.results import Line, Run, read_run
 
 SWEEPS = ("pictures", "meaning", "bits")
 PLOTS = {"pictures": ("psnr_db", "ms_ssim"), "meaning": ("label", "frame_loss"), "bits": ("ber", "bler")}
+RATES = {"pictures": [("1/12",), ("1/8", "1/6")]}
+"""Curves of these share a figure, by their names."""
 INTRODUCTION = Path(__file__).with_name("results_introduction.md")
 BOUND = "at capacity"
 SHOWN = ("hybrid 1/12", "WebP genie 1/12", "WebP QPSK 1/2, 1/12", "DeepJSCC 1/8")
@@ -120,7 +124,8 @@ def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
     name = lines[0].points[snrs[0]].results[number].image
     tiles = [[_received(run, each, snr, name) for snr in snrs] for each in lines]
     height, width = tiles[0][0].shape[:2]
-    with drawing(target, 215 * len(snrs), 40 + round(215 * height / width + 14) * len(lines)) as figure:
+    drawn = target.with_suffix(".png")
+    with drawing(drawn, 215 * len(snrs), 40 + round(215 * height / width + 14) * len(lines)) as figure:
         grid = figure.subplots(len(lines), len(snrs), squeeze=False)
         for row, (each, shown) in enumerate(zip(lines, tiles, strict=True)):
             for column, (snr, image) in enumerate(zip(snrs, shown, strict=True)):
@@ -131,6 +136,8 @@ def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
                 if not row:
                     axes.set_title(f"{snr:g} dB", loc="center")
             grid[row][0].set_ylabel(each.curve, fontsize=9, color=INK)
+    Image.open(drawn).convert("RGB").save(target, quality=88)
+    drawn.unlink()
 
 
 def _received(run: Run, each: Line, snr: float, name: str | None) -> UInt8Image:
@@ -142,15 +149,16 @@ def draw_plots(run: Run, name: str, out: Path) -> list[str]:
     """The figures of a sweep; returns their lines of Markdown."""
     look = looks({each.curve: run.is_own(each.curve) for each in run.lines}, [])
     shown = []
-    for measure in PLOTS[name]:
-        for channel in run.config["channels"]:
-            curves = [each for each in run.lines if each.channel == channel]
-            curves = [
-                each for each in curves if any(math.isfinite(each.estimate(snr, measure).value) for snr in each.snrs)
-            ]
-            target = out / f"{name}-{measure}-{channel}.png"
-            draw_curves([target], curves, measure, look, "double")
-            shown.append(f"![{measure} against Es/N0, {channel}]({target.name})")
+    for measure, channel, rates in product(PLOTS[name], run.config["channels"], RATES.get(name, [("",)])):
+        lines = [each for each in run.lines if each.channel == channel and any(rate in each.curve for rate in rates)]
+        known = [each for each in lines if any(math.isfinite(each.estimate(snr, measure).value) for snr in each.snrs)]
+        stem = "-".join([name, measure, channel, *(rate.replace("/", "") for rate in rates if rate)])
+        target = out / f"{stem}.png"
+        draw_curves([target], known, measure, look, "double")
+        # Few colours, a third of the bytes.
+        Image.open(target).convert("RGB").quantize(64).save(target, optimize=True)
+        at = f", CBR {' and '.join(rates)}" if rates[0] else ""
+        shown.append(f"**{MEASURES[measure].title}, {channel}{at}**\n\n![{measure}, {channel}{at}]({target.name})")
     return shown
 
 
@@ -161,7 +169,7 @@ def write_page(runs: dict[str, Run], out: Path) -> None:
     figures = {name: draw_plots(run, name, out) for name, run in runs.items()}
     for number in range(2):
         for channel in channels:
-            draw_sheet(pictures, channel, number, out / f"sheet-{channel}-{number + 1}.png")
+            draw_sheet(pictures, channel, number, out / f"sheet-{channel}-{number + 1}.jpg")
     for name, run in runs.items():
         shutil.copyfile(run.folder / "results.csv", out / f"{name}.csv")
     hours = {name: sum(result.cpu_s for result in run.results) / 60 for name, run in runs.items()}
@@ -178,7 +186,7 @@ def write_page(runs: dict[str, Run], out: Path) -> None:
         "machine": f"{here['processor']}, {here['cores']} cores, {here['date']}; CPU-minutes: {spent}",
         **{f"figures of {name}": "\n\n".join(lines) for name, lines in figures.items()},
         "sheets": "\n\n".join(
-            f"![Received at four SNRs, {channel}](sheet-{channel}-{number + 1}.png)"
+            f"![Received at four SNRs, {channel}](sheet-{channel}-{number + 1}.jpg)"
             for channel in channels
             for number in range(2)
         ),
