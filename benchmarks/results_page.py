@@ -104,7 +104,7 @@ def measured(run: Run, measure: str, channel: str, digits: int) -> str:
     lines = [each for each in run.lines if each.channel == channel]
     rows = []
     for each in lines:
-        cells = [each.estimate(snr, measure) for snr in each.snrs]
+        cells = [each.estimate(snr, measure) for snr in lines[0].snrs]
         cbr = [each.estimate(snr, "cbr").value for snr in each.snrs]
         shown = [
             f"{e.value:.{digits}f} ±{(e.high - e.low) / 2:.{digits}f}" if math.isfinite(e.value) else "" for e in cells
@@ -172,9 +172,9 @@ def write_page(runs: dict[str, Run], out: Path) -> None:
             draw_sheet(pictures, channel, number, out / f"sheet-{channel}-{number + 1}.jpg")
     for name, run in runs.items():
         shutil.copyfile(run.folder / "results.csv", out / f"{name}.csv")
-    hours = {name: sum(result.cpu_s for result in run.results) / 60 for name, run in runs.items()}
+    minutes_of = {name: sum(result.cpu_s for result in run.results) / 60 for name, run in runs.items()}
     here = machine()
-    spent = ", ".join(f"{name} {minutes:.0f}" for name, minutes in hours.items())
+    spent = ", ".join(f"{name} {minutes:.0f}" for name, minutes in minutes_of.items())
     behind = "\n".join(where_behind(pictures, rate, channel) for rate in ("1/12", "1/8", "1/6") for channel in channels)
     text = INTRODUCTION.read_text(encoding="utf-8").rstrip()
     for key, value in {
