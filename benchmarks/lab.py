@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
+from crlsc_phy.link.intervals import wilson as wilson
 from crlsc_phy.phy import Numerology
 
 T = TypeVar("T")
@@ -101,14 +102,6 @@ def timed(call: Callable[..., T], *args: object) -> tuple[T, float]:
     start = time.process_time()
     answer = call(*args)
     return answer, time.process_time() - start
-
-
-def wilson(events: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a rate (E. B. Wilson, 1927)."""
-    z = 1.96
-    centre = (events + z * z / 2) / (trials + z * z)
-    half = z / (trials + z * z) * np.sqrt(events * (trials - events) / trials + z * z / 4)
-    return float(max(centre - half, 0)), float(min(centre + half, 1))
 
 
 def in_processes(work: Callable[[Any], T], jobs: Iterable[Any], label: str, processes: int = 2) -> list[T]:

@@ -61,8 +61,8 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class Result:
-    """A row: what one job found; see :class:`crlsc_phy.link.chain.Outcome`."""
+class _Row:
+    """Which job a row is of."""
 
     job: str
     line: str
@@ -70,6 +70,12 @@ class Result:
     channel: str
     snr_db: float
     replica: int
+
+
+@dataclass(frozen=True)
+class Result(_Row):
+    """A row: what one job found; see :class:`crlsc_phy.link.chain.Outcome`."""
+
     counts: Mapping[str, int]
     image: str | None
     metrics: Mapping[str, float]
@@ -78,15 +84,9 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(_Row):
     """A row of a job that failed for good."""
 
-    job: str
-    line: str
-    curve: str
-    channel: str
-    snr_db: float
-    replica: int
     error: str
 
 
