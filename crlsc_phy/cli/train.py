@@ -73,6 +73,13 @@ def _stage(verbs: Subparsers, name: str, does: str) -> argparse.ArgumentParser:
     verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe: default")
     _data_option(verb)
     verb.add_argument("--images", metavar="FOLDER", help="learn from these pictures in place of the recipe's")
+    verb.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="BUNDLE",
+        help="take knowledge base, encoders and coders from a bundle of the recipe, and make the rest",
+    )
     verb.add_argument("--set", nargs="+", default=[], metavar="OPTION=VALUE", help="like encoder.loop.steps=10")
     # torchrun takes --run for one of its own options, even behind the command that it starts.
     verb.add_argument("--work", "--run", type=Path, help="folder for results and checkpoints (runs/NAME)")
@@ -99,12 +106,14 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _own_images(folder: str | None) -> list[str]:
+def _own_images(folder: str | None, private: bool) -> list[str]:
     """What takes the place of a recipe's sets: a folder of pictures, one in ten held out."""
     if folder is None:
         return []
     trained, heldout = (json.dumps([f"folder:{folder}@{split}"]) for split in ("train", "heldout"))
     parts = {"public": trained, "photos": trained, "asked": heldout, "heldout": heldout}
+    if private:
+        parts["private"] = trained
     return [f"data.{part}={names}" for part, names in parts.items()]
 
 
@@ -114,11 +123,16 @@ def _run(options: argparse.Namespace) -> int:
     from crlsc_phy.train.ranks import is_first_rank, join
     from crlsc_phy.train.recipe import load_recipe
     from crlsc_phy.train.stages import all_steps
+    from crlsc_phy.train.start import start_from
 
     if options.jobs < 1:
         raise TrainingError(f"--jobs {options.jobs}: must be 1 or more")
-    recipe = load_recipe(options.recipe, [*_own_images(options.images), *options.set])
+    # Beside the knowledge base of a bundle, own pictures make a private one.
+    own = _own_images(options.images, private=options.start is not None)
+    recipe = load_recipe(options.recipe, [*own, *options.set])
     steps = all_steps(recipe, options.stages)
+    if options.start is not None:
+        steps = start_from(options.start, steps)
     join()
     run = Run(recipe, options.data, options.work or Path("runs") / recipe.name, options.jobs, options.ray)
     run_steps(run, steps, options.force)

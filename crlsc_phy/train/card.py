@@ -17,7 +17,7 @@ TEMPLATE = """# Model card: {name}
 
 Made by `crlsc-train run {name}` on {date}, seed {seed}, on {machine}.
 The recipe is in `manifest.json`. The loops took {cpu} of CPU time:
-{steps}.
+{steps}.{origin}
 
 ## What it is
 Terminals' encoders into one space of {dim} numbers (EfficientNet-Lite0, cut), a product quantiser of {code_bytes}
@@ -65,6 +65,11 @@ ANALOG_CODER = """
 Analog detail is by a coder of its own, {symbols} complex symbols for 8 x 8 pixels at most: the best linear code for the
 training crops with residual networks on both sides."""
 
+ORIGIN = """
+
+Knowledge base, encoders and coders are those of the bundle `{name}` (manifest {id}), and so are their CPU times; its
+card says what they learned from. Heads and all figures below are of this run."""
+
 
 def model_card(run: Run, metrics: dict[str, Any]) -> str:
     """The card of ``run`` as Markdown, with the figures of ``metrics``."""
@@ -82,6 +87,7 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         machine=f"{processor()}, {os.cpu_count()} cores, {recipe.threads} thread a loop",
         seed=recipe.seed,
         cpu=f"{sum(metrics['cpu_seconds'].values()) / 3600:.1f} h",
+        origin=ORIGIN.format(name=run.origin["name"], id=run.origin["id"][:16]) if run.origin else "",
         steps=", ".join(f"{loop.steps} steps of {loop.batch} ({name})" for name, loop in loops.items()),
         dim=recipe.dim,
         code_bytes=recipe.skb.code_bytes,

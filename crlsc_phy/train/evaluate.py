@@ -60,10 +60,11 @@ def _evaluate(run: Run, folder: Path) -> None:
     if not (draft / KNOWLEDGE / "current").exists():
         run.knowledge.snapshot(draft / KNOWLEDGE)
     write_draft_manifest(run, draft)
-    calibration = calibrate_bundle(draft, run.recipe.data, run.data)
+    # A knowledge base that was taken from a bundle is calibrated, and those who share it must agree on that.
+    repair = run.origin["repair"] if run.origin else asdict(calibrate_bundle(draft, run.recipe.data, run.data))
     private = [run.folder / step.name / "pkb" for step in pkb.steps(run.recipe)]
     codecs = {runtime: SemanticCodec.load(draft, runtime, private=private) for runtime in ("onnx", "torch")}
-    metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": asdict(calibration)}
+    metrics: dict[str, Any] = {"parity": _parity(codecs), "repair": repair}
     metrics |= {name: task.measure(codecs["onnx"], run) for name, task in chosen.items()}
     metrics["analog"] = analog.measure(codecs["onnx"], run)
     if (draft / TEXT_HEAD).exists():
@@ -87,6 +88,8 @@ def write_draft_manifest(run: Run, folder: Path) -> None:
         "config": config,
         "recipe": asdict(recipe),
     }
+    if run.origin:
+        content["origin"] = {"name": run.origin["name"], "id": run.origin["id"]}
     write_manifest(folder, BUNDLE_FORMAT, content, apart=KNOWLEDGE)
 
 

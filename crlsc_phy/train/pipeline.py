@@ -30,9 +30,10 @@ from crlsc_phy.train.data import open_images
 from crlsc_phy.train.ranks import is_first_rank, wait_for_all
 from crlsc_phy.train.recipe import Recipe
 
-__all__ = ["Run", "Step", "run_steps"]
+__all__ = ["Run", "Step", "different_options", "run_steps"]
 
 DONE, BEGUN, WORK = "done.json", "begun.json", "work"
+ORIGIN = "skb/origin.json"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Run:
     def knowledge(self) -> KnowledgeBase:
         """The shared knowledge base of the ``skb`` stage."""
         return KnowledgeBase.open(self.folder / "skb/skb")
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """``name`` and ``id`` of the bundle that the run has started from, and its ``repair``; None if from none."""
+        return _read(self.folder / ORIGIN)
 
     @property
     def air_code(self) -> AirCode:
@@ -183,6 +189,11 @@ def _finished(folder: Path, stamp: Mapping[str, Any]) -> bool:
             )
         return name == DONE
     return False
+
+
+def different_options(old: Any, new: Any) -> list[str]:
+    """Where the options of two steps differ, each as a few words; old ones first."""
+    return list(_differences(_plain(old), _plain(new)))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
