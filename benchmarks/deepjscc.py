@@ -32,7 +32,7 @@ from torch import Tensor
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.intervals import mean_interval
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.semantic.analog import LearnedAnalog
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
@@ -117,7 +117,7 @@ def measure(name: str, cbr: str, quality: Quality, crops: dict[str, UInt8Image])
             "cbr": cbr,
             "longest_side": side,
             "snr_db": snr,
-            "psnr_db": interval(quality(images, snr), groups=CROPS_EACH),
+            "psnr_db": mean_interval(quality(images, snr), groups=CROPS_EACH),
         }
         for side, images in crops.items()
         for snr in SNRS_DB

@@ -22,7 +22,7 @@ from report import machine, write_json
 from torch import Tensor
 
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.intervals import mean_interval
 from crlsc_phy.link.plots import drawing
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.train.data import CropSampler
@@ -64,7 +64,7 @@ def psnr_db(coder: DetailCoder, crops: UInt8Image, levels: int) -> list[float]:
     images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
     parts = [_reconstructed(coder, part, levels) for part in images.split(64)]
     mse = (torch.cat(parts) - images).square().mean(dim=(1, 2, 3))
-    return interval(np.asarray(-10 * mse.clamp(min=1e-6).log10(), np.float64), groups=CROPS_EACH)
+    return mean_interval(np.asarray(-10 * mse.clamp(min=1e-6).log10(), np.float64), groups=CROPS_EACH)
 
 
 def _reconstructed(coder: DetailCoder, images: Tensor, levels: int) -> Tensor:

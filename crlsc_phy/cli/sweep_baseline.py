@@ -42,7 +42,7 @@ def _train(options: argparse.Namespace) -> int:
         from crlsc_phy.train.recipe import LoopRecipe, Recipe
     except ImportError as error:
         raise TrainingError(f"training needs more packages: {error}; pip install 'crlsc-phy[train]'") from None
-    from crlsc_phy.link.metrics import interval
+    from crlsc_phy.link.intervals import mean_interval
 
     if options.steps < 1 or options.threads < 1:
         raise TrainingError("steps and threads must be 1 or more")
@@ -54,7 +54,7 @@ def _train(options: argparse.Namespace) -> int:
     network = training.network.eval()
     result: dict[str, Any] = {"out": str(options.out), "cpu_minutes": round(training.cpu_seconds / 60, 1)}
     result["psnr_db"] = {
-        side: {str(snr): interval(heldout_psnr_db(network, crops, snr), groups=CROPS_EACH) for snr in _SNRS_DB}
+        side: {str(snr): mean_interval(heldout_psnr_db(network, crops, snr), groups=CROPS_EACH) for snr in _SNRS_DB}
         for side, crops in held_out.items()
     }
     if options.json:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-__all__ = ["bootstrap", "difference_interval", "rate_interval", "wilson"]
+__all__ = ["bootstrap", "difference_interval", "mean_interval", "rate_interval", "wilson"]
 
 Z_95 = float(ndtri(0.975))
 
@@ -89,3 +89,14 @@ def bootstrap(values: ArrayLike, groups: ArrayLike | None = None, draws: int = 2
     rows = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
     low, high = np.percentile(sums[rows].sum(axis=1) / sizes[rows].sum(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def mean_interval(values: ArrayLike, groups: int = 1) -> list[float]:
+    """Mean with its bootstrap 95 % interval, ``[mean, low, high]`` to four digits.
+
+    Args:
+        values: float [N], one at least.
+        groups: How many in a row belong together, such as the crops of one photograph.
+    """
+    values = np.asarray(values, np.float64)
+    return [round(float(value), 4) for value in (values.mean(), *bootstrap(values, np.arange(len(values)) // groups))]

@@ -1,4 +1,4 @@
-"""How like two images are, how much air it took, and how sure a mean is."""
+"""How like two images are, and how much air it took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.ndimage import correlate1d
 from crlsc_phy.errors import ImageError
 from crlsc_phy.images import UInt8Image, check_image
 
-__all__ = ["cbr", "interval", "ms_ssim", "psnr_db", "ssim"]
+__all__ = ["cbr", "ms_ssim", "psnr_db", "ssim"]
 
 # Wang, Simoncelli and Bovik 2003, section 3.2: beta_j = gamma_j, finest scale first.
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
@@ -83,18 +83,6 @@ def cbr(samples: float, height: int, width: int) -> float:
     ``samples`` counts every complex sample of the burst: preamble, signalling, pilots, cyclic prefixes and guard.
     """
     return samples / (3 * height * width)
-
-
-def interval(values: npt.NDArray[np.float64], groups: int = 1, seed: int = 0) -> list[float]:
-    """Mean with a bootstrap 95 % interval, ``[mean, low, high]``.
-
-    ``groups`` values in a row come from one photograph and are drawn together: they are not independent.
-    """
-    means = values.reshape(-1, groups).mean(axis=1) if groups > 1 else values
-    generator = np.random.default_rng(seed)
-    drawn = means[generator.integers(len(means), size=(2000, len(means)))].mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return [round(float(value), 4) for value in (values.mean(), low, high)]
 
 
 def _check_pair(a: UInt8Image, b: UInt8Image) -> None:

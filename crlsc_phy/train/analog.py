@@ -23,7 +23,8 @@ from crlsc_phy.bundle import ANALOG
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.frame import SYMBOL
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.metrics import interval, psnr_db
+from crlsc_phy.link.intervals import mean_interval
+from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.air import plain_noise, send, what_a_modem_meets
 from crlsc_phy.train.data import CropSampler
@@ -122,7 +123,7 @@ def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
     return {
         side: {
             str(rate): {
-                str(snr): interval(analog_psnr_db(codec, crops, rate, snr), groups=CROPS_EACH) for snr in SNRS_DB
+                str(snr): mean_interval(analog_psnr_db(codec, crops, rate, snr), groups=CROPS_EACH) for snr in SNRS_DB
             }
             for rate in (codec.analog.most // 2, codec.analog.most)
         }

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from crlsc_phy.bundle import TEXT_HEAD
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
-from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.intervals import mean_interval
 from crlsc_phy.semantic.teacher import has_text
 from crlsc_phy.semantic.text import TEXT_TOWER, TextConfig, TextTower, frequent_tokens
 from crlsc_phy.train.data import open_images
@@ -158,5 +158,5 @@ def zero_shot(
     nearest = np.argsort(-vectors[rows] @ texts.T, axis=1)[:, :5]
     right = nearest == np.array([names.index(labels[row]) for row in rows])[:, None]
     shares = {"top1": right[:, 0], "top5": right.any(axis=1)}
-    measured = {name: interval(each.astype(np.float64)) if rows else None for name, each in shares.items()}
+    measured = {name: mean_interval(each.astype(np.float64)) if rows else None for name, each in shares.items()}
     return {"asked": len(rows), "names": len(names), **measured}

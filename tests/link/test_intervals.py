@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from crlsc_phy.link.intervals import bootstrap, difference_interval, rate_interval, wilson
+from crlsc_phy.link.intervals import bootstrap, difference_interval, mean_interval, rate_interval, wilson
 
 
 @pytest.mark.parametrize(("events", "trials"), [(0, 10), (10, 10), (3, 40), (1, 1)])
@@ -67,3 +67,11 @@ def test_bootstrap_draws_groups_together():
     assert high - low == pytest.approx(2 * 1.96 * means.std() / math.sqrt(20), rel=0.2)
     low, high = bootstrap(values)
     assert high - low < 0.3
+
+
+def test_crops_of_one_photograph_are_one_sample_of_a_mean():
+    values = np.repeat(np.random.default_rng(3).normal(size=30), 8)
+    mean, low, high = mean_interval(values, groups=8)
+    assert [mean, low, high] == [round(value, 4) for value in (values.mean(), *bootstrap(values[::8]))]
+    assert high - low > 2 * (mean_interval(values)[2] - mean_interval(values)[1])
+    assert mean_interval([0.25]) == [0.25, 0.25, 0.25]

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from crlsc_phy.bundle import CLASSES, CLASSIFIER
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.files import write_text
-from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.intervals import mean_interval
 from crlsc_phy.train.data import open_images
 from crlsc_phy.train.encoder import alter
 from crlsc_phy.train.networks import save_tensors
@@ -128,6 +128,6 @@ def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
     return {
         "classes": len(known),
         "asked": len(by_head),
-        "head": interval(np.array(by_head, np.float64)) if by_head else None,
-        "vote": interval(np.array(by_vote, np.float64)) if by_vote else None,
+        "head": mean_interval(np.array(by_head, np.float64)) if by_head else None,
+        "vote": mean_interval(np.array(by_vote, np.float64)) if by_vote else None,
     }

@@ -25,7 +25,8 @@ from crlsc_phy.bundle import CODEBOOKS
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode
-from crlsc_phy.link.metrics import interval, psnr_db
+from crlsc_phy.link.intervals import mean_interval
+from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.train.data import CropSampler
@@ -131,11 +132,11 @@ def reconstruction(codec: SemanticCodec, crops: UInt8Image) -> dict[str, Any]:
         result["levels"][str(levels)] = {
             "bytes": size,
             "bits_per_pixel": round(8 * size / crops[0, ..., 0].size, 4),
-            "psnr_db": interval(np.array(psnr), groups=CROPS_EACH),
+            "psnr_db": mean_interval(np.array(psnr), groups=CROPS_EACH),
         }
     webp = [_webp_psnr(crop, result["levels"][str(codec.levels)]["bytes"]) for crop in crops]
     fit = np.array([value for value in webp if value is not None])
-    result["webp"] = {"fit": len(fit), "psnr_db": interval(fit) if len(fit) else None}
+    result["webp"] = {"fit": len(fit), "psnr_db": mean_interval(fit) if len(fit) else None}
     return result
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.knowledge.joint import joint_search
-from crlsc_phy.link.metrics import interval
+from crlsc_phy.link.intervals import mean_interval
 from crlsc_phy.train.data import open_images
 from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import Run, Step
@@ -50,5 +50,5 @@ def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
         "sets": list(run.recipe.data.asked),
         "asked": len(recalls),
         "entries": sum(len(base) for base in codec.bases),
-        **{f"recall@{depth}": interval(recalls[:, i]) for i, depth in enumerate(DEPTHS) if len(recalls)},
+        **{f"recall@{depth}": mean_interval(recalls[:, i]) for i, depth in enumerate(DEPTHS) if len(recalls)},
     }
