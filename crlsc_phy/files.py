@@ -47,7 +47,8 @@ def sha256_of(path: Path) -> str:
 @contextmanager
 def placed(path: Path) -> Iterator[Path]:
     """Yield a name beside ``path`` to write to: it becomes ``path`` at the end, or goes if the block fails."""
-    aside = path.with_name(f".{path.name}.part")
+    # Two processes may make the same thing; the later one replaces the other's.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
         aside.replace(path)

@@ -326,6 +326,8 @@ class StoreFolder:
             left = path.name.startswith(".new") or (_NAME.fullmatch(path.name) and int(path.name) > newest)
             if left and path.is_dir():
                 shutil.rmtree(path)
+            elif path.match(".*.part"):
+                path.unlink()
 
     def publish(self, number: int, fill: Callable[[Path], Manifest]) -> str:
         """Write a generation and make it the current one; the caller holds the lock.

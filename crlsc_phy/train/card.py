@@ -95,7 +95,7 @@ def model_card(run: Run, metrics: dict[str, Any]) -> str:
         levels=recipe.decoder.detail.levels,
         bits=recipe.decoder.detail.codebook_bits,
         encoders="".join(_encoder(run, name, part) for name, part in metrics["encoders"].items()),
-        sources=_sets(run, (*recipe.data.public, *recipe.data.photos)),
+        sources=_sets(run, (*recipe.data.public, *recipe.data.photos, *recipe.data.private)),
         tower=recipe.teacher.tower,
         notes=recipe.notes,
         heldout=_sets(run, (*recipe.data.asked, *recipe.data.heldout)),

@@ -447,7 +447,7 @@ def test_what_killed_writers_left_is_never_seen_and_swept_by_the_next_one(path, 
     shutil.copytree(path / "000001", path / ".new-123")
     shutil.copytree(path / "000001", path / "000002")
     (path / "000003").mkdir()
-    (path / ".current.part").write_text("0000")
+    (path / ".current.123.part").write_text("0000")
     assert whole(path, 100).id == base.id
     assert StoreFolder(path).generations() == ["000001"]
     assert not base.refresh()

@@ -75,6 +75,8 @@ def test_metrics_and_card_come_with_it(trained):
     assert max(metrics["parity"].values()) <= 1e-4
     card = (trained / "bundle/MODEL_CARD.md").read_text()
     assert "60 named entries" in card
+    # The head has learnt from private pictures, and their licence goes with it.
+    assert "- 30 of `things:fluent`: MIT" in card.partition("Held out")[0]
     assert Bundle.load(trained / "bundle").manifest["recipe"]["name"] == "tiny"
 
 

@@ -111,6 +111,7 @@ def test_two_processes_train_one_bundle(tiny_data, tiny_recipe, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
     command += ["-m", "crlsc_phy.cli.train", "run", str(tiny_recipe), "--data", str(tiny_data)]
     command += ["--work", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--json", "--set", *LOOP]
+    command += ["teacher.text={width: 32, loop: {steps: 2, batch: 6}}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -119,6 +120,6 @@ def test_two_processes_train_one_bundle(tiny_data, tiny_recipe, tmp_path):
         path.parent.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("done.json")
     )
     assert "decoder/reconstruction" in stamps
-    assert "encoder/wide" in stamps
+    assert {"encoder/wide", "teacher/text"} <= {*stamps}
     # The batches of both go into one gradient, so the weights are others than one process would find.
     assert len(list((tmp_path / "run/decoder/alone/work").rglob("last.ckpt"))) == 1
