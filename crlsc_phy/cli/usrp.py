@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
             type=_dbfs,
             default=-15,
             metavar="DBFS",
-            help="mean power of a burst; its peaks are 11 to 12.4 dB above (%(default)s)",
+            help="mean power of a burst; its peaks are 11 to 12 dB above (%(default)s)",
         )
         flowgraphs.add_sender_options(verb)
     for verb in (receive, loop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -166,7 +167,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """``text``, cut to ``width`` pixels with an ellipsis."""
+    """``text`` without accents, cut to ``width`` pixels with an ellipsis."""
+    # Pillow's own font draws a box for every letter with an accent.
+    text = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

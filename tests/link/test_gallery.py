@@ -58,6 +58,11 @@ def test_every_fate_has_a_card_of_the_same_size(changes):
     assert not np.array_equal(other, plain)
 
 
+def test_letters_with_accents_are_drawn_without():
+    accented, plain = (draw_gallery([entry(0, label=label)], "A run") for label in ("åland, réunion", "aland, reunion"))
+    assert np.array_equal(accented, plain)
+
+
 def test_without_originals_the_received_image_has_the_card_for_itself():
     known = entry(0)
     alone = draw_gallery([GalleryEntry(known.record, None, known.received)], "A run")
