@@ -188,7 +188,9 @@ def _lost(found: dict[str, dict[str, NDArray[np.float64]]]) -> str:
             gap = values.mean() - max(each[count].mean() for each in ours)
             if not key.startswith("crlsc") and gap > 0:
                 behind.append(f"{NAMES[key]} at {count if count != '0' else 'all'} labels ({100 * gap:.1f} points)")
-    return f"CRLSC is behind {', '.join(behind)}." if behind else "CRLSC is ahead of every other arm at every count."
+    if behind:
+        return f"The better of CRLSC's two is behind {', '.join(behind)}."
+    return "CRLSC is ahead of every other arm at every count."
 
 
 def _verdict(value: float, goal: float) -> str:
@@ -208,5 +210,5 @@ def plot(_lab: Lab, results: Results, path: Path) -> None:
             axes.errorbar(np.array(here) + offset, values[:, 0], spread, fmt=line, ms=4, lw=1.4, label=NAMES[key])
         axes.set_xticks(places, [str(count) if count else "all" for count in LABELS])
         axes.set(xlabel="labels a class", ylabel="accuracy [%]", title="Unseen vendor, equal CPU time at the terminal")
-        axes.legend(fontsize=8, loc="upper left")
-        axes.set_ylim(0, 105)
+        figure.legend(fontsize=8, loc="outside right upper")
+        axes.set_ylim(0, None)

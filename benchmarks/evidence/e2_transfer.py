@@ -13,12 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import UNSEEN, Budget, Lab, Results, Space, as_digits, encode, from_digits, percent, planes, signed, table
+from common import (
+    UNSEEN,
+    Budget,
+    Lab,
+    Results,
+    Space,
+    as_digits,
+    encode,
+    from_digits,
+    interval,
+    percent,
+    planes,
+    signed,
+    table,
+)
 from numpy.typing import NDArray
 from terminal import Pooled, new_encoder, outputs
 
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.link.plots import INK, drawing
 from crlsc_phy.train.data import open_images
 
 TITLE = "Transfer to other data"
@@ -95,9 +109,9 @@ def plot(_lab: Lab, results: Results, path: Path) -> None:
         axes = figure.subplots()
         places = np.arange(len(SETS))
         for number, (arm, rows) in enumerate(results.items()):
-            means = [100 * _of(rows, name).mean() for name in SETS]
-            bars = axes.bar(places + 0.27 * (number - 1), means, 0.25, label=NAMES[arm])
-            axes.bar_label(bars, fmt="%.0f", fontsize=8)
+            means, low, high = 100 * np.array([interval(_of(rows, name)) for name in SETS]).T
+            spread, at = [means - low, high - means], places + 0.27 * (number - 1)
+            axes.bar(at, means, 0.25, yerr=spread, capsize=3, ecolor=INK, label=NAMES[arm])
         axes.set_xticks(places, list(SETS.values()))
-        axes.set(ylabel="nearest entry right [%]", title="Data that the space was not made from", ylim=(0, 108))
+        axes.set(ylabel="nearest entry right [%]", title="Data that the space was not made from", ylim=(0, 112))
         axes.legend(ncols=3, fontsize=8, loc="upper left")

@@ -1,9 +1,9 @@
 """E6: animals and faces, reconstructed.
 
 The shipped bundle, which has seen neither set, sends the held-out pictures of both at 1 and at 4 levels of the detail
-layer, with no side above 128 pixels. Bits per pixel count the whole frame. The command leaves sheets of pictures like
-figures 4 and 5 of the paper in `runs/evidence/full`: odd rows show what is reconstructed and even rows the originals,
-the first pair of rows at 1 level, the second at 4. They are not shipped, for the terms of the faces are not stated.
+layer, with no side above 128 pixels. Bits per pixel count the whole frame. The sheet of pictures below is like the
+paper's figure 4: what arrives at 1 level, at 4 levels, and what was sent. It shows animals whose licence lets a page do
+so. The faces' terms are not stated; their sheet, like figure 5, stays in `runs/evidence/full`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 from common import Budget, Lab, Results, bundle_arm, spread, table
+from PIL import Image
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import UInt8Image, save_png
 from crlsc_phy.link.metrics import ms_ssim, psnr_db
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.link.plots import FIRST, INK, drawing
 from crlsc_phy.train.data import open_images
+from crlsc_phy.train.data.listed import key_of, rows_of
 
 TITLE = "Reconstruction of animals and of faces"
 NEEDS: tuple[str, ...] = ()
@@ -27,7 +29,9 @@ REPEATED = False
 SETS = {"animals": "animals@heldout", "faces": "faces@heldout"}
 LEVELS = (1, 4)
 LONGEST, SMALLEST = 128, 64
-SHOWN = 8
+SHOWN, SHEET = 8, "e6-animals.jpg"
+SHARED = "CC-BY-SA"
+"""The pictures' licence with which this page may show them."""
 
 
 def arms(lab: Lab) -> list[str]:
@@ -39,9 +43,18 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
     codec = SemanticCodec.load(lab.bundle)
     found: dict[str, dict[str, Any]] = {}
     for name, spec in SETS.items():
-        pictures = [each for each in open_images(spec, lab.data).photos(LONGEST) if min(each.shape[:2]) >= SMALLEST]
-        shown = np.random.default_rng(seed).permutation(len(pictures))[:SHOWN]
+        opened = open_images(spec, lab.data)
+        known = {key_of(row): row for row in rows_of(name, "heldout")}
+        every = zip(opened.keys, opened.photos(LONGEST), strict=True)
+        rows, pictures = zip(
+            *((known[key], each) for key, each in every if min(each.shape[:2]) >= SMALLEST), strict=True
+        )
+        shared = [number for number, row in enumerate(rows) if row["licence"].startswith(SHARED)]
+        shown = np.random.default_rng(seed).permutation(shared or len(pictures))[:SHOWN]
         found[name] = {"pictures": len(pictures), "levels": {}}
+        found[name]["shown"] = [
+            {key: rows[row].get(key, "") for key in ("label", "author", "licence")} for row in shown
+        ]
         strips = []
         for levels in LEVELS:
             frames = [codec.encode(picture, levels=levels) for picture in pictures]
@@ -53,7 +66,8 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
                 "ms_ssim": [round(ms_ssim(*pair), 4) for pair in pairs],
                 "bits_per_pixel": round(float(np.mean(bits)), 3),
             }
-            strips += [_row([decoded[row] for row in shown]), _row([pictures[row] for row in shown])]
+            strips.append(_row([decoded[row] for row in shown]))
+        strips.append(_row([pictures[row] for row in shown]))
         save_png(_sheet(lab, arm, name), np.concatenate(strips))
     return {"bundle": arm, "sets": found}
 
@@ -86,16 +100,28 @@ def report(results: Results, _budget: Budget) -> str:
         for levels, figures in each["levels"].items()
     ]
     head = ["set", "levels", "bit/pixel", "PSNR [dB]", "MS-SSIM"]
-    return f"Bundle {rows[0]['bundle']}; intervals over pictures.\n\n{table(head, lines)}"
+    shown = rows[0]["sets"]["animals"]["shown"]
+    terms: dict[str, list[str]] = {}
+    for each in shown:
+        terms.setdefault(f"{each['author']}, {each['licence']}", []).append(each["label"])
+    named = "; ".join(f"{', '.join(labels)} ({author})" for author, labels in terms.items())
+    return (
+        f"Bundle {rows[0]['bundle']}; intervals over pictures.\n\n{table(head, lines)}\n\n"
+        f"![Animals: at 1 level, at 4 levels, as sent]({SHEET})\n\n"
+        f"Pictures by: {named}. The sheet is under the same licences."
+    )
 
 
-def plot(_lab: Lab, results: Results, path: Path) -> None:
-    (rows,) = results.values()
+def plot(lab: Lab, results: Results, path: Path) -> None:
+    (arm, rows), *_ = results.items()
+    Image.open(_sheet(lab, arm, "animals")).save(path.with_name(SHEET), quality=90)
     names = [f"{name}, {levels}" for name in SETS for levels in LEVELS]
     with drawing(path, 820, 380) as figure:
         for axes, metric, unit in zip(
             figure.subplots(1, 2), ("psnr_db", "ms_ssim"), ("PSNR [dB]", "MS-SSIM"), strict=True
         ):
             values = [rows[0]["sets"][name]["levels"][str(levels)][metric] for name in SETS for levels in LEVELS]
-            axes.boxplot(values, tick_labels=names)
-            axes.set(xlabel="set, levels", title=unit)
+            boxes = axes.boxplot(values, tick_labels=names, patch_artist=True, medianprops={"color": INK})
+            for box in boxes["boxes"]:
+                box.set(facecolor=FIRST, edgecolor=FIRST, alpha=0.5)
+            axes.set(xlabel="set, levels sent", title=unit)

@@ -124,13 +124,15 @@ def plot(_lab: Lab, results: Results, path: Path) -> None:
     with drawing(path, 860, 400) as figure:
         for axes, (name, said) in zip(figure.subplots(1, 2, sharey=True), SETS.items(), strict=True):
             levels = list(rows[0]["sets"][name])
-            for meaning in ("wrong", "none"):
+            for meaning, offset in (("wrong", -0.06), ("none", 0.06)):
                 gains = [
                     _of(rows, name, level, "right", "psnr_db") - _of(rows, name, level, meaning, "psnr_db")
                     for level in levels
                 ]
                 values = np.array([interval(each) for each in gains])
                 bars = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-                axes.errorbar([int(level) for level in levels], values[:, 0], bars, fmt="o-", ms=4, label=meaning)
+                places = [int(level) + offset for level in levels]
+                axes.errorbar(places, values[:, 0], bars, fmt="o-", ms=4, capsize=3, label=meaning)
+            axes.set_xticks([int(level) for level in levels])
             axes.set(xlabel="levels sent", ylabel="gain in PSNR [dB]", title=said.capitalize())
             axes.legend(title="right meaning against")
