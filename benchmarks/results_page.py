@@ -28,6 +28,7 @@ from crlsc_phy.link.differences import Difference, Standing, difference, standin
 from crlsc_phy.link.measures import MEASURES
 from crlsc_phy.link.plots import INK, drawing
 from crlsc_phy.link.results import Line, Run, read_run
+from crlsc_phy.link.store import ORIGINALS, PICTURES
 
 SWEEPS = ("pictures", "meaning", "bits")
 PLOTS = {"pictures": ("psnr_db", "ms_ssim"), "meaning": ("label", "frame_loss"), "bits": ("ber", "bler")}
@@ -118,23 +119,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
-    """What each curve shows of one picture at the SNRs of which pictures were kept."""
+    """What each curve shows of one picture at the SNRs of which pictures were kept, and the picture itself."""
     snrs = run.config["keep"]["snr_db"]
     lines = [line(run, name, channel) for name in SHOWN]
     name = lines[0].points[snrs[0]].results[number].image
-    tiles = [[_received(run, each, snr, name) for snr in snrs] for each in lines]
+    sent = _read(run.folder / ORIGINALS / f"{name}.png")
+    tiles = [[*(_received(run, each, snr, name) for snr in snrs), sent] for each in lines]
+    titles = [*(f"{snr:g} dB" for snr in snrs), "as sent"]
     height, width = tiles[0][0].shape[:2]
     drawn = target.with_suffix(".png")
-    with drawing(drawn, 215 * len(snrs), 40 + round(215 * height / width + 14) * len(lines)) as figure:
-        grid = figure.subplots(len(lines), len(snrs), squeeze=False)
+    with drawing(drawn, 215 * len(titles), 40 + round(215 * height / width + 14) * len(lines)) as figure:
+        grid = figure.subplots(len(lines), len(titles), squeeze=False)
         for row, (each, shown) in enumerate(zip(lines, tiles, strict=True)):
-            for column, (snr, image) in enumerate(zip(snrs, shown, strict=True)):
+            for column, (title, image) in enumerate(zip(titles, shown, strict=True)):
                 axes = grid[row][column]
                 axes.imshow(image)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 if not row:
-                    axes.set_title(f"{snr:g} dB", loc="center")
+                    axes.set_title(title, loc="center")
             grid[row][0].set_ylabel(each.curve, fontsize=9, color=INK)
     Image.open(drawn).convert("RGB").save(target, quality=88)
     drawn.unlink()
@@ -142,16 +145,21 @@ def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
 
 def _received(run: Run, each: Line, snr: float, name: str | None) -> UInt8Image:
     found = next(result for result in each.points[snr].results if result.image == name)
-    return np.asarray(Image.open(run.folder / "pictures" / f"{found.job}.png").convert("RGB"))
+    return _read(run.folder / PICTURES / f"{found.job}.png")
+
+
+def _read(path: Path) -> UInt8Image:
+    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def draw_plots(run: Run, name: str, out: Path) -> list[str]:
     """The figures of a sweep; returns their lines of Markdown."""
-    look = looks({each.curve: run.is_own(each.curve) for each in run.lines}, [])
     shown = []
     for measure, channel, rates in product(PLOTS[name], run.config["channels"], RATES.get(name, [("",)])):
         lines = [each for each in run.lines if each.channel == channel and any(rate in each.curve for rate in rates)]
         known = [each for each in lines if any(math.isfinite(each.estimate(snr, measure).value) for snr in each.snrs)]
+        # No two curves of a figure share a colour, which all of a run's would.
+        look = looks({each.curve: run.is_own(each.curve) for each in lines}, [])
         stem = "-".join([name, measure, channel, *(rate.replace("/", "") for rate in rates if rate)])
         target = out / f"{stem}.png"
         draw_curves([target], known, measure, look, "double")

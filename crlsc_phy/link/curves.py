@@ -116,8 +116,9 @@ def draw_curves(
         if kind.logarithmic:
             axes.set_yscale("log")
             low, high = axes.get_ylim()
-            # Whole decades, so that there are ticks to read.
-            axes.set_ylim(10 ** math.floor(min(math.log10(low), -1)), 10 ** math.ceil(math.log10(high) - 0.1))
+            # Whole decades, so that there are ticks to read; a rate ends at 1, and its markers need room there.
+            top = min(10 ** math.ceil(math.log10(high) - 0.1), 1.5)
+            axes.set_ylim(10 ** math.floor(min(math.log10(low), -1)), top)
         elif kind.kind != "mean":
             axes.set_ylim(-0.03, 1.03)
         figure.legend(
