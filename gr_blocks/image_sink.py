@@ -86,6 +86,7 @@ class image_sink(Block):  # noqa: N801
         self.records: deque[ImageRecord] = deque(maxlen=MOST_RECORDS)
         """What became of each image, in the order of sending."""
         self._open: dict[int, _Open] = {}
+        self._early: dict[int, Meta] = {}
         self._cards: list[GalleryEntry] = []
 
     def start(self) -> bool:
@@ -142,6 +143,8 @@ class image_sink(Block):  # noqa: N801
             entry = _Open(self._record(meta["sequence"], image))
             self._keep(entry)
         record = entry.record
+        if event := self._early.pop(record.sequence, None):
+            record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
         for key, kind in _META_TYPES.items():
             if isinstance(meta.get(key), kind):
                 setattr(record, key, meta[key])
@@ -178,6 +181,11 @@ class image_sink(Block):  # noqa: N801
             record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
             # A receiver may still hold the burst that ends here, but none before it.
             self._seal(list(self._open).index(sequence))
+        else:
+            # Without originals the image itself is the first that is heard of it.
+            self._early[sequence] = event
+            while len(self._early) > self.queue_size:
+                del self._early[next(iter(self._early))]
 
     def _give_reason(self, sequence: int | None, reason: str) -> None:
         if sequence in self._open:

@@ -148,6 +148,17 @@ def test_sink_without_originals_writes_all_it_gets(top, tmp_path):
     assert metrics["psnr_db"] == [None, None]
 
 
+def test_sink_without_originals_keeps_what_it_hears_of_an_image_before_it_comes(top, tmp_path):
+    sink = image_sink(str(tmp_path))
+    for index in range(3):
+        post(sink, "images", pdu.burst_event(index, 1000 + index, 100 + index))
+    for index in range(3):
+        post(sink, "images", pdu.image_to_pdu(picture(index), index))
+    run(top, sink, lambda: sink.images == 3)
+    rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
+    assert [(row["samples"], row["air_bytes"]) for row in rows] == [(1000, 100), (1001, 101), (1002, 102)]
+
+
 def test_sink_survives_bad_messages(top, tmp_path):
     sink = image_sink(str(tmp_path))
     for port in ("sent", "images"):
