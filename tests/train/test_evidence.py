@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def test_an_experiment_runs_resumes_and_reports(run, lab, name, tmp_path):
     page = (tmp_path / "README.md").read_text()
     assert f"## {name}: {experiment.TITLE}" in page
     assert "nan" not in page
-    assert (tmp_path / f"{name.lower()}.png").stat().st_size > 1000
+    shown = re.findall(r"!\[.*?\]\((.+?)\)", page)
+    assert f"{name.lower()}.png" in shown
+    assert all((tmp_path / picture).stat().st_size > 1000 for picture in shown)
 
 
 def test_an_unknown_experiment_is_refused(run, capsys):
