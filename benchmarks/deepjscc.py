@@ -162,7 +162,7 @@ def draw(rows: list[Row], target: Path) -> None:
             above.plot(list(GOALS_DB), list(GOALS_DB.values()), "_", color=INK, markersize=14, label="goal, CBR 1/6")
             above.set_title(f"Photographs of {side} px, crops of 64 x 64")
             below.axhline(LEAD_DB, color=INK, linewidth=1, label="goal, CBR 1/6")
-            below.set(xlabel="Es/N0 [dB]", ylim=(0, None))
+            below.set_xlabel("Es/N0 [dB]")
         for axes, label in zip(grid[:, 0], ("PSNR [dB]", "ours above DeepJSCC [dB]"), strict=True):
             axes.set_ylabel(label)
             axes.legend(fontsize=8)
