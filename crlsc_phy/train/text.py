@@ -154,9 +154,11 @@ def zero_shot(
     """
     names = sorted(set(labels) - {""})
     rows = [row for row in (range(len(labels)) if asked is None else asked) if labels[row]]
+    if not rows:
+        return {"asked": 0, "names": len(names), "top1": None, "top5": None}
     texts = embed_texts([ASKED.format(name) for name in names])
     nearest = np.argsort(-vectors[rows] @ texts.T, axis=1)[:, :5]
     right = nearest == np.array([names.index(labels[row]) for row in rows])[:, None]
     shares = {"top1": right[:, 0], "top5": right.any(axis=1)}
-    measured = {name: mean_interval(each.astype(np.float64)) if rows else None for name, each in shares.items()}
+    measured = {name: mean_interval(each.astype(np.float64)) for name, each in shares.items()}
     return {"asked": len(rows), "names": len(names), **measured}

@@ -50,6 +50,12 @@ def test_pictures_without_a_name_are_not_learnt_from(tmp_path):
     assert tower.tokens(["red apple"])[0].count_nonzero() == 4
 
 
+def test_pictures_without_a_name_are_not_asked_about(tmp_path):
+    tower = train_text(views(), THINGS * 2, TextRecipe(width=32, loop=LoopRecipe(2, 4)), tmp_path, seed=0, threads=1)
+    found = zero_shot(np.ones((3, 24), np.float32), lambda texts: tower.embed(texts).numpy(), [""] * 3)
+    assert found == {"asked": 0, "names": 0, "top1": None, "top5": None}
+
+
 def test_a_text_tower_that_was_cut_off_goes_on_to_the_same(tmp_path, monkeypatch):
     """The loop is the one of all stages; here that the batches of this one depend on the step alone."""
     from crlsc_phy.train import loop
