@@ -144,7 +144,7 @@ class image_sink(Block):  # noqa: N801
             self._keep(entry)
         record = entry.record
         if event := self._early.pop(record.sequence, None):
-            record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
+            _charge(record, event)
         for key, kind in _META_TYPES.items():
             if isinstance(meta.get(key), kind):
                 setattr(record, key, meta[key])
@@ -177,8 +177,7 @@ class image_sink(Block):  # noqa: N801
         elif event["event"] == "skip":
             self._give_reason(sequence, str(event.get("reason", "")))
         elif sequence in self._open:
-            record = self._open[sequence].record
-            record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
+            _charge(self._open[sequence].record, event)
             # A receiver may still hold the burst that ends here, but none before it.
             self._seal(list(self._open).index(sequence))
         else:
@@ -198,6 +197,11 @@ class image_sink(Block):  # noqa: N801
             self.lost += entry.received is None
             if len(self._cards) < self._gallery:
                 self._cards.append(GalleryEntry(entry.record, entry.sent, entry.received))
+
+
+def _charge(record: ImageRecord, event: Meta) -> None:
+    """Note what the burst of an image took."""
+    record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
 
 
 def _texts(values: Any) -> list[str]:

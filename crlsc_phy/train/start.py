@@ -24,6 +24,7 @@ from crlsc_phy.files import write_text
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.semantic.text import TEXT_TOWER, VOCABULARY
+from crlsc_phy.train.evaluate import METRICS
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pipeline import ORIGIN, WORK, Run, Step, different_options
 from crlsc_phy.train.recipe import as_recipe
@@ -31,7 +32,6 @@ from crlsc_phy.train.stages import all_steps
 
 __all__ = ["start_from"]
 
-METRICS = "metrics.json"
 DETAIL = "detail.safetensors"
 
 
