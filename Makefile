@@ -54,6 +54,7 @@ lint: setup ## Check style and types
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
+	@"$(BIN)/lint-imports" --no-logo
 
 # Without set-up first, so that it can say what is wrong with an environment that set-up does not mend.
 doctor: ## Show the versions found, and whether they work together

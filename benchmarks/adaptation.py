@@ -27,9 +27,9 @@ from mcs import DETAIL_BYTES, over_the_air
 from report import machine, write_json
 
 from crlsc_phy.frame import SemanticFrame
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import MCS_TABLE, BurstModem, Numerology
 from crlsc_phy.phy.adaptation import LinkAdapter, LinkReport
+from crlsc_phy.report.figure import drawing
 
 SWEEP_DB = tuple(np.arange(-2, 24.25, 0.5).tolist())
 SETTLING = 50

@@ -19,9 +19,9 @@ from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import load_image, read_heldout
-from crlsc_phy.link.metrics import psnr_db
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import BurstModem
+from crlsc_phy.quality.metrics import psnr_db
+from crlsc_phy.report.figure import drawing
 
 SNRS_DB = (-6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 15, 20)
 SCHEMES: tuple[tuple[Literal["digital", "analog"], str, int], ...] = (
@@ -37,7 +37,7 @@ IMAGES = Path("flowgraphs/images")
 
 
 def photographs() -> list[Path]:
-    """Those of the demo's pictures that are held out of training (crlsc_phy/train/sets/photos.csv)."""
+    """Those of the demo's pictures that are held out of training (crlsc_phy/data/sets/photos.csv)."""
     return sorted(IMAGES / name for name in read_heldout(IMAGES))
 
 

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import load_image, resize
-from crlsc_phy.net.codec_client import CodecClient
+from crlsc_phy.net.codec.client import CodecClient
 
 SIDE = 64
 

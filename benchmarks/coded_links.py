@@ -33,9 +33,9 @@ from report import machine, write_json
 from scipy import special, stats
 
 from crlsc_phy.channel import ChannelSettings
+from crlsc_phy.link.baselines.coded import BITS_PER_SYMBOL, CodedChain, CodedOptions
 from crlsc_phy.link.chain import Scene, Trial
-from crlsc_phy.link.coded import BITS_PER_SYMBOL, CodedChain, CodedOptions
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.report.figure import drawing
 
 Row = dict[str, Any]
 

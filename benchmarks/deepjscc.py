@@ -4,10 +4,10 @@
     python benchmarks/deepjscc.py --data data [--minutes 20] [--seed 1] [--work runs/deepjscc]
 
 DeepJSCC is the network of E. Bourtsoulatze et al. (IEEE Trans. Cognitive Communications and Networking 2019) as
-``crlsc_phy/semantic/deepjscc.py`` has it. ``tests/link/test_deepjscc.py`` gives it the weights of Kaira's encoder and
-decoder (pykaira 0.2.1) and finds the same symbols and pictures as theirs. With 16 filters it sends 2,048 complex
-symbols for 64 x 64 pixels, CBR 1/6; another network has 8 and CBR 1/12. Both train on crops of 64 x 64, each at an
-Es/N0 of its own within 0 to 20 dB, which the networks are not told. Ours is one network for both rates. It trains from
+``crlsc_phy/semantic/deepjscc.py`` has it. ``tests/link/baselines/test_deepjscc.py`` gives it the weights of Kaira's
+encoder and decoder (pykaira 0.2.1) and finds the same symbols and pictures as theirs. With 16 filters it sends 2,048
+complex symbols for 64 x 64 pixels, CBR 1/6; another network has 8 and CBR 1/12. Both train on crops of 64 x 64, each at
+an Es/N0 of its own within 0 to 20 dB, which the networks are not told. Ours is one network for both rates. It trains from
 the best linear code, whose making is in its CPU time, at -5 to 22 dB and through fading and clipping too, and on crops
 of 128 x 128 in one batch of five. The bundle's coder, trained longer by its recipe, stands beside them, through the
 codec's own encode and decode.
@@ -38,14 +38,14 @@ from numpy.typing import NDArray
 from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import CropSampler
 from crlsc_phy.files import placed
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.link.plots import FIRST, INK, MARK, SECOND, drawing
+from crlsc_phy.quality.intervals import mean_interval
+from crlsc_phy.report.figure import FIRST, INK, MARK, SECOND, drawing
 from crlsc_phy.semantic.analog import LearnedAnalog
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.analog import SIZES, AnalogTraining, analog_psnr_db, picture_quality, start_linear
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.deepjscc import CBRS, DeepJsccTraining, heldout_psnr_db
 from crlsc_phy.train.heldout import CROPS_EACH, heldout_crops
 from crlsc_phy.train.loop import SEED_STRIDE, StepModule

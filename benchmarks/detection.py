@@ -17,10 +17,10 @@ import numpy as np
 from report import machine, write_json
 from scipy.stats import beta
 
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import PRESETS, BurstModem, Numerology
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble
+from crlsc_phy.report.figure import drawing
 
 SNRS_DB = (-12, -11, -10, -9, -8, -7, -6, -5, -4)
 CFO = 0.02

@@ -32,11 +32,11 @@ from pictures import HELD_OUT, another_view
 from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import fixed_crops, load_photos, load_pictograms
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate, noisy_llrs
-from crlsc_phy.link.plots import drawing
-from crlsc_phy.train.data import fixed_crops, load_photos, load_pictograms
+from crlsc_phy.report.figure import drawing
 
 BER = (1e-6, 0.01, 0.02, 0.05, 0.1, 0.15)
 SIZES = (16, 32)

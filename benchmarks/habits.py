@@ -18,8 +18,8 @@ import numpy as np
 from report import machine, write_json
 
 from crlsc_phy.frame import FrameHeader, Mode, SemanticFrame
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import BurstModem
+from crlsc_phy.report.figure import drawing
 
 SNR_DB = (-12.0, -11.0, -10.0, -9.5, -9.0, -8.5, -8.0, -7.0)
 KINDS = ("fresh", "same", "other")

@@ -31,7 +31,7 @@ from report import machine, write_json
 
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.index import IndexSpec
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.report.figure import drawing
 
 DIM, CLUSTERS, CODE_BYTES, K = 512, 2000, 32, 10
 NPROBE, RERANK = (8, 16, 32, 64, 128), (0, 10, 20, 40)

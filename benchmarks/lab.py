@@ -21,8 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
-from crlsc_phy.link.intervals import wilson as wilson
 from crlsc_phy.phy import Numerology
+from crlsc_phy.quality.intervals import wilson as wilson
 
 T = TypeVar("T")
 Samples = NDArray[np.complex64]

@@ -21,11 +21,11 @@ import torch
 from report import machine, write_json
 from torch import Tensor
 
+from crlsc_phy.data import CropSampler
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.quality.intervals import mean_interval
+from crlsc_phy.report.figure import drawing
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.heldout import CROPS_EACH, heldout_crops
 from crlsc_phy.train.loop import fit
 from crlsc_phy.train.pictures import photographs, squares

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from report import machine, write_json
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import MCS_TABLE, Burst, BurstModem, Mcs, Numerology
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
 from crlsc_phy.phy.blocks import MAX_SEGMENT_BYTES, CodedBlock, Decoder, Segments
 from crlsc_phy.phy.layout import Layout
+from crlsc_phy.report.figure import drawing
 
 SEGMENTS = 8
 DETAIL_BYTES = SEGMENTS * MAX_SEGMENT_BYTES

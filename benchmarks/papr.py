@@ -18,11 +18,11 @@ from report import machine, write_json
 from rich.progress import track
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import Burst, BurstModem, Numerology, qam
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.papr import OVERSAMPLING, ccdf, clip_and_filter, oversample, papr_db
 from crlsc_phy.phy.preamble import Preamble
+from crlsc_phy.report.figure import drawing
 
 CLIPS_DB = (4.0, 5.0, 6.0, 7.0, 8.0)
 LEVELS_DB = np.arange(0, 18.01, 0.2)

@@ -23,7 +23,7 @@ from report import machine, write_json
 
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import noisy_llrs
-from crlsc_phy.link.plots import drawing
+from crlsc_phy.report.figure import drawing
 
 DIM, CLUSTERS = 512, 300
 BER = (1e-6, 0.01, 0.02, 0.05, 0.1)

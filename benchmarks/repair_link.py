@@ -31,13 +31,13 @@ from pictures import HELD_OUT, another_view
 from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import Pictograms, fixed_crops, load_photos, load_pictograms
 from crlsc_phy.knowledge import Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate
 from crlsc_phy.knowledge.joint import joint_repair
-from crlsc_phy.link.plots import drawing
 from crlsc_phy.phy import Burst, BurstModem
+from crlsc_phy.report.figure import drawing
 from crlsc_phy.train.calibrate import CROPS_EACH, air_codes
-from crlsc_phy.train.data import Pictograms, fixed_crops, load_photos, load_pictograms
 
 SNR_DB = (-10.0, -9.5, -9.25, -9.0, -8.75, -8.5, -8.25, -8.0, -7.5, -7.0, -6.0)
 QUESTIONS = ("drawing", "view")

@@ -23,12 +23,12 @@ from report import machine
 from crlsc_phy.cli import sweep
 from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.curves import draw_curves, looks
-from crlsc_phy.link.differences import Difference, Standing, difference, standings
-from crlsc_phy.link.measures import MEASURES
-from crlsc_phy.link.plots import INK, drawing
-from crlsc_phy.link.results import Line, Run, read_run
-from crlsc_phy.link.store import ORIGINALS, PICTURES
+from crlsc_phy.report.curves import draw_curves, looks
+from crlsc_phy.report.differences import Difference, Standing, difference, standings
+from crlsc_phy.report.figure import INK, drawing
+from crlsc_phy.report.measures import MEASURES
+from crlsc_phy.report.results import Line, Run, read_run
+from crlsc_phy.sweep.store import ORIGINALS, PICTURES
 
 SWEEPS = ("pictures", "meaning", "bits")
 PLOTS = {"pictures": ("psnr_db", "ms_ssim"), "meaning": ("label", "frame_loss"), "bits": ("ber", "bler")}

@@ -30,10 +30,10 @@ from report import machine, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
+from crlsc_phy.data import open_images
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import load_classes
 from crlsc_phy.semantic.text import TextTower
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.pictures import SIDE, photo_crops
 from crlsc_phy.train.recipe import Recipe, TextRecipe, load_recipe

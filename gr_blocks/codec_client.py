@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pmt
 
 from crlsc_phy.errors import ServiceError
-from crlsc_phy.net.codec_client import CodecClient
-from crlsc_phy.net.codec_wire import DEFAULT_ADDRESS
+from crlsc_phy.net.codec.client import CodecClient
+from crlsc_phy.net.codec.wire import DEFAULT_ADDRESS
 from gr_blocks import pdu
 from gr_blocks.block import MessageBlock
 

@@ -15,10 +15,10 @@ import pmt
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image, save_png
-from crlsc_phy.link.gallery import GalleryEntry, draw_gallery
-from crlsc_phy.link.metrics import ms_ssim, psnr_db
-from crlsc_phy.link.records import EXACT_PSNR_DB, ImageRecord, summarise
 from crlsc_phy.net.messages import Meta
+from crlsc_phy.quality.metrics import ms_ssim, psnr_db
+from crlsc_phy.quality.records import EXACT_PSNR_DB, ImageRecord, summarise
+from crlsc_phy.report.gallery import GalleryEntry, draw_gallery
 from gr_blocks import pdu
 from gr_blocks.block import Block
 

@@ -142,6 +142,6 @@ def _make_channel(settings: ChannelSettings) -> Any:
         return StreamChannel(**vars(settings))
     if (settings.rx, settings.tx) != (1, 1):
         raise ChannelError(f"in another Python ({OTHER_PYTHON}) a channel has one antenna at each end")
-    from crlsc_phy.net.channel_process import ProcessChannel
+    from crlsc_phy.net.channel.process import ProcessChannel
 
     return ProcessChannel(python, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # Two cores are shared by many small tests; one thread a library avoids fighting over them.
@@ -44,16 +45,15 @@ def photo(image_folder) -> np.ndarray:
 def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
     """The shipped bundle with a tiny analog coder, made for one photograph and not trained."""
     import json
-    import shutil
     from dataclasses import asdict
 
     import torch
 
     from crlsc_phy.bundle import BUNDLE_FORMAT
+    from crlsc_phy.data import CropSampler
     from crlsc_phy.files import write_manifest
     from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
     from crlsc_phy.train.analog import export_coder
-    from crlsc_phy.train.data import CropSampler
 
     folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("learned") / "bundle")
     config = AnalogConfig(narrow=4, wide=4, receiver_blocks=1)
@@ -65,3 +65,18 @@ def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
     del content["files"], content["format"]
     write_manifest(folder, BUNDLE_FORMAT, content, apart="skb")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(bundle_folder, image_folder, tmp_path_factory) -> Path:
+    from small_sweep import run_small_sweep
+
+    folder = tmp_path_factory.mktemp("sweep")
+    run_small_sweep(folder, bundle_folder, image_folder)
+    return folder
+
+
+@pytest.fixture
+def sweep_folder(finished_sweep, tmp_path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(finished_sweep, tmp_path / "run"))

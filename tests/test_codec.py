@@ -12,8 +12,8 @@ from crlsc_phy.errors import BundleError, FrameError, ImageError, KnowledgeBaseE
 from crlsc_phy.frame import SYMBOL, Mode, SemanticFrame
 from crlsc_phy.images import find_images, load_image, resize
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
-from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.phy import BurstModem
+from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.analog import LatentTransform
 
 

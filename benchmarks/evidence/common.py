@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from crlsc_phy.data import open_images
 from crlsc_phy.files import sha256_of
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.train import encoder, skb, teacher
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import WORK, Run, run_steps

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crlsc_phy.bundle import CODEBOOKS
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.detail import STRIDE, DetailCoder
 from crlsc_phy.train.loop import fit
 from crlsc_phy.train.pipeline import Run

@@ -31,9 +31,9 @@ from common import (
 from numpy.typing import NDArray
 from terminal import Pooled, new_encoder, outputs
 
+from crlsc_phy.data import open_images
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.plots import INK, drawing
-from crlsc_phy.train.data import open_images
+from crlsc_phy.report.figure import INK, drawing
 
 TITLE = "Transfer to other data"
 SIZES = ("large",)

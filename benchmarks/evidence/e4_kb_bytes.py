@@ -14,9 +14,9 @@ import numpy as np
 from common import UNSEEN, Budget, Lab, Results, Space, as_digits, encode, from_digits, interval, percent, table
 from numpy.typing import NDArray
 
+from crlsc_phy.data import open_images
 from crlsc_phy.knowledge import AirCode
-from crlsc_phy.link.plots import drawing
-from crlsc_phy.train.data import open_images
+from crlsc_phy.report.figure import drawing
 
 TITLE = "Bytes of a knowledge base against retrieval"
 SIZES = ("large",)

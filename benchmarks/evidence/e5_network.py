@@ -44,9 +44,9 @@ from numpy.typing import NDArray
 from terminal import Terminal, new_encoder, open_terminal, outputs, train_simclr, views
 from torch import Tensor
 
+from crlsc_phy.data import fixed_crops
 from crlsc_phy.knowledge.recall import recall
-from crlsc_phy.link.plots import drawing
-from crlsc_phy.train.data import fixed_crops
+from crlsc_phy.report.figure import drawing
 from crlsc_phy.train.pictures import photographs
 from crlsc_phy.train.tasks.classification import VIEWS, train_head
 

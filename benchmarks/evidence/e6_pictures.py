@@ -16,11 +16,11 @@ from common import Budget, Lab, Results, bundle_arm, spread, table
 from PIL import Image
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import open_images
+from crlsc_phy.data.listed import key_of, rows_of
 from crlsc_phy.images import UInt8Image, save_png
-from crlsc_phy.link.metrics import ms_ssim, psnr_db
-from crlsc_phy.link.plots import FIRST, INK, drawing
-from crlsc_phy.train.data import open_images
-from crlsc_phy.train.data.listed import key_of, rows_of
+from crlsc_phy.quality.metrics import ms_ssim, psnr_db
+from crlsc_phy.report.figure import FIRST, INK, drawing
 
 TITLE = "Reconstruction of animals and of faces"
 NEEDS: tuple[str, ...] = ()

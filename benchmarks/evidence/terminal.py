@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crlsc_phy.data import open_images
+from crlsc_phy.data.pictograms import NAMES
 from crlsc_phy.semantic.encoder import EncoderConfig, LocalEncoder
-from crlsc_phy.train.data import open_images
-from crlsc_phy.train.data.pictograms import NAMES
 from crlsc_phy.train.encoder import alter
 from crlsc_phy.train.pictures import SIDE
 

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    make_config, net = services.net("channel_config").EmulatorConfig, services.net("channel_server")
+    make_config, net = services.net("channel.config").EmulatorConfig, services.net("channel.server")
     services.show_log()
     given = {name: getattr(options, name) for name in ("keys", "without_keys", "control")}
     over = {name: value for name, value in given.items() if value is not None}
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace) -> int:
     question = {"do": options.question} | _values(options.values)
-    answer = services.net("channel_control").ask(question, options.control, options.timeout, options.keys)
+    answer = services.net("channel.control").ask(question, options.control, options.timeout, options.keys)
     if options.json:
         print(json.dumps(answer))
     else:

@@ -16,7 +16,7 @@ from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import load_image, save_png
-from crlsc_phy.net.codec_wire import DEFAULT_ADDRESS
+from crlsc_phy.net.codec.wire import DEFAULT_ADDRESS
 
 __all__ = ["main"]
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    net = services.net("codec_server")
+    net = services.net("codec.server")
     from crlsc_phy.codec import SemanticCodec
 
     services.show_log()
@@ -130,7 +130,7 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _client(options: argparse.Namespace) -> Any:
-    return services.net("codec_client").CodecClient(options.address, options.timeout, options.keys)
+    return services.net("codec.client").CodecClient(options.address, options.timeout, options.keys)
 
 
 def _write(path: Path, data: bytes) -> None:

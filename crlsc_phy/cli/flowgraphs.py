@@ -22,7 +22,7 @@ from crlsc_phy import __version__
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.images import find_images
-from crlsc_phy.link.records import mean_of_known, summarise
+from crlsc_phy.quality.records import mean_of_known, summarise
 
 __all__ = [
     "ROOT",

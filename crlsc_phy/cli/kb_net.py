@@ -150,7 +150,7 @@ def _net() -> ModuleType:
     # aiohttp takes a while to load, and a terminal without a network need not have it.
     try:
         from crlsc_phy import net
-        from crlsc_phy.net import kb_server  # noqa: F401
+        from crlsc_phy.net.kb import server  # noqa: F401
     except ModuleNotFoundError as error:
         raise KnowledgeBaseError(f"{error.name} is missing; pip install 'crlsc-phy[net]'") from None
     return net

@@ -16,11 +16,11 @@ from crlsc_phy.channel.models import MODELS
 from crlsc_phy.cli import sweep_baseline, sweep_report
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import SweepError
-from crlsc_phy.link.chains import CHAINS, ChainKind
-from crlsc_phy.link.config import load_config, presets
-from crlsc_phy.link.engine import Summary, check_chains, run_sweep, seconds_a_job
-from crlsc_phy.link.plan import Plan, make_plan
-from crlsc_phy.link.report import write_report
+from crlsc_phy.link.chain import CHAINS, ChainKind
+from crlsc_phy.report.report import write_report
+from crlsc_phy.sweep.config import load_config, presets
+from crlsc_phy.sweep.engine import Summary, check_chains, run_sweep, seconds_a_job
+from crlsc_phy.sweep.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from crlsc_phy.cli.verbs import Subparsers
@@ -188,7 +188,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _defaults(kind: ChainKind) -> dict[str, Any]:
-    return {each.name: _default(each) for each in fields(kind.options())}
+    return {each.name: _default(each) for each in fields(kind.load().Options)}
 
 
 def _default(option: Field[Any]) -> Any:

@@ -42,7 +42,7 @@ def _train(options: argparse.Namespace) -> int:
         from crlsc_phy.train.recipe import LoopRecipe, Recipe
     except ImportError as error:
         raise TrainingError(f"training needs more packages: {error}; pip install 'crlsc-phy[train]'") from None
-    from crlsc_phy.link.intervals import mean_interval
+    from crlsc_phy.quality.intervals import mean_interval
 
     if options.steps < 1 or options.threads < 1:
         raise TrainingError("steps and threads must be 1 or more")

@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from crlsc_phy.errors import SweepError
-from crlsc_phy.link.compare import Comparison, as_json, compare_runs, write_comparison
-from crlsc_phy.link.curves import WIDTHS
-from crlsc_phy.link.foreign import import_curves
-from crlsc_phy.link.measures import MEASURES
-from crlsc_phy.link.page import figure, signed
-from crlsc_phy.link.report import write_report
-from crlsc_phy.link.results import read_run
+from crlsc_phy.report.compare import Comparison, as_json, compare_runs, write_comparison
+from crlsc_phy.report.curves import WIDTHS
+from crlsc_phy.report.imported import import_curves
+from crlsc_phy.report.measures import MEASURES
+from crlsc_phy.report.page import figure, signed
+from crlsc_phy.report.report import write_report
+from crlsc_phy.report.results import read_run
 
 if TYPE_CHECKING:
     from crlsc_phy.cli.verbs import Subparsers

@@ -37,7 +37,7 @@ def run_data(options: argparse.Namespace) -> int:
         return _list(options)
     if options.check:
         return _check(options)
-    from crlsc_phy.train.data import assemble
+    from crlsc_phy.data import assemble
 
     parts = options.part or ["default"]
     assemble(options.data, PARTS if "all" in parts else parts)
@@ -45,8 +45,8 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from crlsc_phy.train.data import read_table
-    from crlsc_phy.train.data.catalogue import arrays_path
+    from crlsc_phy.data import read_table
+    from crlsc_phy.data.catalogue import arrays_path
 
     rows = [
         {
@@ -69,8 +69,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from crlsc_phy.train.data import open_images
-    from crlsc_phy.train.data.duplicates import check_splits
+    from crlsc_phy.data import open_images
+    from crlsc_phy.data.duplicates import check_splits
 
     first, second = (open_images(spec, options.data) for spec in options.check)
     pairs = check_splits(first, second)

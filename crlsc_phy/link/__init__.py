@@ -1,1 +1,1 @@
-"""What one measures about a link, and how it is shown."""
+"""Links from end to end, as a sweep runs them."""

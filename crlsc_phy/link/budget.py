@@ -11,11 +11,11 @@ from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, FrameHeader
 from crlsc_phy.frame import Mode as FrameMode
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.frames import FrameLink
-from crlsc_phy.link.metrics import cbr
+from crlsc_phy.link.frame_links import FrameLink
 from crlsc_phy.phy import MCS_TABLE, Mcs
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
 from crlsc_phy.phy.modem import Mode
+from crlsc_phy.quality.metrics import cbr
 from crlsc_phy.semantic.tokens import packed_size
 
 __all__ = ["Budget", "Rate", "check_cbr", "check_mcs"]

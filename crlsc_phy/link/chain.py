@@ -1,16 +1,18 @@
-"""What a sweep asks of a link, and what the link answers."""
+"""The interface between a sweep and a link, and the registry of links."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from crlsc_phy.channel import ChannelSettings
+from crlsc_phy.errors import SweepError
 from crlsc_phy.images import UInt8Image
 
-__all__ = ["Chain", "ImageResult", "Outcome", "Scene", "TestImage", "Trial"]
+__all__ = ["CHAINS", "Chain", "ChainKind", "ImageResult", "Outcome", "Scene", "TestImage", "Trial", "find_chain"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ImageResult:
 
     Attributes:
         name: Of the picture.
-        metrics: By name, see :data:`crlsc_phy.link.measures.MEASURES`; a metric that was not measured is left out.
+        metrics: By name, see :data:`crlsc_phy.report.measures.MEASURES`; a metric that was not measured is left out.
         picture: What the receiver shows, uint8 [H, W, 3]; None if there is none.
     """
 
@@ -98,11 +100,87 @@ class Outcome:
 
 
 class Chain(Protocol):
-    """A link from end to end, loaded and ready. A worker makes it once for each curve."""
+    """A link from end to end, loaded and ready. A worker makes it once for each curve.
+
+    A class of chains is called with its options and a :class:`Scene`.
+
+    Attributes:
+        Options: Dataclass of the options that a sweep's configuration may set.
+    """
+
+    Options: ClassVar[type[Any]]
 
     def run(self, trial: Trial) -> Outcome:
         """Send once. The outcome depends on the chain's options, its scene and the trial alone."""
         ...
 
 
-MakeChain = Callable[[Mapping[str, object], Scene], Chain]
+@dataclass(frozen=True)
+class ChainKind:
+    """An entry of the registry.
+
+    Attributes:
+        target: The class of the chain as ``module:Class``. It is imported when it is asked for.
+        about: One line for ``crlsc-sweep``: what the chain sends.
+        measure: The main measure of its results, a name of :data:`crlsc_phy.report.measures.MEASURES`.
+        images: Whether the chain sends pictures, and so needs a bundle.
+    """
+
+    target: str
+    about: str
+    measure: str = "psnr_db"
+    images: bool = True
+
+    def load(self) -> Any:
+        """Import and return the class of the chain.
+
+        Raises:
+            SweepError: If a library that it needs is not installed.
+        """
+        module, _, name = self.target.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise SweepError(
+                f"{error.name} is not installed; pip install 'crlsc-phy[train]' or run make setup"
+            ) from None
+
+    def make(self, options: Any, scene: Scene) -> Chain:
+        """Return a chain that is loaded and ready.
+
+        Raises:
+            CrlscError: If options, scene and bundle do not go together.
+        """
+        chain: Chain = self.load()(options, scene)
+        return chain
+
+
+CHAINS = {
+    "coded": ChainKind(
+        "crlsc_phy.link.baselines.coded:CodedChain", "random bits, uncoded or by 5G LDPC", "bler", images=False
+    ),
+    "digital": ChainKind("crlsc_phy.link.semantic:DigitalChain", "pictures: air code and tokens, by 5G LDPC"),
+    "semantic": ChainKind("crlsc_phy.link.semantic:SemanticChain", "what pictures mean: the air code alone", "label"),
+    "analog": ChainKind(
+        "crlsc_phy.link.semantic:AnalogChain", "pictures: air code by 5G LDPC, detail as analog symbols"
+    ),
+    "hybrid": ChainKind("crlsc_phy.link.semantic:HybridChain", "pictures: digital or analog, whichever promises more"),
+    "separate": ChainKind(
+        "crlsc_phy.link.baselines.separate:SeparateChain", "pictures: JPEG, WebP, AVIF or HEIC, by 5G LDPC"
+    ),
+    "deepjscc": ChainKind(
+        "crlsc_phy.link.baselines.deepjscc:DeepJsccChain", "pictures: learned joint source and channel code"
+    ),
+}
+"""The chains that a sweep may name."""
+
+
+def find_chain(name: str) -> ChainKind:
+    """Return the registered chain called ``name``.
+
+    Raises:
+        SweepError: If there is none.
+    """
+    if name not in CHAINS:
+        raise SweepError(f"chain {name!r} is unknown; choose one of {', '.join(CHAINS)}")
+    return CHAINS[name]

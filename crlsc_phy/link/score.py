@@ -15,9 +15,9 @@ from crlsc_phy.images import UInt8Image, check_image
 from crlsc_phy.knowledge import Hit
 from crlsc_phy.link.burst import Passage
 from crlsc_phy.link.chain import Scene, TestImage
-from crlsc_phy.link.metrics import cbr, ms_ssim, psnr_db, ssim
-from crlsc_phy.link.perceptual import lpips
-from crlsc_phy.link.records import EXACT_PSNR_DB
+from crlsc_phy.quality.metrics import cbr, ms_ssim, psnr_db, ssim
+from crlsc_phy.quality.perceptual import lpips
+from crlsc_phy.quality.records import EXACT_PSNR_DB
 
 __all__ = ["Scorer", "air_metrics", "grey", "load_codec", "sent_images"]
 

@@ -24,11 +24,11 @@ from crlsc_phy.frame import SYMBOL, SemanticFrame
 from crlsc_phy.link.budget import Budget, Rate, check_cbr, check_mcs
 from crlsc_phy.link.burst import BurstOptions
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
-from crlsc_phy.link.frames import frame_link
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.link.frame_links import frame_link
 from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
 from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst
 from crlsc_phy.phy.mcs import find_mcs
+from crlsc_phy.quality.metrics import psnr_db
 
 __all__ = [
     "AnalogChain",
@@ -193,6 +193,8 @@ class SemanticChain(PictureChain):
     The picture is what the meaning alone suggests.
     """
 
+    Options = SemanticOptions
+
     def __init__(self, options: SemanticOptions, scene: Scene) -> None:
         super().__init__(scene, options.papr_db)
 
@@ -202,6 +204,8 @@ class SemanticChain(PictureChain):
 
 class DigitalChain(PictureChain):
     """Semantic layer and tokens at a fixed MCS, or at one that the sender takes by the SNR, which it knows."""
+
+    Options = DigitalOptions
 
     def __init__(self, options: DigitalOptions, scene: Scene) -> None:
         super().__init__(scene, options.papr_db, options.cbr)
@@ -222,6 +226,8 @@ class DigitalChain(PictureChain):
 
 class AnalogChain(PictureChain):
     """Semantic layer, and symbols that are sent as they are; the decoder is told the SNR that the receiver found."""
+
+    Options = AnalogOptions
 
     def __init__(self, options: AnalogOptions, scene: Scene) -> None:
         super().__init__(scene, options.papr_db, options.cbr, options.snr_error_db)
@@ -246,6 +252,8 @@ class HybridChain(PictureChain):
     repeated. The sender has the receiver's decoder, and takes the one that shows the picture of the higher PSNR over
     a channel of that SNR without fading.
     """
+
+    Options = HybridOptions
 
     def __init__(self, options: HybridOptions, scene: Scene) -> None:
         super().__init__(scene, options.papr_db, options.cbr, options.snr_error_db)

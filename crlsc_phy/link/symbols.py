@@ -12,7 +12,7 @@ from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
 from crlsc_phy.link.burst import BurstLink
 from crlsc_phy.link.chain import Scene
-from crlsc_phy.link.flat import FlatLink
+from crlsc_phy.link.flat_fading import FlatLink
 from crlsc_phy.phy.mcs import find_mcs
 
 __all__ = ["ModemLink", "SymbolLink", "over_air", "over_symbols"]

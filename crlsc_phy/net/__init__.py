@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crlsc_phy.net.kb_client import Pulled, publish, pull
-    from crlsc_phy.net.kb_server import serve
+    from crlsc_phy.net.kb.client import Pulled, publish, pull
+    from crlsc_phy.net.kb.server import serve
 
 __all__ = ["Pulled", "publish", "pull", "serve"]
 
@@ -14,4 +14,4 @@ def __getattr__(name: str) -> Any:
     # Loaded when asked for: a client of the codec service has neither aiohttp nor faiss to load.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{'kb_server' if name == 'serve' else 'kb_client'}"), name)
+    return getattr(import_module(f"{__name__}.{'kb.server' if name == 'serve' else 'kb.client'}"), name)

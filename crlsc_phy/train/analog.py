@@ -21,13 +21,13 @@ from torch import Tensor
 
 from crlsc_phy.bundle import ANALOG
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import CropSampler
 from crlsc_phy.frame import SYMBOL
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.quality.intervals import mean_interval
+from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.air import plain_noise, send, what_a_modem_meets
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_weights

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import fixed_crops, open_images
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import Calibration, calibrate
-from crlsc_phy.train.data import fixed_crops, open_images
 from crlsc_phy.train.pictures import SIDE, photographs
 from crlsc_phy.train.pictures import entries as known_as
 from crlsc_phy.train.recipe import DataRecipe

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from crlsc_phy.data import open_images
 from crlsc_phy.machine import processor
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.pipeline import Run
 
 __all__ = ["model_card"]

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crlsc_phy.data import CropSampler
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.deepjscc import DeepJscc
 from crlsc_phy.train.air import plain_noise
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.pictures import photographs, squares
 from crlsc_phy.train.recipe import DataRecipe, LoopRecipe

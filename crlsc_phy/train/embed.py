@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from crlsc_phy.cluster import ray_workers
+from crlsc_phy.data.store import watched
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_array
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import Tower, load_tower, takes_any_size
-from crlsc_phy.train.data.store import watched
 
 __all__ = ["embed"]
 

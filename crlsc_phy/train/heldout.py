@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crlsc_phy.data import fixed_crops
 from crlsc_phy.images import UInt8Image, resize
-from crlsc_phy.train.data import fixed_crops
 from crlsc_phy.train.pictures import photographs
 from crlsc_phy.train.recipe import Recipe
 

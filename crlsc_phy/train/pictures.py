@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 
+from crlsc_phy.data import CropSampler, ImageSet, open_images
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.knowledge import Entry
-from crlsc_phy.train.data import CropSampler, ImageSet, open_images
 from crlsc_phy.train.recipe import Recipe
 
 __all__ = ["LONGEST", "SIDE", "entries", "photo_crops", "photographs", "squares"]

@@ -22,11 +22,11 @@ from typing import Any
 from rich.console import Console
 from safetensors.torch import load_file
 
+from crlsc_phy.data import open_images
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import sha256_of, write_text
 from crlsc_phy.knowledge import AirCode, KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.ranks import is_first_rank, wait_for_all
 from crlsc_phy.train.recipe import Recipe
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crlsc_phy.data import open_images
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.semantic.encoder import LocalEncoder
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.pictures import SIDE, entries
 from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import Recipe

@@ -33,7 +33,7 @@ _OPTIONS = Options(TrainingError, "encoder.loop.steps=10")
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures the stages see; each is a set as :func:`crlsc_phy.train.data.open_images` takes it.
+    """Which pictures the stages see; each is a set as :func:`crlsc_phy.data.open_images` takes it.
 
     Attributes:
         public: What the server embeds into the shared knowledge base, with the names it has.

@@ -27,9 +27,9 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crlsc_phy.data import ImageSet, open_images
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
-from crlsc_phy.train.data import ImageSet, open_images
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pictures import SIDE, entries, photo_crops
 from crlsc_phy.train.pipeline import Run, Step

@@ -13,11 +13,11 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
+from crlsc_phy.data import open_images
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.teacher import has_text, load_classes
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pictures import SIDE

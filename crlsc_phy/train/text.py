@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from crlsc_phy.bundle import TEXT_HEAD
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import open_images
 from crlsc_phy.errors import TrainingError
-from crlsc_phy.link.intervals import mean_interval
+from crlsc_phy.quality.intervals import mean_interval
 from crlsc_phy.semantic.teacher import has_text
 from crlsc_phy.semantic.text import TEXT_TOWER, TextConfig, TextTower, frequent_tokens
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import save_halved, save_tensors, save_weights
 from crlsc_phy.train.pictures import SIDE

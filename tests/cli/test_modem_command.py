@@ -14,8 +14,8 @@ from crlsc_phy.cli import modem as command
 from crlsc_phy.cli.modem import main
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import load_image, resize, save_png
-from crlsc_phy.link.metrics import psnr_db
 from crlsc_phy.phy import BurstModem, Numerology
+from crlsc_phy.quality.metrics import psnr_db
 
 
 @pytest.fixture(scope="module")

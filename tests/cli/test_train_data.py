@@ -7,8 +7,8 @@ import pytest
 
 from crlsc_phy.cli.train import main
 from crlsc_phy.cli.train_data import PARTS
-from crlsc_phy.train.data import read_table
-from crlsc_phy.train.data.store import save_arrays
+from crlsc_phy.data import read_table
+from crlsc_phy.data.store import save_arrays
 
 
 @pytest.fixture

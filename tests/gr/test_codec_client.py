@@ -14,7 +14,7 @@ zmq = pytest.importorskip("zmq", reason="the codec service needs pyzmq")
 from gnuradio import zeromq
 
 from crlsc_phy.errors import ServiceError
-from crlsc_phy.net.codec_server import CodecServer
+from crlsc_phy.net.codec.server import CodecServer
 from gr_blocks import pdu
 from gr_blocks.codec_client import codec_client
 from gr_blocks.flowgraph import load_flowgraph

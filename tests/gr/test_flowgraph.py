@@ -19,7 +19,7 @@ from gr_helpers import picture
 import gr_blocks
 from crlsc_phy.cli import demo, demo_zmq
 from crlsc_phy.images import load_image, save_png
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.quality.metrics import psnr_db
 from gr_blocks.flowgraph import FlowgraphError, load_flowgraph
 
 BLOCKS = sorted(path.name.removesuffix(".block.yml") for path in Path(gr_blocks.__file__).parent.glob("*.block.yml"))

@@ -11,7 +11,7 @@ from gr_helpers import finish, post
 
 from crlsc_phy.channel import MODELS, ChannelSettings, StreamChannel
 from crlsc_phy.errors import ChannelError, ServiceError
-from crlsc_phy.net.channel_process import ProcessChannel
+from crlsc_phy.net.channel.process import ProcessChannel
 from gr_blocks.flowgraph import BLOCKS
 from gr_blocks.sionna_channel import OTHER_PYTHON, sionna_channel
 

@@ -8,7 +8,7 @@ import pytest
 from gr_helpers import Collector, finish, picture, post
 
 from crlsc_phy.images import load_image
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.quality.metrics import psnr_db
 from gr_blocks import pdu
 from gr_blocks.image_sink import image_sink
 from gr_blocks.image_source import image_source

@@ -10,8 +10,8 @@ from gnuradio import blocks, gr, zeromq
 from gr_helpers import finish
 
 from crlsc_phy.channel import StreamChannel
-from crlsc_phy.net.channel_config import EmulatorConfig
-from crlsc_phy.net.channel_server import ChannelServer
+from crlsc_phy.net.channel.config import EmulatorConfig
+from crlsc_phy.net.channel.server import ChannelServer
 
 COUNT = 200_000
 FORMS = {

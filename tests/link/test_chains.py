@@ -9,13 +9,12 @@ from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, SweepError
 from crlsc_phy.images import fit_within, load_image
+from crlsc_phy.link.baselines.separate import SeparateChain, SeparateOptions
 from crlsc_phy.link.budget import Budget, Rate
 from crlsc_phy.link.burst import BurstLink
 from crlsc_phy.link.chain import Scene, TestImage, Trial
-from crlsc_phy.link.flat import FlatLink
-from crlsc_phy.link.frames import GridLink
-from crlsc_phy.link.measures import MEASURES
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.link.flat_fading import FlatLink
+from crlsc_phy.link.frame_links import GridLink
 from crlsc_phy.link.semantic import (
     AnalogChain,
     AnalogOptions,
@@ -26,9 +25,10 @@ from crlsc_phy.link.semantic import (
     SemanticChain,
     SemanticOptions,
 )
-from crlsc_phy.link.separate import SeparateChain, SeparateOptions
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
 from crlsc_phy.phy.mcs import MCS_TABLE, find_mcs
+from crlsc_phy.quality.metrics import psnr_db
+from crlsc_phy.report.measures import MEASURES
 
 TDL = ChannelSettings(model="tdl-a", speed=3.0, delay_spread=100e-9)
 TIMES = {"encode_s", "decode_s"}

@@ -8,8 +8,8 @@ pytest.importorskip("sionna")
 
 from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.errors import ChannelError, SweepError
+from crlsc_phy.link.baselines.coded import CodedChain, CodedOptions
 from crlsc_phy.link.chain import Scene, Trial
-from crlsc_phy.link.coded import CodedChain, CodedOptions
 from crlsc_phy.link.grid import Grid
 from crlsc_phy.phy.qam import map_bits
 

@@ -228,7 +228,7 @@ def test_they_do_not_change_what_is_received(tmp_path, make_frame, channel):
 
 
 def picture_of(folder, burst, tmp_path):
-    plots = pytest.importorskip("crlsc_phy.link.plots")
+    plots = pytest.importorskip("crlsc_phy.report.figure")
     pytest.importorskip("matplotlib")
     target = tmp_path / "plot.png"
     assert plots.plot_taps(folder, burst, target) == burst
@@ -273,7 +273,7 @@ def test_a_picture_of_what_is_left(tmp_path):
 
 
 def test_arrays_of_another_shape_are_refused(tmp_path):
-    plots = pytest.importorskip("crlsc_phy.link.plots")
+    plots = pytest.importorskip("crlsc_phy.report.figure")
     pytest.importorskip("matplotlib")
     for values in (np.ones((2, 3, 4)), np.array(["a"])):
         taps = Taps(tmp_path)
@@ -285,7 +285,7 @@ def test_arrays_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_picture_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
-    from crlsc_phy.link.plots import plot_taps
+    from crlsc_phy.report.figure import plot_taps
 
     taps = Taps(tmp_path)
     taps.begin(0)

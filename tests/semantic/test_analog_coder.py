@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from crlsc_phy.data import CropSampler
 from crlsc_phy.semantic.analog import LearnedAnalog
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig, cosines
 from crlsc_phy.train.air import plain_noise, send
 from crlsc_phy.train.analog import picture_quality
-from crlsc_phy.train.data import CropSampler
 
 CONFIG = AnalogConfig(semantic_dim=8, narrow=4, wide=4, receiver_blocks=1)
 

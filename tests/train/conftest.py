@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crlsc_phy.train.data import OBJECT_CATEGORIES
+from crlsc_phy.data import OBJECT_CATEGORIES
 
 RECIPE = """
 name: tiny

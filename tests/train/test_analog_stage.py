@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from crlsc_phy.data import CropSampler
 from crlsc_phy.phy.papr import clip_and_filter
 from crlsc_phy.semantic.analog_coder import AnalogConfig
 from crlsc_phy.train.air import _clip, what_a_modem_meets
 from crlsc_phy.train.analog import AnalogTraining, picture_quality, start_linear
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.loop import fit
 from crlsc_phy.train.recipe import LoopRecipe
 

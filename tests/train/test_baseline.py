@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from crlsc_phy.cli.sweep_baseline import add_verbs
+from crlsc_phy.data import CropSampler
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.semantic.deepjscc import DeepJscc
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.deepjscc import DeepJsccTraining, heldout_psnr_db
 from crlsc_phy.train.recipe import LoopRecipe
 

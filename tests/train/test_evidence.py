@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crlsc_phy.train.data import OBJECT_CATEGORIES
-from crlsc_phy.train.data.listed import key_of, rows_of
-from crlsc_phy.train.data.pictograms import NAMES
+from crlsc_phy.data import OBJECT_CATEGORIES
+from crlsc_phy.data.listed import key_of, rows_of
+from crlsc_phy.data.pictograms import NAMES
 
 pytest.importorskip("lightly")
 pytestmark = pytest.mark.slow

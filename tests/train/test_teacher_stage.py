@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from crlsc_phy.cli.train import main
+from crlsc_phy.data import open_images
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.knowledge import KnowledgeBase
-from crlsc_phy.train.data import open_images
 from crlsc_phy.train.recipe import TextRecipe, load_recipe
 from crlsc_phy.train.skb import directions_of_names
 from crlsc_phy.train.teacher import steps

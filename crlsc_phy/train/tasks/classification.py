@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from crlsc_phy.bundle import CLASSES, CLASSIFIER
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import open_images
 from crlsc_phy.files import write_text
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.train.data import open_images
+from crlsc_phy.quality.intervals import mean_interval
 from crlsc_phy.train.encoder import alter
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pictures import SIDE, squares

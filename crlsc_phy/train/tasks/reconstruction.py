@@ -23,13 +23,13 @@ from torch.nn import functional as F
 
 from crlsc_phy.bundle import CODEBOOKS
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import CropSampler
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.knowledge import AirCode
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.link.metrics import psnr_db
+from crlsc_phy.quality.intervals import mean_interval
+from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.semantic.encoder import LocalEncoder
-from crlsc_phy.train.data import CropSampler
 from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors, save_weights

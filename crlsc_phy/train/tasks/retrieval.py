@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from crlsc_phy.codec import SemanticCodec
+from crlsc_phy.data import open_images
 from crlsc_phy.knowledge.joint import joint_search
-from crlsc_phy.link.intervals import mean_interval
-from crlsc_phy.train.data import open_images
+from crlsc_phy.quality.intervals import mean_interval
 from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import Recipe

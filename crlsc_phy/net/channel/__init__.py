@@ -1,0 +1,1 @@
+"""The channel emulator: streams of samples over ZMQ."""

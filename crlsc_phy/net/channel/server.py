@@ -1,0 +1,300 @@
+"""A channel emulator: streams of samples from radios go over channels to radios; needs pyzmq.
+
+All links advance together, sample by sample: what a radio receives is the sum of what all senders are to it. The
+emulator gives out exactly as many samples as it took in, so that radios that wait for each other do not drift apart.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import zmq
+
+from crlsc_phy.channel import StreamChannel
+from crlsc_phy.errors import ChannelError, CrlscError, ServiceError
+from crlsc_phy.net.channel.config import EmulatorConfig, Radio, from_plain, to_plain
+from crlsc_phy.net.channel.streams import SINKS, SOURCES, Place, Samples, Sink, Source, Tag
+from crlsc_phy.net.curve import Doorkeeper
+
+__all__ = ["ChannelServer"]
+
+_CHUNK = 1 << 16
+_TICK_MS = 10
+_RATE_OVER_S = 1.0
+_MOST_QUESTION = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Ramp:
+    """A setting on its way from one value to another, by the stream's time."""
+
+    link: str
+    setting: str
+    begin: int
+    end: int
+    low: float
+    high: float
+
+
+class ChannelServer:
+    """Runs the channels of a configuration.
+
+    Args:
+        config: Radios and links.
+
+    Attributes:
+        position: Samples that every stream has advanced.
+
+    Raises:
+        ServiceError: If it cannot listen where it should.
+        ChannelError: If a channel cannot be made.
+    """
+
+    def __init__(self, config: EmulatorConfig) -> None:
+        self._config = config
+        self.position = 0
+        self._channels = {link.name: StreamChannel(**vars(link.settings)) for link in config.links}
+        self._ramps: list[_Ramp] = []
+        self._stopping = threading.Event()
+        self._started = self._measured = time.monotonic()
+        self._measured_at, self._rate = 0, 0.0
+        self._lines: dict[str, str] = {}
+        self._turned_away = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._doorkeeper = Doorkeeper(self._context, config.keys) if config.keys else None
+            self._sources = {radio.name: self._source(radio) for radio in config.radios if radio.tx}
+            self._sinks = {radio.name: self._sink(radio) for radio in config.radios if radio.rx}
+            self._control = (
+                Place("rep", config.control, binds=True).open(self._context, zmq.REP, config.keys)
+                if config.control
+                else None
+            )
+            if self._control:
+                self._control.maxmsgsize = _MOST_QUESTION
+            if self._doorkeeper:
+                for socket in self._sockets().values():
+                    # libzmq has one monitor a socket, and its source uses that of this kind.
+                    if socket.type != zmq.REQ:
+                        self._doorkeeper.watch(socket)
+        except BaseException:
+            self.close()
+            raise
+
+    def _source(self, radio: Radio) -> Source:
+        assert radio.tx
+        socket = radio.tx.open(self._context, SOURCES[radio.tx.form], self._config.keys)
+        return Source(radio.tx, socket, self._config.queue)
+
+    def _sink(self, radio: Radio) -> Sink:
+        assert radio.rx
+        return Sink(radio.rx, radio.rx.open(self._context, SINKS[radio.rx.form], self._config.keys), self._config.queue)
+
+    def addresses(self) -> dict[str, str]:
+        """Where it listens, by what: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
+        return {name: each.get_string(zmq.LAST_ENDPOINT).rstrip("\0") for name, each in self._sockets().items()}
+
+    def _sockets(self) -> dict[str, zmq.Socket[bytes]]:
+        sockets = {f"{name}.tx": source.socket for name, source in self._sources.items()}
+        sockets |= {f"{name}.rx": sink.socket for name, sink in self._sinks.items()}
+        return sockets | ({"control": self._control} if self._control else {})
+
+    def run(self) -> None:
+        """Pass samples on until :meth:`stop` is called, and close."""
+        try:
+            idle = True
+            while not self._stopping.is_set():
+                self._attend(_TICK_MS if idle else 0)
+                idle = not self._step()
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """End :meth:`run`; from any thread, or a signal's handler."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Let go of the addresses; needed only if :meth:`run` is never called."""
+        self._context.destroy(linger=0)
+
+    def _attend(self, timeout_ms: int) -> None:
+        """Take in and send what can be, and answer questions."""
+        for source in self._sources.values():
+            source.ask()
+        handlers: dict[Any, tuple[int, Callable[[], None]]] = {}
+        for source in self._sources.values():
+            if source.hungry:
+                handlers[source.socket] = zmq.POLLIN, source.fill
+        for sink in self._sinks.values():
+            if sink.events:
+                handlers[sink.socket] = sink.events, sink.flush
+        if self._control:
+            handlers[self._control] = zmq.POLLIN, self._answer
+        for socket in self._doorkeeper.sockets if self._doorkeeper else ():
+            handlers[socket] = zmq.POLLIN, partial(self._on_door, socket)
+        ready = zmq.zmq_poll([(socket, events) for socket, (events, _) in handlers.items()], timeout_ms)
+        for socket, _ in ready:
+            handlers[socket][1]()
+        for name, source in self._sources.items():
+            self._tell(name, source.last_error)
+
+    def _tell(self, name: str, line: str) -> None:
+        """Log a line, once if it comes again and again."""
+        if line and self._lines.get(name) != line:
+            self._lines[name] = line
+            _log.warning("%s: %s", name, line)
+
+    def _on_door(self, socket: zmq.Socket[bytes]) -> None:
+        assert self._doorkeeper
+        if reason := self._doorkeeper.attend(socket):
+            self._turned_away += 1
+            self._tell("keys", f"a peer was turned away: {reason}")
+
+    def _step(self) -> bool:
+        """Advance all streams as far as they go; returns whether they did."""
+        if self._config.together and not all(source.samples for source in self._sources.values()):
+            return False
+        now = time.monotonic()
+        # A sender that has been heard a moment ago is waited for; one that is silent is not.
+        heard = {
+            name: source
+            for name, source in self._sources.items()
+            if source.waiting or now - source.last < self._config.patience_s
+        }
+        count = min((source.waiting for source in heard.values()), default=0)
+        if self._config.full == "wait":
+            count = min(count, *(sink.room for sink in self._sinks.values()))
+        count = min(count, _CHUNK)
+        if not count:
+            return False
+        self._advance_ramps()
+        sent: dict[str, Samples] = {}
+        tags: dict[str, list[Tag]] = {}
+        for name, source in self._sources.items():
+            if source.waiting >= count:
+                first = source.samples - source.waiting
+                sent[name] = source.take(count)
+                tags[name] = []
+                while source.tags and source.tags[0].offset < first + count:
+                    tag = source.tags.popleft()
+                    tags[name].append(Tag(tag.offset - first, tag.content))
+            else:
+                sent[name], tags[name] = np.zeros(count, np.complex64), []
+        received = {name: np.zeros(count, np.complex64) for name in self._sinks}
+        arrived: dict[str, list[Tag]] = {name: [] for name in self._sinks}
+        for link in self._config.links:
+            received[link.receiver] = received[link.receiver] + self._channels[link.name](sent[link.sender])
+            arrived[link.receiver] += tags[link.sender]
+        for name, sink in self._sinks.items():
+            sink.give(received[name], sorted(arrived[name], key=lambda tag: tag.offset))
+        self.position += count
+        return True
+
+    def _advance_ramps(self) -> None:
+        self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
+
+    def _advance(self, ramp: _Ramp) -> bool:
+        """Set what a ramp is at; returns whether it goes on."""
+        part = min((self.position - ramp.begin) / max(ramp.end - ramp.begin, 1), 1.0)
+        try:
+            self._channels[ramp.link].set(**{ramp.setting: ramp.low + part * (ramp.high - ramp.low)})
+        except ChannelError as error:
+            self._tell(ramp.link, f"the ramp of {ramp.setting} ends here: {error}")
+            return False
+        return self.position < ramp.end
+
+    def _answer(self) -> None:
+        """Answer one question at the control socket."""
+        assert self._control
+        try:
+            question = json.loads(self._control.recv(zmq.NOBLOCK))
+            if not isinstance(question, dict):
+                raise ServiceError("a question is a JSON object")
+            answer = {"ok": True} | self._carry_out(question)
+        except zmq.Again:
+            return
+        except (CrlscError, ValueError, TypeError, RecursionError) as error:
+            answer = {"ok": False, "error": " ".join(str(error).split())}
+        self._control.send_string(json.dumps(answer))
+
+    def _carry_out(self, question: dict[str, Any]) -> dict[str, Any]:
+        verbs = {"get": self._get, "set": self._set, "ramp": self._ramp, "record": self._record, "stats": self._stats}
+        verb = question.pop("do", None)
+        if verb == "stop":
+            self.stop()
+            return {}
+        if verb not in verbs:
+            raise ServiceError(f"no question {verb!r}; there are {', '.join((*verbs, 'stop'))}")
+        return verbs[verb](question)
+
+    def _channel(self, question: dict[str, Any]) -> tuple[str, StreamChannel]:
+        name = question.pop("link", next(iter(self._channels)) if len(self._channels) == 1 else None)
+        if name not in self._channels:
+            raise ServiceError(f"no link {name!r}; there are {', '.join(self._channels)}")
+        return name, self._channels[name]
+
+    def _get(self, question: dict[str, Any]) -> dict[str, Any]:
+        name, channel = self._channel(question)
+        return {"link": name, "settings": to_plain(asdict(channel.settings)), "position": channel.position}
+
+    def _set(self, question: dict[str, Any]) -> dict[str, Any]:
+        name, channel = self._channel(question)
+        channel.set(**from_plain(question))
+        self._ramps = [ramp for ramp in self._ramps if ramp.link != name or ramp.setting not in question]
+        return {"link": name, "position": channel.position}
+
+    def _ramp(self, question: dict[str, Any]) -> dict[str, Any]:
+        name, channel = self._channel(question)
+        setting, target, seconds = (question.pop(key, None) for key in ("setting", "to", "seconds"))
+        low = getattr(channel.settings, str(setting), None)
+        numbers = (low, target, seconds)
+        if question or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers):
+            raise ServiceError("a ramp needs link, setting, to and seconds, and a setting that is a number now")
+        # What the end would be refused for is refused now.
+        channel.settings.changed(**{setting: float(target)})
+        end = self.position + round(seconds * channel.settings.sample_rate)
+        self._ramps = [ramp for ramp in self._ramps if (ramp.link, ramp.setting) != (name, setting)]
+        self._ramps.append(_Ramp(name, str(setting), self.position, end, float(low or 0.0), float(target)))
+        return {"link": name, "from": low, "until": end}
+
+    def _record(self, question: dict[str, Any]) -> dict[str, Any]:
+        name, channel = self._channel(question)
+        file, start, stop = (question.get(key) for key in ("file", "start", "stop"))
+        if not isinstance(file, str) or not isinstance(start, int) or not isinstance(stop, int) or start >= stop:
+            raise ServiceError("a recording needs link, file, and the samples start and stop")
+        if stop - start > 100 * channel.settings.sample_rate:
+            raise ServiceError("a recording has up to 100 s")
+        channel.record(file, start, stop)
+        return {"link": name, "file": file}
+
+    def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
+        now = time.monotonic()
+        if now - self._measured >= _RATE_OVER_S:
+            self._rate = (self.position - self._measured_at) / (now - self._measured)
+            self._measured, self._measured_at = now, self.position
+        radios: dict[str, dict[str, Any]] = {}
+        for name, source in self._sources.items():
+            radios.setdefault(name, {})["tx"] = {
+                key: getattr(source, key) for key in ("samples", "messages", "waiting", "errors", "last_error")
+            }
+        for name, sink in self._sinks.items():
+            radios.setdefault(name, {})["rx"] = {
+                key: getattr(sink, key) for key in ("samples", "waiting", "dropped", "errors")
+            }
+        return {
+            "seconds": round(now - self._started, 3),
+            "position": self.position,
+            "samples_per_s": round(self._rate),
+            "turned_away": self._turned_away,
+            "radios": radios,
+            "slips": {name: channel.slips for name, channel in self._channels.items()},
+        }

@@ -1,0 +1,1 @@
+"""Knowledge bases over HTTP: a server, and clients that pull and publish."""

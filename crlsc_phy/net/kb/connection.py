@@ -1,0 +1,297 @@
+"""A knowledge base on a server, as a terminal sees it: requests, and one line for whatever goes wrong with them.
+
+Nothing that a server says is trusted: answers are read up to a size, and believed once they have been checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.files import MANIFEST, sha256_of
+from crlsc_phy.knowledge.folder import FORMAT, LARGEST_MANIFEST, FileFact, Manifest
+from crlsc_phy.net.kb.parcel import CONTENT_TYPE
+
+__all__ = ["GoneError", "Offer", "Remote", "printable"]
+
+SERVICE = "crlsc-kb"
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+# A server that merges a large parcel is silent meanwhile.
+_PUBLISH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
+_LARGEST_ANSWER = 16 << 20
+_LONGEST_REASON = 300
+_PAUSES_S = (0.1, 0.3, 1.0, 2.0, 4.0)
+"""Before a file is asked for again; counted anew whenever more of it has arrived."""
+_FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
+_BLOCK = 1 << 18
+_GENERATION = re.compile(r"[0-9]{6,9}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class GoneError(KnowledgeBaseError):
+    """A server no longer has a file, as after a compaction; its current generation tells what it has instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server says of the current generation of a base.
+
+    Attributes:
+        generation: Its name.
+        id: SHA-256 of its manifest in hex.
+        air_code: Id of the air code.
+        keeps_vectors: Whether it has vectors beside codes.
+    """
+
+    generation: str
+    id: str
+    air_code: str
+    keeps_vectors: bool
+
+
+class Remote:
+    """A knowledge base on a server; an asynchronous context.
+
+    Args:
+        url: ``http://HOST:PORT/kb/NAME``, or without ``/kb/NAME`` where one base is served.
+        token: What the server wants to be shown.
+
+    Attributes:
+        url: Of the base.
+        received: Bytes of content that have arrived.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        if not _is_address(url):
+            raise KnowledgeBaseError(f"{url}: is no address; give one like http://host:8423/kb/NAME")
+        if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise KnowledgeBaseError("a token is made of visible ASCII characters")
+        self.url = url.rstrip("/")
+        self.received = 0
+        # Content is wanted as it is: a small one that swells when it is unpacked could not be resumed or bounded.
+        self._headers = {"Accept-Encoding": "identity"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    async def __aenter__(self) -> Remote:
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT, auto_decompress=False)
+        try:
+            if not re.search(r"/kb/[^/]+$", self.url):
+                await self._choose()
+        except BaseException:
+            await self._session.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def _choose(self) -> None:
+        listing = self._parsed(await self._get("/", _LARGEST_ANSWER))
+        names = [base["name"] for base in listing.get("bases", []) if isinstance(base, dict) and "name" in base]
+        if len(names) != 1:
+            known = ", ".join(printable(name) for name in names[:20])
+            raise KnowledgeBaseError(f"{self.url}: serves {known or 'no base'}; add /kb/NAME to the address")
+        self.url += f"/kb/{quote(str(names[0]), safe='')}"
+
+    async def offer(self) -> Offer:
+        """The current generation.
+
+        Raises:
+            KnowledgeBaseError: If the server cannot be reached, wants a token, has no such base or is none.
+        """
+        try:
+            answer = self._parsed(await self._get("/current", 1 << 16))
+        except GoneError:
+            raise KnowledgeBaseError(f"{self.url}: the server has no such knowledge base") from None
+        generation, identity, air_code = (str(answer.get(name)) for name in ("generation", "id", "air_code"))
+        if not (_GENERATION.fullmatch(generation) and _HASH.fullmatch(identity) and _HASH.fullmatch(air_code)):
+            raise self._not_ours()
+        return Offer(generation, identity, air_code, answer.get("keeps_vectors") is True)
+
+    async def manifest(self, offer: Offer) -> tuple[Manifest, bytes]:
+        """The manifest of an offered generation, checked, and its bytes.
+
+        Raises:
+            GoneError: If there is another generation by now.
+            KnowledgeBaseError: If it is damaged.
+        """
+        raw = await self._get(f"/files/{offer.generation}/{MANIFEST}", LARGEST_MANIFEST)
+        if hashlib.sha256(raw).hexdigest() != offer.id:
+            raise GoneError(f"{self.url}: {MANIFEST} arrives damaged (SHA-256 differs); try again")
+        manifest = Manifest.parse(raw, self.url)
+        if (manifest.folder, manifest.air_code) != (offer.generation, offer.air_code):
+            raise KnowledgeBaseError(f"{self.url}: {MANIFEST} is not that of generation {offer.generation}")
+        return manifest, raw
+
+    async def id_of(self, generation: str) -> str | None:
+        """SHA-256 of the manifest of a generation, None if the server no longer has it."""
+        try:
+            return hashlib.sha256(await self._get(f"/files/{generation}/{MANIFEST}", LARGEST_MANIFEST)).hexdigest()
+        except GoneError:
+            return None
+
+    async def fetch(self, name: str, fact: FileFact, target: Path, tell: Callable[[int], None]) -> None:
+        """Fetch a file, or what is missing of it, and check its hash.
+
+        Args:
+            name: Of the file.
+            fact: What it must be.
+            target: Where it goes; what is there already of it is kept.
+            tell: Called with how many of its bytes are there.
+
+        Raises:
+            GoneError: If the server no longer has it.
+            KnowledgeBaseError: If it cannot be fetched, or is not what it must be.
+        """
+        for _ in range(2):
+            await self._fill(name, fact.size, target, tell)
+            if await asyncio.to_thread(sha256_of, target) == fact.sha256:
+                return
+            # What was here from an earlier time may be to blame; the second time all of it is new.
+            target.unlink()
+        raise KnowledgeBaseError(
+            f"{self.url}: {name} arrives damaged (SHA-256 differs); try again, or verify the server's"
+        )
+
+    async def _fill(self, name: str, size: int, target: Path, tell: Callable[[int], None]) -> None:
+        target.touch()
+        failures = 0
+        while (have := target.stat().st_size) != size:
+            why = await self._continue(name, size, target, tell)
+            there = target.stat().st_size
+            failures = 0 if there > have else failures + 1
+            if failures > len(_PAUSES_S):
+                raise KnowledgeBaseError(
+                    f"{self.url}: {name} was cut off at {there:,} of {size:,} bytes ({why}); pull again to go on"
+                )
+            if failures:
+                await asyncio.sleep(_PAUSES_S[failures - 1])
+
+    async def _continue(self, name: str, size: int, target: Path, tell: Callable[[int], None]) -> str:
+        """Ask for what is missing of a file; returns why less than that has come."""
+        have = target.stat().st_size
+        headers = {"Range": f"bytes={have}-"} if 0 < have < size else {}
+        url = f"{self.url}/files/{name}"
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status >= 500:
+                    return f"it answers {response.status}"
+                await self._check_status(response)
+                start = f"bytes {have}-"
+                resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(start)
+                count = have if resumed else 0
+                with target.open("ab" if resumed else "wb") as file:
+                    async for block in response.content.iter_chunked(_BLOCK):
+                        count += len(block)
+                        self.received += len(block)
+                        if count > size:
+                            raise KnowledgeBaseError(f"{self.url}: sends more than the {size:,} bytes of {name}")
+                        file.write(block)
+                        tell(count)
+        except _FAILURES as error:
+            return _reason(error)
+        return "it ended"
+
+    async def publish(self, parcel: bytes) -> dict[str, Any]:
+        """Send a parcel of entries; returns what the server did with it.
+
+        Raises:
+            KnowledgeBaseError: If the server does not take it.
+        """
+        async with self._reaching():
+            url, headers = f"{self.url}/entries", {"Content-Type": CONTENT_TYPE}
+            request = self._session.post(
+                url, data=parcel, headers=headers, timeout=_PUBLISH_TIMEOUT, allow_redirects=False
+            )
+            async with request as response:
+                await self._check_status(response)
+                return self._parsed(await self._read(response, _LARGEST_ANSWER))
+
+    async def _get(self, place: str, largest: int) -> bytes:
+        async with self._reaching(), self._session.get(f"{self.url}{place}", allow_redirects=False) as response:
+            await self._check_status(response)
+            return await self._read(response, largest)
+
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            raise KnowledgeBaseError(
+                f"{self.url}: cannot be reached ({_reason(error)}); check the address, and that it serves"
+            ) from None
+
+    async def _read(self, response: aiohttp.ClientResponse, largest: int) -> bytes:
+        raw = bytearray()
+        async for block in response.content.iter_chunked(_BLOCK):
+            raw += block
+            self.received += len(block)
+            if len(raw) > largest:
+                raise KnowledgeBaseError(f"{self.url}: answers with more than {largest:,} bytes")
+        return bytes(raw)
+
+    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        if response.status in (200, 206):
+            return
+        raw = await response.content.read(_LONGEST_REASON * 4)
+        try:
+            reason = printable(json.loads(raw)["error"])[:_LONGEST_REASON]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            reason = printable(response.reason or "")
+        if response.status in (404, 410):
+            raise GoneError(f"{response.url}: is not there ({reason})")
+        if response.status == 401:
+            raise KnowledgeBaseError(f"{self.url}: {reason}; give the server's with --token-file or CRLSC_KB_TOKEN")
+        raise KnowledgeBaseError(f"{self.url}: the server refuses: {reason} (status {response.status})")
+
+    def _parsed(self, raw: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise self._not_ours() from None
+        if not isinstance(answer, dict):
+            raise self._not_ours()
+        return answer
+
+    def _not_ours(self) -> KnowledgeBaseError:
+        return KnowledgeBaseError(f"{self.url}: is no server of knowledge bases of format {FORMAT}; check the address")
+
+
+def printable(said: object) -> str:
+    """What a server said, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in str(said))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Asking for the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "it does not answer"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        # asyncio's own words repeat the address; a name that is not found has a negative number.
+        return os.strerror(number) if number > 0 else error.os_error.strerror or str(error)
+    return str(error) or type(error).__name__

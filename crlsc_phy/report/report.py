@@ -1,0 +1,304 @@
+"""The report of a sweep: a page, figures for a paper, and a table, all from the rows in its folder."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from crlsc_phy.bundle import Bundle
+from crlsc_phy.errors import CrlscError, SweepError
+from crlsc_phy.files import write_text
+from crlsc_phy.machine import processor
+from crlsc_phy.report.curves import Look, draw_curves, looks
+from crlsc_phy.report.differences import FEWEST_PAIRS, Standing, standings
+from crlsc_phy.report.imported import ForeignLine, read_imported
+from crlsc_phy.report.measures import MEASURES
+from crlsc_phy.report.page import chart_data, figure, ranges, write_page
+from crlsc_phy.report.results import CONFIG, RESULTS, Curve, Line, Result, Run, read_run
+
+__all__ = ["write_report"]
+
+REPORT, TABLE, PLOTS = "report.html", "results.csv", "plots"
+COLUMNS = (
+    "curve", "channel", "chain", "snr_db", "measure", "value", "low", "high", "n", "events", "replicas", "cpu_s",
+)  # fmt: skip
+_WORST_FIRST = ("behind", "level", "ahead")
+_VERSIONS = ("crlsc-phy", "numpy", "scipy", "numba", "onnxruntime", "torch", "sionna-no-rt")
+
+
+def write_report(folder: str | Path, width: str = "column") -> Path:
+    """Write ``report.html``, ``results.csv`` and ``plots/MEASURE-CHANNEL`` as PNG and PDF into a run's folder.
+
+    Args:
+        folder: Of a run, which may still be going on.
+        width: Of the figures, one of :data:`crlsc_phy.report.curves.WIDTHS`.
+
+    Returns:
+        The page.
+
+    Raises:
+        SweepError: If the folder holds no run, no results, or damaged ones.
+        CrlscError: If a library is missing, or a file cannot be written.
+    """
+    run = read_run(folder).configured()
+    shown = _Shown(run, read_imported(run.folder))
+    if not shown.measures:
+        raise SweepError(f"{run.folder / RESULTS}: holds no results yet; wait for the first, or look at its errors")
+    try:
+        write_text(run.folder / TABLE, _table(shown))
+        _draw(shown, run.folder / PLOTS, width)
+    except OSError as error:
+        raise CrlscError(f"{run.folder}: cannot be written ({error.strerror})") from None
+    write_page(run.folder / REPORT, "report.html", **_page(shown))
+    return run.folder / REPORT
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A run and what was imported to stand beside it."""
+
+    run: Run
+    imported: Sequence[ForeignLine]
+
+    @property
+    def curves(self) -> list[Curve]:
+        return [*self.run.lines, *self.imported]
+
+    @property
+    def own(self) -> dict[str, bool]:
+        configured = [name for name in self.run.config["curves"] if name in self._found]
+        names = dict.fromkeys([*configured, *self._found])
+        return {name: self.run.is_own(name) for name in names}
+
+    @property
+    def _found(self) -> list[str]:
+        return [curve.curve for curve in self.curves]
+
+    @property
+    def look(self) -> dict[str, Look]:
+        return looks(self.own, [curve.curve for curve in self.imported])
+
+    @property
+    def channels(self) -> list[str]:
+        return list(dict.fromkeys(curve.channel for curve in self.curves))
+
+    @property
+    def measures(self) -> list[str]:
+        return [measure for measure in MEASURES if any(_has(curve, measure) for curve in self.curves)]
+
+    def over(self, channel: str, measure: str) -> list[Curve]:
+        """The curves over a channel that have a measure."""
+        return [curve for curve in self.curves if curve.channel == channel and _has(curve, measure)]
+
+
+def _has(curve: Curve, measure: str) -> bool:
+    return any(not math.isnan(curve.estimate(snr, measure).value) for snr in curve.snrs)
+
+
+def _table(shown: _Shown) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    chains = {
+        name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()
+    }
+    for curve in shown.curves:
+        chain = chains.get(curve.curve, "") if isinstance(curve, Line) else "imported"
+        for snr in curve.snrs:
+            point = curve.points[snr] if isinstance(curve, Line) else None
+            work = (len(point.results), f"{point.cpu_s:.3f}") if point else ("", "")
+            for measure in shown.measures:
+                found = curve.estimate(snr, measure)
+                events = "" if found.events is None else found.events
+                figures = (found.value, found.low, found.high, found.n, events)
+                writer.writerow([curve.curve, curve.channel, chain, snr, measure, *figures, *work])
+    return text.getvalue()
+
+
+def _draw(shown: _Shown, folder: Path, width: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for measure in shown.measures:
+        for channel in shown.channels:
+            curves = shown.over(channel, measure)
+            if curves:
+                # A slash or a space in a channel's name is none in a file's.
+                stem = f"{measure}-{re.sub(r'[^A-Za-z0-9.+-]+', '_', channel)}"
+                draw_curves([folder / f"{stem}.{kind}" for kind in ("png", "pdf")], curves, measure, shown.look, width)
+
+
+def _page(shown: _Shown) -> dict[str, Any]:
+    run, measures = shown.run, shown.measures
+    leads = list(_leads(shown))
+    groups, originals = _pictures(run)
+    return {
+        "name": str(run.config.get("name") or run.folder.resolve().name),
+        "summary": _summary(shown),
+        "data": chart_data(shown.curves, measures, shown.look),
+        "chosen": "psnr_db" if "psnr_db" in measures else measures[0],
+        "imported": bool(shown.imported),
+        "standings": leads,
+        "silent": [name for name in measures if name not in {lead["measure"] for lead in leads}],
+        "fewest": FEWEST_PAIRS,
+        "pictures": groups,
+        "originals": originals,
+        "picture_channels": list(dict.fromkeys(group["channel"] for group in groups)),
+        "picture_snrs": sorted({group["snr_db"] for group in groups}),
+        "failures": run.failures,
+        "command": f"crlsc-sweep run {CONFIG} --out NEW_FOLDER",
+        "facts": _facts(run),
+        "config": (run.folder / CONFIG).read_text(encoding="utf-8"),
+    }
+
+
+def _summary(shown: _Shown) -> str:
+    run = shown.run
+    counts = [len(point.results) for line in run.lines for point in line.points.values() if point.results]
+    if not counts:
+        return "Imported curves alone."
+    snrs = sorted({result.snr_db for result in run.results})
+    replicas = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    words = [
+        _plural(len({line.curve for line in run.lines}), "curve"),
+        f"over {_plural(len({line.channel for line in run.lines}), 'channel')}",
+        f"at {snrs[0]:g} to {snrs[-1]:g} dB".replace("-", "−"),
+    ]
+    images = {result.image for result in run.results} - {None}
+    parts = [" ".join(words), f"{replicas} replicas a point"]
+    return ", ".join(parts + [_plural(len(images), "picture")] * bool(images)) + "."
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _leads(shown: _Shown) -> Iterator[dict[str, Any]]:
+    """For each measure of quality and channel, what the page says about who leads."""
+    for measure in shown.measures:
+        if not MEASURES[measure].better:
+            continue
+        for channel in shown.channels:
+            curves = shown.over(channel, measure)
+            rows = standings(curves, shown.own, measure)
+            if rows:
+                by_name = {curve.curve: curve for curve in curves}
+                yield {
+                    "measure": measure,
+                    "channel": channel,
+                    "sentence": _sentence(rows, measure),
+                    "rows": [vars(row) | {"verdict": row.verdict} | _bandwidths(row, by_name) for row in rows],
+                }
+
+
+def _bandwidths(row: Standing, curves: Mapping[str, Curve]) -> dict[str, float]:
+    return {
+        f"{side}_cbr": curves[name].estimate(row.snr_db, "cbr").value if name else math.nan
+        for side, name in (("own", row.own), ("other", row.other))
+    }
+
+
+def _sentence(rows: Sequence[Standing], measure: str) -> str:
+    snrs = [row.snr_db for row in rows]
+    compared = [row for row in rows if row.margin]
+    if not compared:
+        return "There are only curves of ours, or none of ours: who leads is in the table."
+    places: dict[str, list[float]] = {}
+    for row in sorted(compared, key=lambda row: (_WORST_FIRST.index(row.verdict.partition(",")[0]), row.verdict)):
+        places.setdefault(row.verdict, []).append(row.snr_db)
+    parts = [
+        f"{verdict.replace(', untested', ' but untested')} at {ranges(at, snrs)}" for verdict, at in places.items()
+    ]
+    text = f"Against the best of the others, ours is {', '.join(parts)}."
+    worst = min(compared, key=lambda row: row.margin.value if row.margin else 0.0)
+    if worst.verdict.startswith("behind") and worst.margin:
+        unit = MEASURES[measure].unit
+        size = f"{figure(-worst.margin.value)} {unit}".strip()
+        text += f" Farthest behind: {size}, {worst.own} against {worst.other} at {ranges([worst.snr_db], snrs)}."
+    return text
+
+
+def _pictures(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The kept pictures by channel and SNR, and the sent ones in the order of the columns."""
+    kept: dict[tuple[str, float], dict[str, dict[str, Result]]] = {}
+    names: dict[str, None] = {}
+    for line in run.lines:
+        for snr, point in line.points.items():
+            for result in point.results:
+                if result.image is not None and _picture(run, result).is_file():
+                    names[result.image] = None
+                    curves = kept.setdefault((line.channel, snr), {})
+                    curves.setdefault(line.curve, {}).setdefault(result.image, result)
+    groups = [
+        {
+            "channel": channel,
+            "snr_db": snr,
+            "rows": [
+                {"curve": curve, "cells": [_cell(run, name, results.get(name)) for name in names]}
+                for curve, results in curves.items()
+            ],
+        }
+        for (channel, snr), curves in kept.items()
+    ]
+    return groups, [{"name": name, "uri": _uri(run.folder / "originals" / f"{name}.png")} for name in names]
+
+
+def _picture(run: Run, result: Result) -> Path:
+    return run.folder / "pictures" / f"{result.job}.png"
+
+
+def _cell(run: Run, name: str, result: Result | None) -> dict[str, str]:
+    if result is None:
+        return {"name": name, "uri": "", "caption": "not kept"}
+    parts = []
+    if result.counts.get("frames_lost"):
+        parts.append("lost")
+    if "psnr_db" in result.metrics:
+        parts.append(f"{result.metrics['psnr_db']:.1f} dB")
+    if "ms_ssim" in result.metrics:
+        parts.append(f"MS-SSIM {result.metrics['ms_ssim']:.3f}")
+    if "label" in result.metrics:
+        parts.append(f"label {'right' if result.metrics['label'] else 'wrong'}")
+    return {"name": name, "uri": _uri(_picture(run, result)), "caption": ", ".join(parts)}
+
+
+def _uri(path: Path) -> str:
+    """A PNG as it is, empty if it is not there."""
+    if not path.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _facts(run: Run) -> dict[str, str]:
+    last = datetime.fromtimestamp((run.folder / RESULTS).stat().st_mtime, timezone.utc)
+    cpu_s = sum(result.cpu_s for result in run.results)
+    facts = {
+        "Last result": f"{last:%Y-%m-%d %H:%M} UTC",
+        "Jobs": f"{sum(1 for _ in run.results):,} done, {len(run.failures)} failed",
+        "CPU time": f"{cpu_s / 3600:.2f} h" if cpu_s >= 3600 else f"{cpu_s:.0f} s",
+        "Seed": str(run.config.get("seed", "")),
+    }
+    bundle = run.config.get("bundle")
+    if bundle:
+        facts["Bundle"] = f"{bundle}, {_bundle_id(Path(bundle))}"
+    facts["Report made on"] = f"{processor()}, {_versions()}"
+    return facts
+
+
+def _bundle_id(path: Path) -> str:
+    try:
+        return f"id {Bundle.load(path).shared_id.hex()}"
+    except CrlscError:
+        return "which is not on this machine"
+
+
+def _versions() -> str:
+    installed = {dist.name: dist.version for dist in metadata.distributions()}
+    return ", ".join(f"{name} {installed[name]}" for name in _VERSIONS if name in installed)

@@ -1,0 +1,349 @@
+"""The results of a sweep: the rows of its folder as lines of points, each figure with its interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from crlsc_phy.errors import SweepError
+from crlsc_phy.quality.intervals import bootstrap, rate_interval
+from crlsc_phy.report.measures import MEASURES, RATES
+
+__all__ = [
+    "CONFIG",
+    "OWN_CHAINS",
+    "RESULTS",
+    "UNKNOWN",
+    "Curve",
+    "Estimate",
+    "Failure",
+    "Line",
+    "Point",
+    "Result",
+    "Run",
+    "read_run",
+]
+
+CONFIG, RESULTS = "config.yaml", "results.jsonl"
+OWN_CHAINS = frozenset({"digital", "semantic", "analog", "hybrid"})
+"""Chains that are this project's; all others are what it is compared with."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of a point.
+
+    Attributes:
+        value: NaN if it was not measured.
+        low, high: Its 95 % interval; NaN if there is too little to say.
+        n: Trials behind it: bits, blocks or frames of a count, else images sent.
+        events: Of counts and hits, how many there were.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int = 0
+    events: int | None = None
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Which job a row is of."""
+
+    job: str
+    line: str
+    curve: str
+    channel: str
+    snr_db: float
+    replica: int
+
+
+@dataclass(frozen=True)
+class Result(_Row):
+    """A row: what one job found; see :class:`crlsc_phy.link.chain.Outcome`."""
+
+    counts: Mapping[str, int]
+    image: str | None
+    metrics: Mapping[str, float]
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Failure(_Row):
+    """A row of a job that failed for good."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a line found at one SNR: its results, by replica; none if it is still to be run."""
+
+    snr_db: float
+    results: tuple[Result, ...]
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """The raw counts, added up."""
+        total: Counter[str] = Counter()
+        for result in self.results:
+            total.update(result.counts)
+        return total
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of its jobs, in seconds."""
+        return sum(result.cpu_s for result in self.results)
+
+    def by_image(self, measure: str) -> dict[str, list[float]]:
+        """The values of each image; those of results without one each stand alone."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for result in self.results:
+            if measure in result.metrics:
+                values[result.image or f"replica {result.replica}"].append(result.metrics[measure])
+        return values
+
+    def per_replica(self, measure: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Events and trials of a ``count``, int [replica] each, of the replicas that counted it."""
+        event, trial = RATES[measure]
+        pairs = [
+            (result.counts.get(event, 0), result.counts[trial]) for result in self.results if result.counts.get(trial)
+        ]
+        events, trials = np.asarray(pairs, np.int64).reshape(-1, 2).T
+        return events, trials
+
+    def estimate(self, measure: str) -> Estimate:
+        """A figure with its interval, :data:`UNKNOWN` if it was not measured."""
+        if measure not in self._estimates:
+            self._estimates[measure] = self._estimate(measure)
+        return self._estimates[measure]
+
+    @cached_property
+    def _estimates(self) -> dict[str, Estimate]:
+        return {}
+
+    def _estimate(self, measure: str) -> Estimate:
+        kind = MEASURES[measure].kind
+        if kind == "count":
+            events, trials = self.per_replica(measure)
+            if not len(trials):
+                return UNKNOWN
+            happened, tried = int(events.sum()), int(trials.sum())
+            return Estimate(happened / tried, *rate_interval(events, trials), tried, happened)
+        groups = self.by_image(measure)
+        if not groups:
+            return UNKNOWN
+        values = np.concatenate([np.asarray(group) for group in groups.values()])
+        sizes = np.array([len(group) for group in groups.values()])
+        if kind == "hit":
+            return _hits(np.array([sum(group) for group in groups.values()]), sizes)
+        # One image says nothing of others.
+        ends = bootstrap(values, np.repeat(np.arange(len(sizes)), sizes)) if len(sizes) > 1 else (math.nan, math.nan)
+        return Estimate(float(values.mean()), *ends, len(values))
+
+
+def _hits(hits: NDArray[np.float64], sizes: NDArray[np.int64]) -> Estimate:
+    happened, tried = int(hits.sum()), int(sizes.sum())
+    # Replicas of a picture are little new evidence; how little, no spread shows where all are hits or none: count none.
+    alike = happened in (0, tried)
+    ends = rate_interval(hits / sizes, np.ones(len(sizes))) if alike else rate_interval(hits, sizes)
+    return Estimate(happened / tried, *ends, tried, happened)
+
+
+class Curve(Protocol):
+    """What can be shown: a line of this run, or one that was imported."""
+
+    @property
+    def curve(self) -> str:
+        """Its name."""
+
+    @property
+    def channel(self) -> str:
+        """Name of the channel it was found over."""
+
+    @property
+    def snrs(self) -> Sequence[float]:
+        """Es/N0 of its points in dB, ascending."""
+
+    def estimate(self, snr_db: float, measure: str) -> Estimate:
+        """A figure, :data:`UNKNOWN` where there is none."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve over a channel.
+
+    Attributes:
+        id: Hash of all that decides its results.
+        curve, channel: Their names.
+        points: By SNR in dB, ascending.
+    """
+
+    id: str
+    curve: str
+    channel: str
+    points: Mapping[float, Point]
+
+    @property
+    def snrs(self) -> Sequence[float]:
+        return tuple(self.points)
+
+    def estimate(self, snr_db: float, measure: str) -> Estimate:
+        point = self.points.get(snr_db)
+        return point.estimate(measure) if point else UNKNOWN
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sweep's folder, read.
+
+    Attributes:
+        folder: Where it lies.
+        config: As the run was made with.
+        lines: In the order of the configuration: by channel, then by curve.
+        failures: Jobs that failed and were not done later.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    lines: tuple[Line, ...] = ()
+    failures: tuple[Failure, ...] = field(default=())
+
+    @property
+    def results(self) -> Iterator[Result]:
+        """Every row."""
+        return (result for line in self.lines for point in line.points.values() for result in point.results)
+
+    def configured(self) -> Run:
+        """Without the lines that an earlier configuration left in the folder."""
+        planned = {
+            (name, channel)
+            for name, curve in self.config["curves"].items()
+            for channel in curve.get("channels", self.config["channels"])
+        }
+        return replace(self, lines=tuple(line for line in self.lines if (line.curve, line.channel) in planned))
+
+    def is_own(self, curve: str) -> bool:
+        """Whether a curve's chain is this project's."""
+        return self.config["curves"].get(curve, {}).get("chain") in OWN_CHAINS
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a sweep's folder, of a run that has ended or is still going on.
+
+    A last row that was cut off is left out.
+
+    Raises:
+        SweepError: If the folder holds no run, or a row is damaged.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    results, failures = _read_rows(folder / RESULTS)
+    return Run(folder, config, _lines(folder, config, results), tuple(failures))
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise SweepError(f"{path.parent}: holds no {CONFIG}; name the --out folder of crlsc-sweep run") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        config = None
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("channels", "curves")):
+        raise SweepError(f"{path}: is damaged; start the run again with the same configuration") from None
+    return config
+
+
+def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
+    try:
+        # What follows the last end of a line was cut off.
+        *whole, _ = path.read_bytes().split(b"\n")
+    except OSError:
+        raise SweepError(f"{path.parent}: holds no {RESULTS}; start the run first: crlsc-sweep run") from None
+    results: dict[str, Result] = {}
+    failures: dict[str, Failure] = {}
+    for number, row in enumerate(whole, 1):
+        try:
+            result = _read_row(row)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SweepError(
+                f"{path}:{number}: the row is damaged; delete this line and start the run again: it is made anew"
+            ) from None
+        if isinstance(result, Failure):
+            failures[result.job] = result
+        else:
+            # A job has one outcome, however often it ran.
+            results.setdefault(result.job, result)
+    return list(results.values()), [failure for job, failure in failures.items() if job not in results]
+
+
+def _read_row(text: bytes) -> Result | Failure:
+    row = json.loads(text, parse_constant=_refuse)
+    place: dict[str, Any] = {name: _text(row[name]) for name in ("job", "line", "curve", "channel")}
+    place |= {"snr_db": float(row["snr_db"]), "replica": int(row["replica"])}
+    if "error" in row:
+        return Failure(**place, error=_text(row["error"]))
+    image = row["image"]
+    return Result(
+        **place,
+        counts={name: int(count) for name, count in row["counts"].items()},
+        image=image if image is None else _text(image),
+        metrics={name: float(value) for name, value in row["metrics"].items()},
+        cpu_s=float(row["cpu_s"]),
+        wall_s=float(row["wall_s"]),
+    )
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _lines(folder: Path, config: Mapping[str, Any], results: Iterable[Result]) -> tuple[Line, ...]:
+    lines: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        lines[result.channel, result.curve].append(result)
+    channels, curves = config["channels"], config["curves"]
+    ordered = sorted(lines, key=lambda names: (_place(channels, names[0]), _place(curves, names[1])))
+    planned = {name: curve.get("snr_db") or () for name, curve in curves.items()}
+    return tuple(_line(folder, lines[names], planned.get(names[1], ())) for names in ordered)
+
+
+def _place(names: Iterable[str], name: str) -> int:
+    known = list(names)
+    return known.index(name) if name in known else len(known)
+
+
+def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> Line:
+    """A line with all its points, also those that are planned and have no result yet."""
+    first = results[0]
+    if any(result.line != first.line for result in results):
+        raise SweepError(
+            f"{folder / RESULTS}: {first.curve!r} over {first.channel!r} was run with two configurations; "
+            "run each into a folder of its own"
+        )
+    points: dict[float, list[Result]] = {float(snr): [] for snr in planned}
+    for result in results:
+        points.setdefault(result.snr_db, []).append(result)
+    ordered = {snr: tuple(sorted(points[snr], key=lambda result: result.replica)) for snr in sorted(points)}
+    return Line(first.line, first.curve, first.channel, {snr: Point(snr, rows) for snr, rows in ordered.items()})

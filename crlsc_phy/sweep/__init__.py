@@ -1,0 +1,1 @@
+"""Sweeps: configuration, plan, engine, workers and the folder of results."""

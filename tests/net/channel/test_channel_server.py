@@ -1,0 +1,529 @@
+"""The channel emulator through real sockets: every form of stream, peers that come and go, questions, keys."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+zmq = pytest.importorskip("zmq")
+
+from crlsc_phy.channel import StreamChannel
+from crlsc_phy.cli.channel import main
+from crlsc_phy.errors import ChannelError, ServiceError
+from crlsc_phy.net.channel.config import EmulatorConfig
+from crlsc_phy.net.channel.control import ask
+from crlsc_phy.net.channel.server import ChannelServer
+from crlsc_phy.net.curve import make_keys, use_client_keys
+
+ANY = "tcp://127.0.0.1:*"
+
+
+def noise(count, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, 2)).view(complex)[:, 0].astype(np.complex64)
+
+
+@contextlib.contextmanager
+def running(radios, links, **options):
+    """An emulator in a thread; gives where it listens."""
+    server = ChannelServer(EmulatorConfig.of({"radios": radios, "links": links, "control": ANY} | options))
+    addresses = server.addresses()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield addresses
+    finally:
+        server.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def context():
+    made = zmq.Context()
+    # Else what was never delivered keeps a socket that is forgotten from closing.
+    made.linger = 0
+    yield made
+    made.destroy(linger=0)
+
+
+def connected(context, kind, address, **options):
+    socket = context.socket(kind)
+    for name, value in options.items():
+        setattr(socket, name, value)
+    socket.rcvtimeo = socket.sndtimeo = 20_000
+    if kind == zmq.SUB:
+        socket.subscribe(b"")
+    socket.connect(address)
+    return socket
+
+
+def received(socket, count):
+    parts = []
+    while sum(map(len, parts)) < count:
+        parts.append(np.frombuffer(socket.recv(), np.complex64))
+    return np.concatenate(parts)
+
+
+def push_all(socket, samples, size=5000):
+    for start in range(0, len(samples), size):
+        socket.send(samples[start : start + size].tobytes())
+
+
+def one_link(tx, rx, **settings):
+    return {"a": {"tx": tx}, "b": {"rx": rx}}, [{"from": "a", "to": "b", **settings}]
+
+
+def test_pushed_samples_come_out_as_the_channel_makes_them(context):
+    samples = noise(300_000)
+    options = {"model": "tdl-a", "snr_db": 10.0, "speed": 30.0, "seed": 5}
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", **options)) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        threading.Thread(target=push_all, args=(sender, samples)).start()
+        out = received(receiver, len(samples))
+        stats = ask({"do": "stats"}, at["control"])
+    assert np.array_equal(out, StreamChannel(**options)(samples))
+    assert stats["position"] == stats["radios"]["a"]["tx"]["samples"] == 300_000
+    assert stats["radios"]["b"]["rx"] == {"samples": 300_000, "waiting": 0, "dropped": 0, "errors": 0}
+
+
+def test_nothing_is_lost_with_a_slow_reader_and_memory_stays_bounded(context):
+    samples = noise(400_000)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}"), queue=20_000) as at:
+        sender = connected(context, zmq.PUSH, at["a.tx"], sndhwm=2)
+        receiver = connected(context, zmq.PULL, at["b.rx"], rcvhwm=2)
+        threading.Thread(target=push_all, args=(sender, samples)).start()
+        parts = []
+        while sum(map(len, parts)) < len(samples):
+            parts.append(np.frombuffer(receiver.recv(), np.complex64))
+            if len(parts) % 5 == 0:
+                stats = ask({"do": "stats"}, at["control"])["radios"]
+                # A message may go beyond the limit, and no more.
+                assert max(stats["a"]["tx"]["waiting"], stats["b"]["rx"]["waiting"]) <= 25_000
+    assert np.array_equal(np.concatenate(parts), samples)
+
+
+def test_what_there_is_no_room_for_is_dropped_and_counted_if_so_told(context):
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}"), queue=20_000, full="drop") as at:
+        sender = connected(context, zmq.PUSH, at["a.tx"])
+        push_all(sender, noise(200_000))
+        deadline = time.monotonic() + 20
+        while ask({"do": "stats"}, at["control"])["position"] < 200_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        counts = ask({"do": "stats"}, at["control"])["radios"]["b"]["rx"]
+    assert counts["dropped"] >= 170_000
+    assert counts["dropped"] + counts["waiting"] + counts["samples"] == 200_000
+
+
+def test_requests_are_answered_with_no_more_than_they_ask(context):
+    samples = noise(10_000)
+    with running(*one_link("req@tcp://127.0.0.1:*", f"rep:{ANY}")) as at:
+        # As GNU Radio's REP sink and REQ source do.
+        sender, receiver = connected(context, zmq.REP, at["a.tx"]), connected(context, zmq.REQ, at["b.rx"])
+        place = 0
+
+        def serve():
+            nonlocal place
+            while place < len(samples):
+                (most,) = struct.unpack("<I", sender.recv())
+                count = min(most, 700)
+                sender.send(samples[place : place + count].tobytes())
+                place += count
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        parts = []
+        while sum(map(len, parts)) < len(samples):
+            receiver.send(struct.pack("<I", 300))
+            parts.append(np.frombuffer(receiver.recv(), np.complex64))
+            assert len(parts[-1]) <= 300
+        thread.join(10)
+    assert np.array_equal(np.concatenate(parts), samples)
+
+
+def test_srsran_radios_get_exactly_as_many_samples_as_they_give(context):
+    """Each asks with one byte and takes whatever comes; both ways at once, as base and terminal do."""
+    radios = {name: {"tx": f"srsran-tx@{ANY}", "rx": f"srsran-rx:{ANY}"} for name in ("enb", "ue")}
+    links = [{"from": "enb", "to": "ue"}, {"from": "ue", "to": "enb", "cfo_hz": 100.0}]
+    sent = {name: noise(50_000, seed) for seed, name in enumerate(radios)}
+    got = {name: [] for name in radios}
+    with running(radios, links, together=True, patience_s=10.0) as at:
+
+        def transmit(name):
+            socket = connected(context, zmq.REP, at[f"{name}.tx"])
+            for start in range(0, 50_000, 1000):
+                assert len(socket.recv()) == 1
+                socket.send(sent[name][start : start + 1000].tobytes())
+
+        def receive(name):
+            socket = connected(context, zmq.REQ, at[f"{name}.rx"])
+            while sum(map(len, got[name])) < 50_000:
+                socket.send(b"\xff")
+                got[name].append(np.frombuffer(socket.recv(), np.complex64))
+
+        threads = [threading.Thread(target=do, args=(name,)) for do in (transmit, receive) for name in radios]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert np.array_equal(np.concatenate(got["ue"]), sent["enb"])
+    assert np.array_equal(np.concatenate(got["enb"]), StreamChannel(cfo_hz=100.0)(sent["ue"]))
+
+
+def test_terminals_interfere(context):
+    radios = {"a": {"tx": f"pull@{ANY}"}, "b": {"tx": f"pull@{ANY}"}, "c": {"rx": f"push:{ANY}"}}
+    links = [{"from": "a", "to": "c", "model": "static", "taps": [0.5]}, {"from": "b", "to": "c", "model": "tdl-b"}]
+    first, second = noise(40_000, 1), noise(40_000, 2)
+    with running(radios, links, together=True, patience_s=10.0) as at:
+        receiver = connected(context, zmq.PULL, at["c.rx"])
+        for name, samples in (("a", first), ("b", second)):
+            push_all(connected(context, zmq.PUSH, at[f"{name}.tx"], linger=5000), samples)
+        out = received(receiver, 40_000)
+        stats = ask({"do": "stats"}, at["control"])["radios"]
+    assert stats["a"]["tx"]["samples"] == stats["b"]["tx"]["samples"] == len(out) == 40_000
+    assert np.allclose(out, 0.5 * first + StreamChannel("tdl-b")(second), atol=1e-6)
+
+
+def test_a_silent_sender_does_not_stop_the_others(context):
+    radios = {"a": {"tx": f"pull@{ANY}"}, "b": {"tx": f"pull@{ANY}"}, "c": {"rx": f"push:{ANY}"}}
+    links = [{"from": name, "to": "c"} for name in "ab"]
+    samples = noise(20_000)
+    with running(radios, links, patience_s=0.05) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["c.rx"])
+        push_all(sender, samples)
+        assert np.array_equal(received(receiver, 20_000), samples)
+
+
+def tagged(samples, offset, *tags):
+    parts = [struct.pack("<HBQQ", 0x5FF0, 1, offset, len(tags))]
+    parts += [struct.pack("<Q", place) + content for place, content in tags]
+    return b"".join((*parts, samples.tobytes()))
+
+
+def test_tags_cross_at_their_samples(context):
+    pmt = pytest.importorskip("pmt")
+    content = b"".join(pmt.serialize_str(part) for part in (pmt.intern("key"), pmt.to_pmt({"a": 1}), pmt.PMT_F))
+    samples = noise(1000)
+    with running(*one_link(f"pull+tags@{ANY}", f"push+tags:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        # The sender had been running for a while.
+        sender.send(tagged(samples[:600], 5000, (5003, content)))
+        sender.send(tagged(samples[600:], 5600, (5999, content)))
+        seen, parts = [], []
+        while sum(map(len, parts)) < 1000:
+            data = receiver.recv()
+            magic, version, offset, count = struct.unpack_from("<HBQQ", data)
+            assert (magic, version, offset) == (0x5FF0, 1, sum(map(len, parts)))
+            at_byte = 19
+            for _ in range(count):
+                seen.append(struct.unpack_from("<Q", data, at_byte)[0])
+                assert data[at_byte + 8 : at_byte + 8 + len(content)] == content
+                at_byte += 8 + len(content)
+            parts.append(np.frombuffer(data[at_byte:], np.complex64))
+    assert seen == [3, 999]
+    assert np.array_equal(np.concatenate(parts), samples)
+
+
+DEEP = b"\x07" * 10_000
+HUGE = b"\x0a\x00" + struct.pack(">I", 0xFFFFFFF0) + b"\x00"
+
+
+@pytest.mark.parametrize(
+    ("form", "message", "said"),
+    [
+        ("pull", noise(10).tobytes() + b"abc", "3 bytes into a sample"),
+        ("pull+tags", b"short", "is no stream with tags"),
+        ("pull+tags", b"x" * 100, "does not begin as a stream with tags"),
+        ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 2**60), "claims 1152921504606846976 tags"),
+        ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 1) + bytes(8) + DEEP, "nests more than"),
+        ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 1) + bytes(8) + HUGE, "cut short"),
+        ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 3) + bytes(4), "ends within its tags"),
+    ],
+)
+def test_rubbish_is_counted_and_the_stream_goes_on(context, caplog, form, message, said):
+    samples = noise(100)
+    good = tagged(samples, 0) if "tags" in form else samples.tobytes()
+    with running(*one_link(f"{form}@{ANY}", f"push:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        for _ in range(3):
+            sender.send(message)
+        sender.send(good)
+        out = received(receiver, 100)
+        while len(out) < 130 and form == "pull":
+            out = np.concatenate((out, received(receiver, 1)))
+        stats = ask({"do": "stats"}, at["control"])["radios"]["a"]["tx"]
+    assert np.array_equal(out[-100:], samples)
+    assert stats["errors"] == 3
+    assert said in stats["last_error"]
+    assert len([record for record in caplog.records if said in record.getMessage()]) == 1
+
+
+def test_a_sender_may_die_and_come_back_a_hundred_times(context):
+    samples = noise(100 * 500)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}")) as at:
+        receiver = connected(context, zmq.PULL, at["b.rx"])
+        for life in range(100):
+            sender = connected(context, zmq.PUSH, at["a.tx"])
+            sender.send(samples[500 * life : 500 * (life + 1)].tobytes())
+            sender.close(linger=1000)
+            assert np.array_equal(received(receiver, 500), samples[500 * life : 500 * (life + 1)])
+
+
+def test_a_requester_may_die_with_its_question_unanswered(context):
+    samples = noise(1000)
+    with running(*one_link(f"pull@{ANY}", f"rep:{ANY}")) as at:
+        for _ in range(100):
+            dying = connected(context, zmq.REQ, at["b.rx"])
+            dying.send(struct.pack("<I", 10))
+            dying.close(linger=100)
+        # A connection that has just been cut still takes an answer.
+        time.sleep(0.5)
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.REQ, at["b.rx"])
+        sender.send(samples.tobytes())
+        receiver.send(struct.pack("<I", 1000))
+        assert np.array_equal(np.frombuffer(receiver.recv(), np.complex64), samples)
+
+
+def test_questions_faster_than_libzmq_hears_of_answers_that_were_read(context):
+    samples = noise(500)
+    with running(*one_link(f"pull@{ANY}", f"rep:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.DEALER, at["b.rx"])
+        for _ in range(500):
+            receiver.send_multipart([b"", struct.pack("<I", 1)])
+        sender.send(samples.tobytes())
+        parts = [receiver.recv_multipart()[1] for _ in range(500)]
+    assert np.array_equal(np.frombuffer(b"".join(parts), np.complex64), samples)
+
+
+@pytest.mark.parametrize("form", ["req", "srsran-tx"])
+def test_a_sender_may_take_its_time_to_answer(context, form):
+    samples = noise(3000)
+    with running(*one_link(f"{form}@{ANY}", f"push:{ANY}")) as at:
+        sender, receiver = connected(context, zmq.REP, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        for start in (0, 1000, 2000):
+            sender.recv()
+            time.sleep(1.3 if start == 1000 else 0)
+            sender.send(samples[start : start + 1000].tobytes())
+        assert np.array_equal(received(receiver, 3000), samples)
+
+
+@pytest.mark.parametrize("listens", ["emulator", "sender"])
+def test_a_sender_may_die_with_a_question_unanswered(context, listens):
+    samples = noise(1000)
+    # Each life has a context of its own: its end waits until the port is free.
+    with zmq.Context() as life, life.socket(zmq.REP) as sender:
+        port = sender.bind_to_random_port("tcp://127.0.0.1")
+    place = f"req@{ANY}" if listens == "emulator" else f"req:tcp://127.0.0.1:{port}"
+    with running(*one_link(place, f"push:{ANY}")) as at:
+        receiver = connected(context, zmq.PULL, at["b.rx"])
+        for _ in range(3):
+            with zmq.Context() as life, life.socket(zmq.REP) as sender:
+                sender.linger, sender.rcvtimeo = 0, 20_000
+                if listens == "emulator":
+                    sender.connect(at["a.tx"])
+                else:
+                    sender.bind(f"tcp://127.0.0.1:{port}")
+                sender.recv()
+                sender.send(samples.tobytes())
+                assert np.array_equal(received(receiver, 1000), samples)
+                sender.recv()
+
+
+def test_any_order_of_starting(context):
+    """Both peers listen, the emulator connects to them, and comes last."""
+    sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+    ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in (sender, receiver)]
+    receiver.rcvtimeo = 20_000
+    samples = noise(5000)
+    threading.Thread(target=push_all, args=(sender, samples)).start()
+    time.sleep(0.2)
+    places = f"pull:tcp://127.0.0.1:{ports[0]}", f"push>tcp://127.0.0.1:{ports[1]}"
+    with running(*one_link(*places)):
+        assert np.array_equal(received(receiver, 5000), samples)
+
+
+def test_questions(context, tmp_path):
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="tdl-a", speed=10.0)) as at:
+        control = at["control"]
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        assert ask({"do": "get"}, control)["settings"]["model"] == "tdl-a"
+        assert ask({"do": "set", "link": "a>b", "snr_db": 7.0}, control)["position"] == 0
+        assert ask({"do": "get", "link": "a>b"}, control)["settings"]["snr_db"] == 7.0
+        ask({"do": "ramp", "setting": "snr_db", "to": 27.0, "seconds": 0.1}, control)
+        values = []
+        for _ in range(20):
+            push_all(sender, noise(10_000))
+            received(receiver, 10_000)
+            values.append(ask({"do": "get"}, control)["settings"]["snr_db"])
+        assert values == sorted(values)
+        assert values[0] < 20 < values[-1] == 27.0
+        file = str(tmp_path / "channel.npz")
+        ask({"do": "record", "file": file, "start": 0, "stop": 100_000}, control)
+        with np.load(file) as arrays:
+            assert arrays["gains"].shape[1:] == (1, 1, 23)
+        for question, said in (
+            ({"do": "dance"}, "no question 'dance'"),
+            ({"do": "get", "link": "b>a"}, "no link 'b>a'; there are a>b"),
+            ({"do": "set", "speeed": 1}, "no setting 'speeed'"),
+            ({"do": "set", "seed": 1}, "seed cannot change"),
+            ({"do": "ramp", "setting": "model", "to": 1, "seconds": 1}, "a setting that is a number now"),
+            ({"do": "ramp", "setting": "speed", "to": -1, "seconds": 1}, "must not be negative"),
+            ({"do": "record", "file": file, "start": 5, "stop": 5}, "a recording needs"),
+            ({"do": "record", "file": file, "start": 0, "stop": 10**12}, "up to 100 s"),
+        ):
+            with pytest.raises(ServiceError, match=said):
+                ask(question, control)
+        raw = connected(context, zmq.REQ, control)
+        for rubbish in (b"{", b"[1]", b"\xff\xfe", b"[" * 5000):
+            raw.send(rubbish)
+            assert json.loads(raw.recv())["ok"] is False
+
+
+@pytest.mark.parametrize(("setting", "target"), [("sample_rate", 2e6), ("delay_spread", 10.0)])
+def test_a_ramp_that_cannot_be_ends_and_the_stream_goes_on(context, caplog, setting, target):
+    samples = noise(100_000)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="tdl-a")) as at:
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        ask({"do": "ramp", "setting": setting, "to": target, "seconds": 0.01}, at["control"])
+        for _ in range(3):
+            push_all(sender, samples)
+            assert len(received(receiver, len(samples))) == len(samples)
+        assert ask({"do": "stats"}, at["control"])["position"] == 300_000
+    assert len([record for record in caplog.records if f"the ramp of {setting} ends here" in record.getMessage()]) == 1
+
+
+def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
+    make_keys(tmp_path / "keys")
+    make_keys(tmp_path / "others")
+    samples = noise(1000)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}"), keys=str(tmp_path / "keys")) as at:
+        stranger = context.socket(zmq.PUSH)
+        use_client_keys(stranger, tmp_path / "others")
+        stranger.connect(at["a.tx"])
+        naked = connected(context, zmq.PUSH, at["a.tx"])
+        guest = context.socket(zmq.PUSH)
+        # Knows the service, but the service does not know it.
+        (tmp_path / "others/server.key").write_bytes((tmp_path / "keys/server.key").read_bytes())
+        use_client_keys(guest, tmp_path / "others")
+        guest.connect(at["a.tx"])
+        for socket in (stranger, naked, guest):
+            with contextlib.suppress(zmq.Again):
+                socket.send(noise(10).tobytes(), zmq.NOBLOCK)
+        sender, receiver = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+        receiver.rcvtimeo = 20_000
+        for socket, name in ((sender, "a.tx"), (receiver, "b.rx")):
+            use_client_keys(socket, tmp_path / "keys")
+            socket.connect(at[name])
+        sender.send(samples.tobytes())
+        assert np.array_equal(received(receiver, 1000), samples)
+        stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
+        assert stats["radios"]["a"]["tx"]["samples"] == 1000
+        deadline = time.monotonic() + 20
+        while stats["turned_away"] < 3 and time.monotonic() < deadline:
+            stats = ask({"do": "stats"}, at["control"], keys=str(tmp_path / "keys"))
+        assert stats["turned_away"] >= 3
+        with pytest.raises(ServiceError, match="nothing answers within"):
+            ask({"do": "stats"}, at["control"], 0.3)
+    said = {record.getMessage() for record in caplog.records}
+    assert {line.partition("turned away: ")[2] for line in said} == {
+        "its key is not among ours",
+        "it has no keys, or those of another service",
+    }
+
+
+RADIOS = {"a": {"tx": f"pull@{ANY}"}, "b": {"rx": f"push:{ANY}"}}
+LINK = {"from": "a", "to": "b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"radios": {"a": {"tx": "pull@tcp://0.0.0.0:*"}, "b": RADIOS["b"]}}, "other machines could connect"),
+        ({"control": "tcp://*:8425"}, "other machines could connect"),
+        ({"radios": {"a": {"tx": "carrier pigeon"}, "b": RADIOS["b"]}}, "no stream; write FORM:tcp"),
+        ({"radios": {"a": {"tx": f"push:{ANY}"}, "b": RADIOS["b"]}}, "with a form of pull, sub, req"),
+        ({"radios": {"a": {"tx": f"pull@{ANY}", "colour": 1}, "b": RADIOS["b"]}}, "radio a has 'colour'"),
+        ({"radios": {"a": RADIOS["a"]}}, "there must be a radio with tx and one with rx"),
+        ({"radios": []}, "radios must be a mapping"),
+        ({"links": []}, "there are no links"),
+        ({"links": [LINK, LINK]}, "two links have the same ends"),
+        ({"links": [{"from": "b", "to": "a"}]}, "no radio 'b' with tx"),
+        ({"links": [{"from": "a"}]}, "a link needs from and to"),
+        ({"links": [LINK | {"colour": 1}]}, "a link has 'colour'"),
+        ({"links": [LINK | {"rx": 2}]}, "a stream is that of one antenna"),
+        ({"links": [LINK | {"taps": ["x"]}]}, "is no complex number"),
+        ({"links": [LINK | {"speed": -1.0}]}, "must not be negative"),
+        ({"links": [LINK | {"model": "tdl-z"}]}, "no channel model"),
+        ({"queue": 3}, "1024 samples or more"),
+        ({"full": "explode"}, "choose wait or drop"),
+        ({"patience_s": 0}, "must be above 0"),
+        ({"velocity": 3}, "the configuration has 'velocity'"),
+        ({"defaults": {"colour": 3}}, "defaults has 'colour'"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(tmp_path, capsys, change, said):
+    import yaml
+
+    file = tmp_path / "channel.yaml"
+    file.write_text(yaml.safe_dump({"radios": RADIOS, "links": [LINK], "control": ANY} | change))
+    assert main(["run", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("crlsc-channel: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "give a YAML file, or --tx and --rx"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["run", "--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--set", "speed"], "write NAME=VALUE"),
+        (["run", "--tx", f"pull@{ANY}", "--rx", "push:tcp://127.0.0.1:port"], "127.0.0.1:port: Invalid argument"),
+        (["run", "--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--keys", "nowhere"], "no key to be read"),
+        (["ask", "stats", "--control", "tcp://127.0.0.1:1", "--timeout", "0.1"], "nothing answers within 0.1 s"),
+    ],
+)
+def test_a_wrong_call_is_one_line(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_errors_of_a_link_are_its_own():
+    with pytest.raises(ChannelError, match="must be a finite number"):
+        EmulatorConfig.of({"radios": RADIOS, "links": [LINK | {"snr_db": "loud"}]})
+
+
+def test_the_command_runs_is_asked_and_stops(context):
+    command = [sys.executable, "-m", "crlsc_phy.cli.channel", "run", "--json", "--control", ANY]
+    command += ["--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--model", "tdl-a", "--set", "snr_db=12"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        at = json.loads(process.stdout.readline())["running"]
+        sender, receiver = (
+            connected(context, zmq.PUSH, at["sender.tx"]),
+            connected(context, zmq.PULL, at["receiver.rx"]),
+        )
+        samples = noise(10_000)
+        push_all(sender, samples)
+        assert np.array_equal(received(receiver, 10_000), StreamChannel("tdl-a", 12.0)(samples))
+        asked = [sys.executable, "-m", "crlsc_phy.cli.channel", "ask", "--control", at["control"]]
+        said = subprocess.run([*asked, "set", "snr_db=3"], capture_output=True, text=True, check=True).stdout
+        assert "link: sender>receiver" in said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_models_are_listed(capsys):
+    assert main(["models"]) == 0
+    assert "tdl-a           3GPP TR 38.901" in capsys.readouterr().out
