@@ -6,11 +6,11 @@
 DeepJSCC is the network of E. Bourtsoulatze et al. (IEEE Trans. Cognitive Communications and Networking 2019) as
 ``crlsc_phy/semantic/deepjscc.py`` has it. ``tests/link/baselines/test_deepjscc.py`` gives it the weights of Kaira's
 encoder and decoder (pykaira 0.2.1) and finds the same symbols and pictures as theirs. With 16 filters it sends 2,048
-complex symbols for 64 x 64 pixels, CBR 1/6; another network has 8 and CBR 1/12. Both train on crops of 64 x 64, each at
-an Es/N0 of its own within 0 to 20 dB, which the networks are not told. Ours is one network for both rates. It trains from
-the best linear code, whose making is in its CPU time, at -5 to 22 dB and through fading and clipping too, and on crops
-of 128 x 128 in one batch of five. The bundle's coder, trained longer by its recipe, stands beside them, through the
-codec's own encode and decode.
+complex symbols for 64 x 64 pixels, CBR 1/6; another network has 8 and CBR 1/12. Both train on crops of 64 x 64, each
+at an Es/N0 of its own within 0 to 20 dB, which the networks are not told. Ours is one network for both rates. It
+trains from the best linear code, whose making is in its CPU time, at -5 to 22 dB and through fading and clipping too,
+and on crops of 128 x 128 in one batch of five. The bundle's coder, trained longer by its recipe, stands beside them,
+through the codec's own encode and decode.
 
 Symbols of a picture have a mean power of 1 in all of them. SNR is Es/N0: N0 is the variance of the complex noise, half
 of it in each part. Kaira's channel adds noise to real numbers of power 1, at the ratio of their power to its variance;
