@@ -12,7 +12,7 @@ export VENV GR_PYTHON TORCH_INDEX
 export GRC_BLOCKS_PATH := $(CURDIR)/gr_blocks$(if $(GRC_BLOCKS_PATH),:$(GRC_BLOCKS_PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-zmq grc evidence results test test-all lint doctor clean
+.PHONY: help setup demo demo-zmq grc evidence results test test-all coverage lint doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
@@ -44,11 +44,17 @@ results: setup ## Ours against separate coding and DeepJSCC over the air, in doc
 	@"$(BIN)/crlsc-train" data default --data "$(or $(DATA),data)"
 	@$(PYTHON) benchmarks/results_page.py --jobs "$(or $(JOBS),2)" --data "$(or $(DATA),data)"
 
-test: setup ## Run the tests, apart from those that take minutes each
-	@$(PYTHON) -m pytest -m "not slow"
+test: ## Run the tests, apart from those that take minutes each (TESTS="path -k name")
+	@scripts/setup.sh tests
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow" $(TESTS)
 
-test-all: setup ## Run all tests
-	@$(PYTHON) -m pytest
+test-all: ## Run all tests
+	@scripts/setup.sh tests
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup $(TESTS)
+
+coverage: ## Run the tests and print the coverage of lines, a row a file
+	@scripts/setup.sh tests
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow" --cov=crlsc_phy --cov=gr_blocks --cov-report=term:skip-covered
 
 lint: setup ## Check style and types
 	@$(PYTHON) -m ruff check

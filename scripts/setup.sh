@@ -5,6 +5,8 @@
 #   GR_PYTHON=path    the interpreter that GNU Radio was built for (/usr/bin/python3)
 #   TORCH_INDEX=url   one more package index, such as PyTorch's own for CPU builds
 #
+# `setup.sh tests` also installs the Debian packages that some tests need, where it can.
+#
 # It can be interrupted: the next call goes on where this one stopped.
 set -euo pipefail
 
@@ -96,15 +98,10 @@ print(" ".join(n for n in names if u.find_spec(n) is None))') || die "$python do
     say "setup: using $venv as it stands"
 }
 
-install_system_packages() {
-    local needed=() wanted=() as_root=()
-    has_gnuradio || needed+=(gnuradio)
-    has_venv || needed+=(python3-venv)
-    # GNU Radio Companion's windows; Debian's gnuradio package does not ask for it. All else runs without.
-    has_gtk || wanted+=(gir1.2-gtk-3.0)
-    [[ ${#needed[@]} -gt 0 || ${#wanted[@]} -gt 0 ]] || return 0
-
-    local problem=""
+# apt_install PACKAGE...: install Debian packages as root or with sudo; says why in $problem, and fails, where it cannot.
+apt_install() {
+    local as_root=()
+    problem=""
     if ! command -v apt-get >/dev/null; then
         problem="there is no apt-get here"
     elif [[ $(id -u) != 0 ]]; then
@@ -114,16 +111,39 @@ install_system_packages() {
             problem="apt-get needs root or sudo"
         fi
     fi
-    if [[ -n $problem ]]; then
-        [[ ${#needed[@]} -eq 0 ]] || die "$gr_python lacks ${needed[*]}, and $problem; have an" \
-            "administrator install that, or take the conda-forge or pip route of docs/install.md"
-        say "      no ${wanted[*]} ($problem): everything works but make grc"
-        return 0
-    fi
-    say "      apt-get install ${needed[*]} ${wanted[*]} (1 to 5 minutes)"
+    [[ -z $problem ]] || return 1
+    say "      apt-get install $* (1 to 5 minutes)"
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
     step "apt-get update" "${apt[@]}" update
-    step "apt-get install" "${apt[@]}" install -y --no-install-recommends "${needed[@]}" "${wanted[@]}"
+    step "apt-get install" "${apt[@]}" install -y --no-install-recommends "$@"
+}
+
+install_system_packages() {
+    local needed=() wanted=() problem
+    has_gnuradio || needed+=(gnuradio)
+    has_venv || needed+=(python3-venv)
+    # GNU Radio Companion's windows; Debian's gnuradio package does not ask for it. All else runs without.
+    has_gtk || wanted+=(gir1.2-gtk-3.0)
+    [[ ${#needed[@]} -gt 0 || ${#wanted[@]} -gt 0 ]] || return 0
+    apt_install "${needed[@]}" "${wanted[@]}" && return
+    [[ ${#needed[@]} -eq 0 ]] || die "$gr_python lacks ${needed[*]}, and $problem; have an" \
+        "administrator install that, or take the conda-forge or pip route of docs/install.md"
+    say "      no ${wanted[*]} ($problem): everything works but make grc"
+}
+
+# What some tests need beside the environment: a browser for reports, a C compiler and libzmq for the C client.
+install_test_packages() {
+    local wanted=() problem
+    command -v chromedriver >/dev/null || wanted+=(chromium chromium-driver)
+    command -v cc >/dev/null || wanted+=(gcc libc6-dev)
+    [[ -e /usr/include/zmq.h ]] || wanted+=(libzmq3-dev)
+    [[ ${#wanted[@]} -gt 0 ]] || return 0
+    mkdir -p build
+    say "setup: what the tests of reports and of the C client need"
+    # In a subshell, which alone ends where apt-get fails: the other tests run all the same.
+    (apt_install "${wanted[@]}" || say "      apt-get was not called: $problem") ||
+        say "      continuing; see build/setup.log"
+    command -v chromedriver cc >/dev/null && [[ -e /usr/include/zmq.h ]] || say "      tests that need ${wanted[*]} are skipped"
 }
 
 make_venv() {
@@ -203,4 +223,8 @@ main() {
     say "setup: done in $((SECONDS / 60)) min $((SECONDS % 60)) s. make doctor shows the versions."
 }
 
-main
+case ${1:-} in
+    "") main ;;
+    tests) main && install_test_packages ;;
+    *) die "'$1' is not an argument; give none, or tests" ;;
+esac

@@ -51,9 +51,9 @@ def path_without_apt(tmp_path):
     return str(folder)
 
 
-def run_setup(checkout, **environment):
+def run_setup(checkout, *arguments, **environment):
     return subprocess.run(
-        [checkout / "scripts/setup.sh"],
+        [checkout / "scripts/setup.sh", *arguments],
         env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -182,7 +182,22 @@ def test_help_lists_every_target():
     assert [line.split()[0] for line in make().splitlines()] == phony.split()
 
 
-def test_ci_runs_the_tests():
+def test_ci_runs_lint_and_tests():
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
-    assert "make test" in script.read_text()
+    assert script.read_text().splitlines()[-2:] == ["make lint", "make test"]
+
+
+def test_without_apt_the_tests_run_with_what_is_there(checkout, path_without_apt):
+    for name in ("python3", "env"):
+        (Path(path_without_apt) / name).symlink_to(shutil.which(name))
+    result = run_setup(checkout, "tests", VENV=sys.prefix, PATH=path_without_apt)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "there is no apt-get here" in result.stdout
+    assert "tests that need chromium chromium-driver" in result.stdout
+
+
+def test_an_unknown_argument_of_setup_is_one_line(checkout):
+    result = run_setup(checkout, "test")
+    assert result.returncode == 1
+    assert result.stderr == "setup: 'test' is not an argument; give none, or tests\n"
