@@ -1,8 +1,9 @@
-"""The frame of a command with verbs: what its exit status says, and where its errors go."""
+"""Shared entry of the commands: exit status, error lines and terminals that cannot show every character."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,11 +14,30 @@ if TYPE_CHECKING:
     # What argparse calls it is private.
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["run_verb"]
+__all__ = ["accept_any_text", "run_verb"]
+
+
+def accept_any_text() -> None:
+    """Make standard output and error escape the characters that the terminal's encoding lacks.
+
+    Otherwise a minus sign on a Latin-1 terminal, or a file name that is not UTF-8, ends the command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_verb(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
-    """Parse, and call the ``run`` that the verb has set; returns 0, 2 (the input's fault) or 130 (interrupted)."""
+    """Parse the command line and call the ``run`` that the parser has set as a default.
+
+    Args:
+        parser: Its ``prog`` begins the error line.
+        arguments: Words of the command line; those of the process if None.
+
+    Returns:
+        The exit status: that of ``run``, 2 if the input is at fault, or 130 if interrupted.
+    """
+    accept_any_text()
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
