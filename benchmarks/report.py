@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from crlsc_phy.files import write_text
 from crlsc_phy.machine import processor
 
 
@@ -25,7 +26,5 @@ def machine() -> dict[str, Any]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` to ``path``, aside first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_text(path, json.dumps(content, indent=2) + "\n")
     print(f"wrote {path}")

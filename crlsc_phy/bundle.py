@@ -33,8 +33,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from crlsc_phy.errors import BundleError, KnowledgeBaseError
-from crlsc_phy.files import ManifestError, read_manifest
 from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.manifest import ManifestError, read_manifest
 from crlsc_phy.semantic.tokens import ResidualQuantiser
 
 __all__ = [

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crlsc_phy.errors import ImageError
+from crlsc_phy.files import placed
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -170,7 +171,5 @@ def fit_within(image: UInt8Image, longest: int) -> UInt8Image:
 
 def save_png(path: str | Path, image: UInt8Image) -> None:
     """Write ``image`` uint8 [H, W, 3] as a PNG: aside first, then in place."""
-    target = Path(path)
-    aside = target.with_name(f".{target.name}.part")
-    Image.fromarray(image).save(aside, format="PNG")
-    aside.replace(target)
+    with placed(Path(path)) as aside:
+        Image.fromarray(image).save(aside, format="PNG")

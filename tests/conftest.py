@@ -51,7 +51,7 @@ def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
 
     from crlsc_phy.bundle import BUNDLE_FORMAT
     from crlsc_phy.data import CropSampler
-    from crlsc_phy.files import write_manifest
+    from crlsc_phy.manifest import write_manifest
     from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
     from crlsc_phy.train.analog import export_coder
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import ChannelError
+from crlsc_phy.files import placed
 
 __all__ = ["Cir"]
 
@@ -83,18 +84,15 @@ class Cir:
             ChannelError: If it cannot be written.
         """
         file = Path(path)
-        aside = file.with_name(f".{file.name}.part")
         try:
-            if file.suffix in (".h5", ".hdf5"):
-                _write_h5(aside, self)
-            else:
-                with aside.open("wb") as stream:
-                    np.savez(stream, gains=self.gains, delays=self.delays, time_step=self.time_step)
-            aside.replace(file)
+            with placed(file) as aside:
+                if file.suffix in (".h5", ".hdf5"):
+                    _write_h5(aside, self)
+                else:
+                    with aside.open("wb") as stream:
+                        np.savez(stream, gains=self.gains, delays=self.delays, time_step=self.time_step)
         except OSError as error:
             raise ChannelError(f"{path}: cannot be written ({error.strerror or error})") from None
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

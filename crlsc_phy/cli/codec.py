@@ -14,6 +14,7 @@ import numpy as np
 from crlsc_phy.cli import services
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import ServiceError
+from crlsc_phy.files import placed
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import load_image, save_png
 from crlsc_phy.net.codec.wire import DEFAULT_ADDRESS
@@ -134,10 +135,9 @@ def _client(options: argparse.Namespace) -> Any:
 
 
 def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.part")
     try:
-        aside.write_bytes(data)
-        aside.replace(path)
+        with placed(path) as aside:
+            aside.write_bytes(data)
     except OSError as error:
         raise ServiceError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -17,8 +17,8 @@ from crlsc_phy.cli import flowgraphs
 from crlsc_phy.cli.flowgraphs import ROOT, finite
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, ServiceError
-from crlsc_phy.machine import end_process
 from crlsc_phy.phy import Numerology
+from crlsc_phy.processes import end_process
 
 __all__ = ["main"]
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,13 @@ from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import FrameError, ImageError, ModemError
 from crlsc_phy.images import find_images, load_image, save_png
 from crlsc_phy.phy import PRESETS, Burst, BurstModem, Numerology
+from crlsc_phy.phy.recording import RecordingWriter, chunks, open_recording
 from crlsc_phy.phy.taps import Taps
 
 if TYPE_CHECKING:
     from crlsc_phy.codec import SemanticCodec
 
 __all__ = ["main"]
-
-CHUNK = 1 << 20
-_SAMPLE = np.dtype("<c8")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,7 +120,7 @@ def _send(options: argparse.Namespace) -> int:
     snr = math.inf if options.snr is None else 10 ** (options.snr / 10)
     variance = numerology.fft_size / (numerology.occupied * snr)
     sent = []
-    with _SampleFile(options.out) as file:
+    with RecordingWriter(options.out) as file:
         for sequence, path in enumerate(paths):
             image = load_image(path)
             try:
@@ -147,7 +145,7 @@ def _send(options: argparse.Namespace) -> int:
 
 def _receive(options: argparse.Namespace) -> int:
     numerology = Numerology.preset(options.numerology, options.sample_rate, options.network)
-    samples = _open_samples(options.file)
+    samples = open_recording(options.file)
     codec = None if options.no_images else _load_codec(options.bundle, options.private)
     if options.out:
         _make_folder(options.out)
@@ -208,91 +206,6 @@ def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Gener
     return np.asarray(samples + noise.view(np.complex64)[:, 0], np.complex64)
 
 
-class _SampleFile:
-    """A file of samples that grows aside and is in place when all is well; a context.
-
-    Attributes:
-        count: Samples written.
-
-    Raises:
-        ModemError: If the file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise ModemError(f"{path}: is a folder; give a file with --out")
-        self.count = 0
-        self._path = path
-        self._aside = path.with_name(f".{path.name}.part")
-        self._file: BinaryIO
-
-    def __enter__(self) -> _SampleFile:
-        try:
-            self._file = self._aside.open("wb")
-        except OSError as error:
-            raise self._failed(error) from None
-        self._head()
-        return self
-
-    def write(self, samples: NDArray[np.complex64]) -> None:
-        """Append samples, complex64 [n]."""
-        try:
-            self._file.write(samples.astype(_SAMPLE).tobytes())
-        except OSError as error:
-            raise self._failed(error) from None
-        self.count += len(samples)
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._file.seek(0)
-                self._head()
-            self._file.close()
-            if kind is None:
-                self._aside.replace(self._path)
-        except OSError as error:
-            raise self._failed(error) from None
-        finally:
-            self._aside.unlink(missing_ok=True)
-
-    def _head(self) -> None:
-        """Write the header of a .npy, whose size does not depend on the count."""
-        if self._path.suffix == ".npy":
-            layout: Any = np.lib.format
-            header = {"descr": _SAMPLE.str, "fortran_order": False, "shape": (self.count,)}
-            layout.write_array_header_1_0(self._file, header)
-
-    def _failed(self, error: OSError) -> ModemError:
-        return ModemError(f"{self._path}: cannot be written ({error.strerror}); choose another file with --out")
-
-
-def _open_samples(path: Path) -> NDArray[Any]:
-    """The samples of a file, mapped into memory.
-
-    Raises:
-        ModemError: If there is no such file, or it holds no complex samples.
-    """
-    try:
-        if path.suffix == ".npy":
-            loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if loaded.ndim != 1 or not np.issubdtype(loaded.dtype, np.complexfloating):
-                raise ModemError(f"{path}: holds {loaded.dtype} {list(loaded.shape)}; samples are complex64 [n]")
-            return loaded
-        size = path.stat().st_size
-        if size % _SAMPLE.itemsize:
-            raise ModemError(
-                f"{path}: {size} bytes are no whole number of complex64 samples, 8 bytes each; is it another format?"
-            )
-        return np.memmap(path, _SAMPLE, "r") if size else np.empty(0, _SAMPLE)
-    except FileNotFoundError:
-        raise ModemError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModemError(f"{path}: cannot be read ({error.strerror or error})") from None
-    # The header of a .npy is parsed as Python text, which raises what that raises.
-    except (ValueError, EOFError, SyntaxError, TypeError):
-        raise ModemError(f"{path}: is damaged, or no .npy file of complex samples") from None
-
-
 def _bursts(modem: BurstModem, samples: NDArray[Any], bar_wanted: bool) -> Iterator[Burst]:
     """All bursts of a recording, with a progress bar if it is wanted and someone is watching."""
     console = Console(stderr=True)
@@ -305,20 +218,10 @@ def _bursts(modem: BurstModem, samples: NDArray[Any], bar_wanted: bool) -> Itera
     )
     with progress:
         bar = progress.add_task("receiving", total=len(samples))
-        for chunk in _chunks(samples):
+        for chunk in chunks(samples):
             yield from modem.receive(chunk)
             progress.advance(bar, len(chunk))
         yield from modem.flush()
-
-
-def _chunks(samples: NDArray[Any]) -> Iterator[NDArray[np.complex64]]:
-    for start in range(0, len(samples), CHUNK):
-        part: NDArray[Any] = samples[start : start + CHUNK]
-        if isinstance(samples, np.memmap):
-            # A map of the whole file would keep all that was read in memory until the end.
-            offset = samples.offset + start * samples.itemsize
-            part = np.memmap(str(samples.filename), samples.dtype, "r", offset, part.shape)
-        yield np.array(part, np.complex64)
 
 
 def _row(burst: Burst) -> dict[str, Any]:

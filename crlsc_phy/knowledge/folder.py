@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import MANIFEST, sha256_of, sync, write_text
+from crlsc_phy.files import sha256_of, sync, write_text
+from crlsc_phy.manifest import MANIFEST
 
 __all__ = ["CACHE", "CURRENT", "FORMAT", "FileFact", "Manifest", "Shard", "StoreFolder"]
 

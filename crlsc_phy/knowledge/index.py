@@ -7,7 +7,6 @@ are looked at again with what is kept of the vectors.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import faiss
 import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.files import placed
 from crlsc_phy.knowledge.air_code import Vectors
 
 __all__ = ["IndexSpec", "build", "extend", "load", "save"]
@@ -128,9 +128,8 @@ def tune(index: Any, spec: IndexSpec) -> None:
 
 def save(index: Any, path: Path) -> None:
     """Write an index aside, then put it in place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    faiss.write_index(index, str(aside))
-    aside.replace(path)
+    with placed(path) as aside:
+        faiss.write_index(index, str(aside))
 
 
 def load(path: Path, spec: IndexSpec, grow: bool = False) -> Any:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.files import write_array
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import (
     Batch,
@@ -306,7 +305,7 @@ class KnowledgeBase(Repairing):
             gone = np.union1d(np.setdiff1d(np.arange(current.rows), current.live), np.array(rows, np.int64))
 
             def fill(aside: Path) -> Manifest:
-                _save(aside / "removed.npy", gone.astype(np.int64))
+                write_array(aside / "removed.npy", gone.astype(np.int64))
                 files = {name: fact for name, fact in old.files.items() if name != old.removed}
                 return replace(
                     old,
@@ -449,14 +448,7 @@ def _unit(vectors: Vectors) -> Vectors:
 
 
 def _write_shard(aside: Path, codes: Codes, entries: Iterable[Entry], vectors: npt.NDArray[np.int8] | None) -> None:
-    _save(aside / "codes.npy", codes)
+    write_array(aside / "codes.npy", codes)
     write_entries(aside / "entries.sqlite", entries)
     if vectors is not None:
-        _save(aside / "vectors.npy", vectors)
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    """``np.save``, which tells of a full disk without its error number if it is given the file itself."""
-    with path.open("wb") as file:
-        through: Any = SimpleNamespace(write=file.write)
-        np.save(through, array, allow_pickle=False)
+        write_array(aside / "vectors.npy", vectors)

@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.files import write_text
+from crlsc_phy.files import write_array, write_text
 
 __all__ = ["BurstTaps", "Taps", "read_burst", "read_taps"]
 
@@ -119,20 +119,7 @@ class Taps:
         if self._current is None:
             return
         target = self._current / f"{name}.npy"
-
-        def save() -> None:
-            aside = target.with_name(f".{target.name}.part")
-            try:
-                with aside.open("wb") as file:
-                    np.save(file, values, allow_pickle=False)
-                aside.replace(target)
-            except (OSError, ValueError):
-                # On a full disk half an array would take the room of the next, smaller one.
-                with contextlib.suppress(OSError):
-                    aside.unlink(missing_ok=True)
-                raise
-
-        self._attempt(f"{target.parent.name}/{target.name}", save)
+        self._attempt(f"{target.parent.name}/{target.name}", lambda: write_array(target, values))
 
     def note(self, **values: Any) -> None:
         """Keep single values of the burst that is open, for ``info.json``: numbers, text, truth values, tuples."""

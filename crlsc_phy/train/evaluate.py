@@ -20,7 +20,8 @@ from crlsc_phy import __version__
 from crlsc_phy.bundle import BUNDLE_FORMAT, ENCODER, KNOWLEDGE, TEXT_HEAD, encoder_file
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import TrainingError
-from crlsc_phy.files import write_manifest, write_text
+from crlsc_phy.files import write_text
+from crlsc_phy.manifest import write_manifest
 from crlsc_phy.train import analog, pkb, text
 from crlsc_phy.train.calibrate import calibrate_bundle
 from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved

@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from crlsc_phy.cli import kb
-from crlsc_phy.cli import modem as command
 from crlsc_phy.cli.modem import main
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import load_image, resize, save_png
-from crlsc_phy.phy import BurstModem, Numerology
+from crlsc_phy.phy import BurstModem, Numerology, recording
 from crlsc_phy.quality.metrics import psnr_db
 
 
@@ -107,8 +106,8 @@ def test_the_list_alone_needs_no_bundle(tmp_path, pictures, bundle, capsys, monk
     samples.tofile(file)
     capsys.readouterr()
     listed = []
-    for chunk in (command.CHUNK, 1000):
-        monkeypatch.setattr(command, "CHUNK", chunk)
+    for chunk in (recording.CHUNK, 1000):
+        monkeypatch.setattr(recording, "CHUNK", chunk)
         assert run("receive", file, "--no-images", "--bundle", tmp_path / "nowhere", "--json") == 0
         listed.append(lines_of(capsys))
     # How the file is cut into pieces does not matter.
@@ -175,10 +174,10 @@ def test_a_foreign_bundle_is_told(tmp_path, pictures, bundle, capsys):
         ("receive {tmp}/none.cf32 --no-images", r"none\.cf32: no such file"),
         ("receive {tmp}/none.npy --no-images", r"none\.npy: no such file"),
         ("receive {tmp} --no-images", "cannot be read"),
-        ("receive {tmp}/odd.cf32 --no-images", r"odd\.cf32: 1001 bytes are no whole number"),
+        ("receive {tmp}/odd.cf32 --no-images", r"odd\.cf32: its 1001 bytes are not a multiple of 8"),
         ("receive {tmp}/real.npy --no-images", r"real\.npy: holds float64 \[5\]"),
         ("receive {tmp}/flat.npy --no-images", r"flat\.npy: holds complex64 \[5, 2\]"),
-        ("receive {tmp}/text.npy --no-images", r"text\.npy: is damaged, or no \.npy file"),
+        ("receive {tmp}/text.npy --no-images", r"text\.npy: is damaged, or is not a \.npy file"),
         ("receive {tmp}/good.cf32 --no-images --numerology 65", "no numerology preset '65'"),
         ("receive {tmp}/good.cf32 --out {tmp}/text.txt", r"text\.txt: cannot be made"),
         ("receive {tmp}/good.cf32 --no-images --taps {tmp}/text.txt", r"text\.txt: taps cannot be written"),
@@ -251,7 +250,7 @@ def test_an_interrupted_reception_reports_what_came(tmp_path, pictures, bundle, 
         return receive(modem, samples)
 
     monkeypatch.setattr(BurstModem, "receive", interrupted)
-    monkeypatch.setattr(command, "CHUNK", 5000)
+    monkeypatch.setattr(recording, "CHUNK", 5000)
     assert run("receive", file, "--no-images") == 130
     captured = capsys.readouterr()
     assert re.search(r"preambles?, 1 burst\n", captured.out)

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.channel.settings import ChannelSettings
 from crlsc_phy.errors import ServiceError
-from crlsc_phy.machine import end_process
 from crlsc_phy.net.channel.config import to_plain
 from crlsc_phy.net.channel.control import ask
+from crlsc_phy.processes import end_process
 
 __all__ = ["ProcessChannel"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import MANIFEST
 from crlsc_phy.knowledge import KnowledgeBase, Merged
 from crlsc_phy.knowledge.folder import FileFact, Manifest, StoreFolder
 from crlsc_phy.knowledge.generation import Generation
+from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.kb.connection import GoneError, Offer, Remote, printable
 from crlsc_phy.net.kb.parcel import pack, split
 

@@ -21,8 +21,9 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import MANIFEST, sha256_of
+from crlsc_phy.files import sha256_of
 from crlsc_phy.knowledge.folder import FORMAT, LARGEST_MANIFEST, FileFact, Manifest
+from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE
 
 __all__ = ["GoneError", "Offer", "Remote", "printable"]

@@ -27,9 +27,9 @@ from urllib.parse import quote
 from aiohttp import web
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import MANIFEST
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.folder import FORMAT, StoreFolder
+from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.hosts import is_loopback
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE, LARGEST_PARCEL, unpack
 
