@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crlsc_phy.cli import flowgraphs
-from crlsc_phy.cli.flowgraphs import finite
+from crlsc_phy.cli.arguments import finite, make_folder
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError
 
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demonstrate(options: argparse.Namespace, console: Console) -> int:
-    flowgraphs.make_folder(options.out)
+    make_folder(options.out)
     count = flowgraphs.count_images(options.images)
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()
     loopback = flowgraphs.compile_flowgraph("loopback_sionna" if options.channel else "loopback_sim", console)

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from crlsc_phy.channel import MODELS, ChannelSettings
 from crlsc_phy.cli import flowgraphs
-from crlsc_phy.cli.flowgraphs import ROOT, finite
+from crlsc_phy.cli.arguments import finite, make_folder
+from crlsc_phy.cli.flowgraphs import ROOT
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, ServiceError
 from crlsc_phy.phy import Numerology
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demonstrate(options: argparse.Namespace, console: Console) -> int:
-    flowgraphs.make_folder(options.out)
+    make_folder(options.out)
     count = flowgraphs.count_images(options.images)
     # What is wrong with a channel or a bundle is told before three programs stumble over it.
     ChannelSettings(model=options.channel, snr_db=options.snr, seed=options.seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import math
 import platform
 import threading
 import time
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from crlsc_phy import __version__
+from crlsc_phy.cli.arguments import finite
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.images import find_images
@@ -31,8 +31,6 @@ __all__ = [
     "compile_flowgraph",
     "count_images",
     "figures",
-    "finite",
-    "make_folder",
     "print_rows",
     "problems_of",
     "report",
@@ -42,17 +40,6 @@ __all__ = [
 ROOT = Path(__file__).parents[2]
 STALL_S = 300
 STOP_S = 30
-
-
-def finite(text: str) -> float:
-    """An option that is a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
 
 
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
@@ -70,18 +57,6 @@ def add_codec_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "default", help="the trained model")
     parser.add_argument("--runtime", choices=("onnx", "torch"), default="onnx", help="(%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a table")
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of the results.
-
-    Raises:
-        CrlscError: If that cannot be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CrlscError(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from None
 
 
 def count_images(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""``crlsc-modem``: images to a file of complex samples, a recording to images, and a look into the receiver."""
+"""``crlsc-modem``: images to a recording of complex samples and back, and pictures of what the receiver saw."""
 
 from __future__ import annotations
 
@@ -18,95 +18,111 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from crlsc_phy.cli.arguments import count, decibels, finite, make_folder
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import FrameError, ImageError, ModemError
 from crlsc_phy.images import find_images, load_image, save_png
 from crlsc_phy.phy import PRESETS, Burst, BurstModem, Numerology
-from crlsc_phy.phy.recording import RecordingWriter, chunks, open_recording
-from crlsc_phy.phy.taps import Taps
+from crlsc_phy.phy.recording import CHUNK, RecordingWriter, chunks, open_recording
+from crlsc_phy.phy.taps import Taps, read_burst
 
 if TYPE_CHECKING:
     from crlsc_phy.codec import SemanticCodec
 
 __all__ = ["main"]
 
+_FORMATS = "raw complex64, little-endian, I and Q in turn; with the suffix .npy a numpy array of complex64"
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    """Run the command.
+
+    Returns:
+        The exit status: 0, 2 (the input is at fault) or 130 (interrupted).
+    """
     return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="crlsc-modem", description="Send and receive images as files of samples.")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    send = verbs.add_parser("send", help="images to a file of samples")
-    receive = verbs.add_parser("receive", help="a file of samples to images")
-    plot = verbs.add_parser("plot", help="draw what the receiver saw of one burst")
-    samples = "raw complex64, little-endian, I and Q in turn; with the suffix .npy a numpy array of the same"
-
-    send.description = "Encode images, modulate each into a burst, and write the samples."
-    send.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
-    send.add_argument("--out", type=Path, required=True, metavar="FILE", help=samples)
-    send.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
-    send.add_argument("--mcs", help="how it is sent, by index or name (qpsk-1/2, or analog-1/1)")
-    send.add_argument("--gap", type=_count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)")
-    send.add_argument(
-        "--papr-db", type=_finite, metavar="DB", help="clip peaks there, over the mean power (not at all)"
+    parser = argparse.ArgumentParser(
+        prog="crlsc-modem", description="Send and receive images as recordings of complex samples."
     )
-    send.add_argument("--snr", type=_finite, metavar="DB", help="add noise: Es/N0 on an occupied carrier (no noise)")
-    send.add_argument("--seed", type=_count, default=1, help="of the noise (%(default)s)")
-    send.set_defaults(run=_send)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    send = verbs.add_parser(
+        "send",
+        help="write images to a recording",
+        description="Encode images, modulate each into a burst, and write the samples.",
+        epilog="example: crlsc-modem send flowgraphs/images/cat.jpg --out air.cf32 --snr 12",
+    )
+    receive = verbs.add_parser(
+        "receive",
+        help="read the images of a recording",
+        description="Find the bursts in a recording, list them, and decode their images.",
+        epilog="example: crlsc-modem receive air.cf32 --out received --taps taps",
+    )
+    plot = verbs.add_parser(
+        "plot",
+        help="draw what the receiver saw of one burst",
+        description="Draw metric, channel, constellation, tracking, LLRs and EVM of a burst whose taps were recorded.",
+        epilog="example: crlsc-modem plot taps --burst 0",
+    )
+    _add_send_options(send)
+    _add_receive_options(receive)
+    for verb in (send, receive):
+        _add_link_options(verb)
+    plot.add_argument("folder", type=Path, metavar="FOLDER", help="folder that `receive --taps` wrote")
+    plot.add_argument("--burst", type=count, metavar="N", help="number of the burst, from 0 (the last one)")
+    plot.add_argument("--out", type=Path, metavar="FILE", help="the PNG (FOLDER/burst-N.png)")
+    results = ((send, "what was sent"), (receive, "a line for each burst, then the counters"), (plot, "the result"))
+    for (verb, what), run in zip(results, (_send, _receive, _plot), strict=True):
+        verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+        verb.set_defaults(run=run)
+    return parser
 
-    receive.description = "Find the bursts in a recording, list them, and decode their images."
-    receive.add_argument("file", type=Path, metavar="FILE", help=samples)
-    target = receive.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, metavar="FOLDER", help="where the images go, as PNG")
+
+def _add_send_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=_FORMATS)
+    parser.add_argument(
+        "--mode", choices=("digital", "analog"), default="digital", help="how the detail layer is sent (%(default)s)"
+    )
+    parser.add_argument(
+        "--mcs", help="modulation and code rate of the detail layer, by index or name (qpsk-1/2, or analog-1/1)"
+    )
+    parser.add_argument(
+        "--gap", type=count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)"
+    )
+    parser.add_argument("--papr-db", type=finite, metavar="DB", help="clip peaks to this PAPR (no clipping)")
+    parser.add_argument("--snr", type=decibels, metavar="DB", help="add noise, Es/N0 on an occupied carrier (no noise)")
+    parser.add_argument("--seed", type=count, default=1, help="seed of the noise (%(default)s)")
+
+
+def _add_receive_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help=_FORMATS)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the images, as PNG")
     target.add_argument("--no-images", action="store_true", help="only list the bursts")
-    receive.add_argument(
+    parser.add_argument(
         "--private",
         type=Path,
         action="append",
         default=[],
         metavar="FOLDER",
-        help="a knowledge base of your own to look into beside the bundle's; may be given several times",
+        help="knowledge base of your own to search beside the bundle's; may be given several times",
     )
-    receive.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for plot")
-    receive.set_defaults(run=_receive)
+    parser.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for `plot`")
 
-    for verb in (send, receive):
-        verb.add_argument(
-            "--bundle", type=Path, default=Path("models/default"), metavar="FOLDER", help="the model (%(default)s)"
-        )
-        verb.add_argument("--numerology", default="64", help=f"{', '.join(PRESETS)} carriers (%(default)s)")
-        verb.add_argument("--sample-rate", type=_finite, metavar="HZ", help="in place of the numerology's own")
-        verb.add_argument(
-            "--network", type=_count, default=0, metavar="N", help="0 to 65535, of both ends (%(default)s)"
-        )
 
-    plot.description = (
-        "Draw metric, channel, constellation, tracking, LLRs and EVM of a burst whose taps were recorded."
+def _add_link_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that sender and receiver must agree on."""
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("models/default"), metavar="FOLDER", help="trained model (%(default)s)"
     )
-    plot.add_argument("folder", type=Path, metavar="FOLDER", help="of the taps")
-    plot.add_argument("--burst", type=_count, metavar="N", help="count from 0 (the last one)")
-    plot.add_argument("--out", type=Path, metavar="FILE", help="the PNG (FOLDER/burst-N.png)")
-    plot.set_defaults(run=_plot)
-    for verb, what in ((send, "what was sent"), (receive, "a line for each burst, and the counters"), (plot, "result")):
-        verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
-    return parser
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(f"{text} is negative")
-    return value
+    parser.add_argument("--numerology", default="64", help=f"number of carriers: {', '.join(PRESETS)} (%(default)s)")
+    parser.add_argument("--sample-rate", type=finite, metavar="HZ", help="sample rate (that of the numerology)")
+    parser.add_argument(
+        "--network", type=count, default=0, metavar="N", help="number of the network, 0 to 65535 (%(default)s)"
+    )
 
 
 def _send(options: argparse.Namespace) -> int:
@@ -117,8 +133,8 @@ def _send(options: argparse.Namespace) -> int:
     codec = _load_codec(options.bundle)
     rng = np.random.default_rng(options.seed)
     # Bursts have unit mean power, spread over the occupied carriers only.
-    snr = math.inf if options.snr is None else 10 ** (options.snr / 10)
-    variance = numerology.fft_size / (numerology.occupied * snr)
+    inverse_snr = 0.0 if options.snr is None else 10 ** (-options.snr / 10)
+    variance = inverse_snr * numerology.fft_size / numerology.occupied
     sent = []
     with RecordingWriter(options.out) as file:
         for sequence, path in enumerate(paths):
@@ -128,9 +144,10 @@ def _send(options: argparse.Namespace) -> int:
                 burst = modem.modulate(frame)
             except (ImageError, ModemError) as error:
                 raise type(error)(f"{path}: {error}") from None
-            gap = np.zeros(options.gap if sequence else 0, np.complex64)
-            start = file.count + len(gap)
-            file.write(_noisy(np.concatenate((gap, burst)), variance, rng))
+            start = file.count + (options.gap if sequence else 0)
+            while file.count < start:
+                file.write(_noisy(np.zeros(min(start - file.count, CHUNK), np.complex64), variance, rng))
+            file.write(_noisy(burst, variance, rng))
             sent.append({"image": str(path), "sequence": frame.header.sequence, "start": start, "samples": len(burst)})
     seconds = file.count / numerology.sample_rate
     if options.json:
@@ -148,7 +165,7 @@ def _receive(options: argparse.Namespace) -> int:
     samples = open_recording(options.file)
     codec = None if options.no_images else _load_codec(options.bundle, options.private)
     if options.out:
-        _make_folder(options.out)
+        make_folder(options.out)
     taps = Taps(options.taps) if options.taps else None
     modem = BurstModem(numerology, taps=taps)
     rows: list[dict[str, Any]] = []
@@ -162,7 +179,7 @@ def _receive(options: argparse.Namespace) -> int:
             if options.json:
                 print(json.dumps(row), flush=True)
     except KeyboardInterrupt:
-        # What came until then may be what was waited for.
+        # Report what came before the interruption.
         interrupted = True
     if options.json:
         print(json.dumps({"counters": asdict(modem.counters)}))
@@ -181,7 +198,6 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from crlsc_phy.phy.taps import read_burst
     from crlsc_phy.report.figure import plot_taps
 
     burst = read_burst(options.folder, options.burst).number
@@ -192,14 +208,20 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _load_codec(bundle: Path, private: Sequence[Path] = ()) -> SemanticCodec:
-    # The networks' libraries take a second to load; a list of bursts does without them.
+    # The networks' libraries take a second to load, and a list of bursts does not need them.
     from crlsc_phy.codec import SemanticCodec
 
     return SemanticCodec.load(bundle, private=private)
 
 
 def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Generator) -> NDArray[np.complex64]:
-    """Samples with circular Gaussian noise of a variance."""
+    """Add circular Gaussian noise to samples, complex64 [n].
+
+    Args:
+        samples: Without noise.
+        variance: Mean power of the noise on a sample.
+        rng: Source of the noise.
+    """
     if variance == 0:
         return samples
     noise = rng.standard_normal((len(samples), 2), np.float32) * np.float32(math.sqrt(variance / 2))
@@ -207,7 +229,7 @@ def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Gener
 
 
 def _bursts(modem: BurstModem, samples: NDArray[Any], bar_wanted: bool) -> Iterator[Burst]:
-    """All bursts of a recording, with a progress bar if it is wanted and someone is watching."""
+    """Yield the bursts of a recording, with a progress bar if one is wanted and standard error is a terminal."""
     console = Console(stderr=True)
     progress = Progress(
         console=console,
@@ -245,15 +267,22 @@ def _row(burst: Burst) -> dict[str, Any]:
 
 
 def _decode(codec: SemanticCodec, burst: Burst, folder: Path, index: int) -> dict[str, Any]:
-    """Decode the burst and save its image; what is to be added to its row."""
+    """Decode a burst, save its image and return what to add to its row.
+
+    Args:
+        codec: Decodes the frame.
+        burst: From the receiver.
+        folder: Where the image goes.
+        index: Number of the burst in the recording, from 0.
+    """
     try:
         result = codec.decode(burst.frame, burst.detail_snr_db, burst.semantic_llr, burst.semantic_coded_llr)
     except FrameError as error:
         return {"image": None, "problem": str(error)}
     if not (result.label or burst.frame.detail):
-        # Nothing has arrived of what the picture shows.
+        # Nothing arrived that the image could be made from.
         return {"image": None, "problem": None}
-    # The sequence alone would let a sender that starts anew overwrite its earlier images.
+    # A sender that restarts repeats its sequence numbers; the index keeps it from overwriting earlier images.
     path = folder / f"{index:05d}-sequence-{burst.frame.header.sequence:05d}.png"
     try:
         save_png(path, result.image)
@@ -279,7 +308,7 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
     counters = modem.counters
     parts = [_number(counters.samples, "sample"), _number(counters.detected, "preamble")]
     parts.append(_number(counters.bursts, "burst"))
-    for count, what in (
+    for events, what in (
         (counters.header_failures, "with a lost header"),
         (counters.oversize, "with a header beyond the longest burst"),
         (counters.truncated, "cut short by the end"),
@@ -287,8 +316,8 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
         (counters.segment_failures, f"of {counters.segments:,} segments lost"),
         (counters.bad_samples, "samples not finite"),
     ):
-        if count:
-            parts.append(f"{count:,} {what}")
+        if events:
+            parts.append(f"{events:,} {what}")
     if not rows:
         _say(console, f"{options.file}: no burst found")
     _say(console, ", ".join(parts))
@@ -301,12 +330,12 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def _number(amount: int, what: str) -> str:
+    return f"{amount:,} {what}{'' if amount == 1 else 's'}"
 
 
 def _layers(row: dict[str, Any]) -> str:
-    """What arrived, for example ``air code, 7/8``."""
+    """Name the layers that arrived, for example ``air code, 7/8``."""
     layers, lost = row["layers"], "air code repaired" if row["repaired"] else "no air code"
     parts = [] if layers["semantic"] is None else ["air code" if layers["semantic"] else lost]
     if layers["segments"]:
@@ -314,13 +343,6 @@ def _layers(row: dict[str, Any]) -> str:
     elif layers["mode"] == "analog":
         parts.append("analog")
     return ", ".join(parts) or "none"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModemError(f"{folder}: cannot be made ({error.strerror}); choose another with --out") from None
 
 
 def _tell_taps(taps: Taps) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from crlsc_phy.cli import flowgraphs
-from crlsc_phy.cli.flowgraphs import finite
+from crlsc_phy.cli.arguments import count, finite, make_folder, not_negative, positive
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError, RadioError
@@ -41,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     loop = verbs.add_parser("loop", help="both with one device", description="Send images to the device itself.")
     for verb in (send, receive, loop):
         verb.add_argument("--device", default="", metavar="ARGS", help="UHD device arguments, as type=b200 (any)")
-        verb.add_argument("--rate", type=_positive, default=1e6, metavar="HZ", help="sample rate (%(default)g)")
-        verb.add_argument("--freq", type=_positive, default=2.45e9, metavar="HZ", help="carrier (%(default)g)")
+        verb.add_argument("--rate", type=positive, default=1e6, metavar="HZ", help="sample rate (%(default)g)")
+        verb.add_argument("--freq", type=positive, default=2.45e9, metavar="HZ", help="carrier (%(default)g)")
     for verb in (send, loop):
         verb.add_argument("--tx-gain", type=finite, default=20, metavar="DB", help="(%(default)s)")
         verb.add_argument("--tx-antenna", default="TX/RX", metavar="NAME", help="(%(default)s)")
@@ -58,12 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--rx-gain", type=finite, default=30, metavar="DB", help="(%(default)s)")
         verb.add_argument("--rx-antenna", default="RX2", metavar="NAME", help="(%(default)s)")
         verb.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for crlsc-modem")
-    receive.add_argument("--count", type=_count, default=0, metavar="N", help="end after N images (no limit)")
+    receive.add_argument("--count", type=count, default=0, metavar="N", help="end after N images (no limit)")
     receive.add_argument(
-        "--idle", type=_seconds, default=20, metavar="S", help="end after S without an image; 0 for never (%(default)s)"
+        "--idle",
+        type=not_negative,
+        default=20,
+        metavar="S",
+        help="end after S without an image; 0 for never (%(default)s)",
     )
     loop.add_argument(
-        "--idle", type=_positive, default=5, metavar="S", help="an image on its way is lost after S (%(default)s)"
+        "--idle", type=positive, default=5, metavar="S", help="an image on its way is lost after S (%(default)s)"
     )
     for verb, run in ((send, _send), (receive, _receive), (loop, _loop)):
         flowgraphs.add_codec_options(verb)
@@ -73,20 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> float:
-    value = finite(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = finite(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
 def _dbfs(text: str) -> float:
     value = finite(text)
     if value > 0:
@@ -94,17 +84,11 @@ def _dbfs(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
-
-
 def _send(options: argparse.Namespace) -> int:
-    count = flowgraphs.count_images(options.images)
+    images = flowgraphs.count_images(options.images)
     flowgraph = _make("usrp_tx", options, _sender_settings(options))
     source, modulator = flowgraph.image_source_0, flowgraph.burst_modulator_0
-    interrupted, seconds = _run(flowgraph, lambda: int(modulator.bursts + source.errors), count, "images on the air")
+    interrupted, seconds = _run(flowgraph, lambda: int(modulator.bursts + source.errors), images, "images on the air")
     if not (source.images or interrupted):
         raise CrlscError(f"no image was sent: {'; '.join(source.messages) or 'none found'}")
     result = {
@@ -124,7 +108,7 @@ def _send(options: argparse.Namespace) -> int:
 
 
 def _receive(options: argparse.Namespace) -> int:
-    flowgraphs.make_folder(options.out)
+    make_folder(options.out)
     settings = _receiver_settings(options) | {"count": options.count}
     flowgraph = _make("usrp_rx", options, settings)
     sink = flowgraph.image_sink_0
@@ -132,12 +116,12 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _loop(options: argparse.Namespace) -> int:
-    count = flowgraphs.count_images(options.images)
-    flowgraphs.make_folder(options.out)
+    images = flowgraphs.count_images(options.images)
+    make_folder(options.out)
     settings = _sender_settings(options) | _receiver_settings(options)
     flowgraph = _make("usrp_loop", options, settings)
     source, sink = flowgraph.image_source_0, flowgraph.image_sink_0
-    return _report(options, flowgraph, settings, lambda: int(sink.images + sink.lost + source.errors), count)
+    return _report(options, flowgraph, settings, lambda: int(sink.images + sink.lost + source.errors), images)
 
 
 def _common_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from crlsc_phy.errors import ModemError
 from crlsc_phy.files import placed
 
-__all__ = ["RecordingWriter", "chunks", "open_recording"]
+__all__ = ["CHUNK", "RecordingWriter", "chunks", "open_recording"]
 
 CHUNK = 1 << 20
+"""Samples that are read or written at a time: 8 MiB."""
+
 _SAMPLE = np.dtype("<c8")
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,8 @@ from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import load_image, resize, save_png
 from crlsc_phy.phy import BurstModem, Numerology, recording
 from crlsc_phy.quality.metrics import psnr_db
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,73 @@ def test_send_receive_plot(tmp_path, pictures, bundle, codec, capsys):
     for plot in (taps / "burst-000001.png", tmp_path / "first.png"):
         with Image.open(plot) as image:
             assert image.size == (1600, 1000)
+
+
+def printed(text):
+    """Text without its figures, which depend on the noise, and without the padding of tables."""
+    return re.sub(r"-?\d[\d,.]*", "#", re.sub(r" +", " ", text)).replace(" \n", "\n").splitlines()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like a checkout to who works in it."""
+    for name in ("models", "flowgraphs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_guide_prints_what_the_commands_print(capsys):
+    pytest.importorskip("matplotlib")
+    guide = (ROOT / "docs" / "modem.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", guide, re.DOTALL)
+    # In the guide the drawing of taps comes before the recording of them.
+    examples = [example for block in reversed(blocks) for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    assert [example.split()[1] for example in examples] == ["-p", "send", "receive", "plot"]
+    for example in examples:
+        line, _, expected = example.partition("\n")
+        program, *arguments = shlex.split(line)
+        if program == "mkdir":
+            Path(arguments[-1]).mkdir(parents=True)
+            continue
+        assert (program, main(arguments)) == ("crlsc-modem", 0)
+        captured = capsys.readouterr()
+        assert printed(captured.out + captured.err) == printed(expected)
+
+
+def test_the_examples_of_the_help_run(checkout, capsys):
+    pytest.importorskip("matplotlib")
+    for verb in ("send", "receive", "plot"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        # In a line of its own, for copying.
+        (example,) = re.findall(r"^example: crlsc-modem (.*)$", capsys.readouterr().out, re.MULTILINE)
+        assert main(shlex.split(example)) == 0
+    assert len(list((checkout / "received").iterdir())) == 1
+    assert (checkout / "taps" / "burst-000000.png").exists()
+
+
+def test_any_file_name_on_any_terminal(tmp_path, pictures, bundle, monkeypatch):
+    pytest.importorskip("matplotlib")
+    # A byte that is no UTF-8, a character beyond Latin-1, and a length near the 255 bytes of a file system.
+    name = os.fsdecode(b"caf\xe9 \xe6\xbc\xa2 ") + 240 * "x"
+    folder = tmp_path / name
+    folder.mkdir()
+    image = folder / f"{name}.png"
+    shutil.copy(pictures / "cat.png", image)
+    written = io.BytesIO()
+    for stream, encoding in (("stdout", "latin-1"), ("stderr", "ascii")):
+        monkeypatch.setattr(f"sys.{stream}", io.TextIOWrapper(written, encoding, write_through=True))
+    file, out, taps = folder / f"{name}.npy", folder / "out", folder / "taps"
+    for json_wanted in ([], ["--json"]):
+        assert run("send", image, "--out", file, *json_wanted, *bundle) == 0
+        assert run("receive", file, "--out", out, "--taps", taps, *json_wanted, *bundle) == 0
+    assert run("plot", taps) == 0
+    assert run("send", folder / f"{name}.jpg", "--out", file, *bundle) == 2
+    assert b"no such file" in written.getvalue()
+    assert len(list(out.iterdir())) == 1
+    assert (taps / "burst-000000.png").exists()
 
 
 def test_the_table_says_what_came(tmp_path, pictures, bundle, capsys):
@@ -219,6 +293,8 @@ def test_a_missing_bundle_is_one_line(tmp_path, pictures, capsys):
         ["send", "--out", "a.cf32"],
         ["send", "a.png"],
         ["send", "a.png", "--out", "a.cf32", "--snr", "nan"],
+        ["send", "a.png", "--out", "a.cf32", "--snr", "-4000"],
+        ["send", "a.png", "--out", "a.cf32", "--snr", "4000"],
         ["send", "a.png", "--out", "a.cf32", "--gap", "-1"],
         ["plot", "taps", "--burst", "x"],
     ],
