@@ -198,7 +198,7 @@ def _receive(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from crlsc_phy.report.figure import plot_taps
+    from crlsc_phy.phy.tap_figures import plot_taps
 
     burst = read_burst(options.folder, options.burst).number
     target = options.out or options.folder / f"burst-{burst:06d}.png"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crlsc_phy.report.figure import INK, drawing
+from crlsc_phy.figure import INK, drawing
 from crlsc_phy.report.measures import MEASURES
 from crlsc_phy.report.results import Curve
 

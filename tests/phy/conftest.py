@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import lfilter
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.phy import Numerology
+from crlsc_phy.phy import BurstModem, Numerology
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,11 @@ def make_frame():
 @pytest.fixture(scope="session")
 def channel():
     return Channel
+
+
+@pytest.fixture(scope="session")
+def damaged_header(make_frame):
+    """A burst whose preamble is whole and whose header is not."""
+    iq = BurstModem().modulate(make_frame()).copy()
+    iq[500:] = iq[500:][::-1]
+    return iq

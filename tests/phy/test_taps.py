@@ -1,16 +1,14 @@
-"""Taps keep what the receiver saw, never stop it, and are read back or refused; a picture shows them."""
+"""Taps keep what the receiver saw, never stop it, and are read back or refused."""
 
 import json
 import resource
 import shutil
-import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from crlsc_phy.errors import CrlscError, ModemError
+from crlsc_phy.errors import ModemError
 from crlsc_phy.phy import BurstModem, Numerology
 from crlsc_phy.phy.taps import Taps, read_burst, read_taps
 
@@ -26,14 +24,6 @@ def files_up_to(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def damaged_header(make_frame):
-    """A burst whose preamble is whole and whose header is not."""
-    iq = BurstModem().modulate(make_frame()).copy()
-    iq[500:] = iq[500:][::-1]
-    return iq
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -225,78 +215,6 @@ def test_they_do_not_change_what_is_received(tmp_path, make_frame, channel):
     (tapped,) = BurstModem(taps=Taps(tmp_path)).receive(iq)
     assert tapped.frame == plain.frame
     assert np.array_equal(tapped.llr, plain.llr)
-
-
-def picture_of(folder, burst, tmp_path):
-    plots = pytest.importorskip("crlsc_phy.report.figure")
-    pytest.importorskip("matplotlib")
-    target = tmp_path / "plot.png"
-    assert plots.plot_taps(folder, burst, target) == burst
-    with Image.open(target) as image:
-        assert image.size == (1600, 1000)
-        pixels = np.asarray(image.convert("RGB"))
-    assert not list(tmp_path.glob(".*.part"))
-    return pixels
-
-
-def is_blank(pixels, row, column):
-    """Whether the middle of a panel, of two rows and three columns, holds nothing but a line of text."""
-    top, left = 90 + row * 455, column * 533
-    panel = pixels[top + 80 : top + 380, left + 120 : left + 450]
-    return np.mean(np.any(panel < 250, axis=(1, 2))) < 0.15
-
-
-def test_a_picture_has_a_panel_for_each(tmp_path, make_frame, channel, damaged_header):
-    modem = BurstModem(mcs="64qam-2/3", taps=Taps(tmp_path / "taps"))
-    link = channel(snr_db=20, cfo=0.01, lead=500, tail=500)
-    frame = make_frame(semantic=0, detail=0)
-    modem.receive(link(np.concatenate((modem.modulate(make_frame()), damaged_header, modem.modulate(frame)))))
-    modem.flush()
-    whole = picture_of(tmp_path / "taps", 0, tmp_path)
-    assert not any(is_blank(whole, row, column) for row in range(2) for column in range(3))
-    assert not np.array_equal(picture_of(tmp_path / "taps", 1, tmp_path), whole)
-    picture_of(tmp_path / "taps", 2, tmp_path)
-
-
-def test_a_picture_of_what_is_left(tmp_path):
-    taps = Taps(tmp_path / "taps")
-    taps.begin(5)
-    taps.end()
-    taps.begin(6)
-    # The receiver ends here, with half of the arrays written.
-    taps.write("channel", np.ones((40, 52), np.complex64))
-    taps.write("llr", np.array([np.nan, np.inf, 0, 1], np.float32))
-    taps.write("symbols", np.ones((3, 48), np.complex64))
-    blank = picture_of(tmp_path / "taps", 0, tmp_path)
-    assert all(is_blank(blank, 0, column) for column in range(3))
-    picture_of(tmp_path / "taps", 1, tmp_path)
-
-
-def test_arrays_of_another_shape_are_refused(tmp_path):
-    plots = pytest.importorskip("crlsc_phy.report.figure")
-    pytest.importorskip("matplotlib")
-    for values in (np.ones((2, 3, 4)), np.array(["a"])):
-        taps = Taps(tmp_path)
-        taps.begin(0)
-        taps.write("symbols", values)
-        taps.end()
-        with pytest.raises(ModemError, match=r"burst-000000: symbols\.npy is"):
-            plots.plot_taps(tmp_path, None, tmp_path / "plot.png")
-
-
-def test_a_picture_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
-    from crlsc_phy.report.figure import plot_taps
-
-    taps = Taps(tmp_path)
-    taps.begin(0)
-    taps.end()
-    with pytest.raises(CrlscError, match="is a folder"):
-        plot_taps(tmp_path, None, tmp_path)
-    with pytest.raises(CrlscError, match="cannot be written"):
-        plot_taps(tmp_path, None, tmp_path / "nowhere" / "plot.png")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(CrlscError, match="need matplotlib"):
-        plot_taps(tmp_path, None, tmp_path / "plot.png")
 
 
 def test_notes_are_strict_json(tmp_path):
