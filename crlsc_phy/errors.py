@@ -1,4 +1,4 @@
-"""The exceptions a user may see: one family, a child a room.
+"""The exceptions that a user may see: one family, a child for each room.
 
 Every message is one line and says what is wrong, where, and what to do about it. Commands print it and exit
 with status 2; GNU Radio blocks log it, count it and keep running.
@@ -18,15 +18,16 @@ __all__ = [
     "SweepError",
     "TrainingError",
     "brief",
+    "safe_text",
 ]
 
 
 class CrlscError(Exception):
-    """Base of every error that the user's input can cause."""
+    """Base of all errors that the user's input can cause."""
 
 
 class FrameError(CrlscError):
-    """A semantic frame is cut short, damaged, or made by a version we do not read."""
+    """A semantic frame is cut short, damaged, or of a version that this program does not read."""
 
 
 class BundleError(CrlscError):
@@ -46,15 +47,15 @@ class ModemError(CrlscError):
 
 
 class ChannelError(CrlscError):
-    """A channel model, a setting of it or a CIR file that cannot be used."""
+    """A channel model, a channel setting or a CIR file that cannot be used."""
 
 
 class ServiceError(CrlscError):
-    """A service cannot be reached, is busy or refuses; or what another program has sent cannot be read."""
+    """A service cannot be reached, is busy or refuses, or the message of another program cannot be read."""
 
 
 class RadioError(CrlscError):
-    """A radio is not there, or does not take a setting."""
+    """A radio is missing or does not take a setting."""
 
 
 class DataError(CrlscError):
@@ -62,14 +63,25 @@ class DataError(CrlscError):
 
 
 class TrainingError(CrlscError):
-    """A recipe is wrong, or a stage lacks what an earlier stage makes."""
+    """A recipe is wrong, or a stage lacks the output of an earlier stage."""
 
 
 class SweepError(CrlscError):
     """A sweep's configuration, or a folder of results, that cannot be used."""
 
 
-def brief(error: Exception, longest: int = 200) -> str:
-    """What a library says in many lines, in a part of one."""
-    words = " ".join(str(error).split())
+def brief(error: BaseException | str, longest: int = 200) -> str:
+    """Return the text of an error on one line, cut after ``longest`` characters."""
+    words = safe_text(" ".join(str(error).split()))
     return words if len(words) <= longest else f"{words[:longest]}..."
+
+
+def safe_text(text: str) -> str:
+    r"""Return ``text`` with lone surrogates escaped, so that it can be encoded as UTF-8.
+
+    Python reads the bytes of a file name that is not UTF-8 as lone surrogates, and JSON may hold them.
+
+    >>> safe_text("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

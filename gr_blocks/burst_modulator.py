@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pmt
 
-from crlsc_phy.errors import CrlscError, ModemError
+from crlsc_phy.errors import ModemError
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB, LinkAdapter, LinkReport, analog_thresholds_db
 from crlsc_phy.phy.mcs import ANALOG_TABLE, MCS_TABLE
 from crlsc_phy.phy.modem import BurstModem
@@ -22,7 +22,7 @@ __all__ = ["burst_modulator"]
 ANALOG_SNR_DB = 15.0
 """Es/N0 after repetition that ``auto`` aims at in analog mode: 5 dB more bring 2 dB of PSNR, at twice the air time."""
 SILENCE = 16
-"""Bursts without a report after which ``auto`` steps down; more than may be under way."""
+"""Bursts without a report after which ``auto`` steps down; more than are under way at a time."""
 
 _NOTHING = np.zeros(0, np.complex64)
 
@@ -30,27 +30,27 @@ _NOTHING = np.zeros(0, np.complex64)
 class burst_modulator(Block):  # noqa: N801
     """Send each semantic frame as a burst of complex samples.
 
-    Behind each burst come ``guard`` zeros, and on the first of them a stream tag with the burst event. Other events
+    Each burst is followed by ``guard`` zeros; the first of them bears a stream tag with the burst event. Other events
     that arrive with the frames leave the same way, in order. With ``mcs`` "auto" the reports of a receiver choose the
-    MCS; where they stay away, it goes down step by step.
+    MCS; while no report comes, it goes down step by step.
 
     Args:
         numerology: Name of a preset, such as ``64``.
         sample_rate: Samples/s; 0 for that of the preset.
         network: Receivers ignore the bursts of other networks; 0 to 65535.
-        mode: Detail layer sent, ``digital`` or ``analog``; that of the encoder.
-        mcs: Name such as ``qpsk-1/2`` or ``analog-1/2``, or index, of how the detail layer is sent; empty for
+        mode: Detail layer sent, ``digital`` or ``analog``; the mode of the encoder.
+        mcs: Name such as ``qpsk-1/2`` or ``analog-1/2``, or index, of the MCS of the detail layer; empty for
             ``qpsk-1/2`` or ``analog-1/1``, ``auto`` to follow the reports.
-        papr_db: Clip the bursts to this peak over mean power; 0 for no clipping.
+        papr_db: Clip the bursts to this ratio of peak to mean power; 0 for no clipping.
         guard: Zero samples between bursts. They push a burst through filters and the receiver's look-ahead.
         idle: Fill the time between bursts with zeros, for a radio that must not run dry. Without it the block waits.
         queue_size: Most frames that may wait; the oldest are dropped.
-        length_tag: Key of a stream tag on the first sample of each burst, with the number of samples that belong
-            together: the burst and its guard. UHD's sink wants ``packet_len``; empty for none.
+        length_tag: Key of a stream tag on the first sample of each burst, with the number of samples of the burst and
+            its guard. UHD's sink needs ``packet_len``; empty for none.
 
     Raises:
-        ModemError: If there is no such preset or MCS, or it does not go with the mode, or ``papr_db`` is too low, or
-            ``length_tag`` is to go with ``idle``, whose zeros belong to no burst.
+        ModemError: If the preset or MCS is unknown, the MCS is not one of the mode, ``papr_db`` is too low, or both
+            ``length_tag`` and ``idle`` are given: the zeros between bursts belong to no packet.
     """
 
     COUNTERS = ("bursts", "samples", "mcs_changes", "errors", "dropped")
@@ -105,17 +105,14 @@ class burst_modulator(Block):  # noqa: N801
             self._queue[waiting[0]] = self._skip(self._queue[waiting[0]], "dropped: queue is full")
 
     def on_report(self, message: Any) -> None:
-        """Take in what a receiver says of a burst."""
-        try:
-            report = LinkReport.from_dict(pdu.read_event(message))
-            self._unreported = 0
-            if self._adapter:
-                self._choose(self._adapter.update(report))
-        except ModemError as error:
-            self.fail(error)
+        """Follow a receiver's report on a burst."""
+        report = LinkReport.from_dict(pdu.read_event(message))
+        self._unreported = 0
+        if self._adapter:
+            self._choose(self._adapter.update(report))
 
-    def work(self, _inputs: list[Any], outputs: list[npt.NDArray[np.complex64]]) -> int:
-        """Write as much as there is room for of the burst in hand."""
+    def process(self, _inputs: list[Any], outputs: list[npt.NDArray[np.complex64]]) -> int:
+        """Write as much of the current burst as there is room for."""
         out = outputs[0]
         if self._sent == len(self._samples) and not self._load():
             if self.finished():
@@ -137,27 +134,29 @@ class burst_modulator(Block):  # noqa: N801
         return count
 
     def _load(self) -> bool:
-        """Make the next burst, or the zeros that carry an event; False if nothing waits."""
+        """Make the next burst, or the zeros that carry an event; return False if the queue is empty."""
         if not self._queue:
             return False
         message = self._queue.popleft()
         burst = _NOTHING
         if pdu.read_event(message) is None:
-            try:
-                frame, _ = pdu.frame_from_pdu(message)
-                burst = self._modem.modulate(frame)
-                message = pdu.burst_event(frame.header.sequence, len(burst), frame.coded_bytes)
-                self.bursts += 1
-                self._miss()
-            except CrlscError as error:
-                self.fail(error)
-                message = self._skip(message, str(error))
+            made = self.attempt(self._modulate, message)
+            burst, message = made or (_NOTHING, self._skip(message, self.messages[-1]))
         self._samples = np.concatenate((burst, np.zeros(self._guard, np.complex64)))
         self._sent, self._event = 0, (len(burst), message)
         return True
 
+    def _modulate(self, message: Any) -> tuple[npt.NDArray[np.complex64], Any]:
+        """Return the burst of a frame PDU and its burst event."""
+        frame, _ = pdu.frame_from_pdu(message)
+        burst = self._modem.modulate(frame)
+        event = pdu.burst_event(frame.header.sequence, len(burst), frame.coded_bytes)
+        self.bursts += 1
+        self._miss()
+        return burst, event
+
     def _miss(self) -> None:
-        """Count a burst that nobody has reported yet; after many in a row it is safer to step down."""
+        """Count a burst without a report so far; step down after many in a row."""
         self._unreported += 1
         if self._adapter and self._unreported >= SILENCE:
             self._unreported = 0

@@ -1,4 +1,4 @@
-"""What the semantic encoder and decoder share: the codec of a bundle, loaded when the flowgraph starts."""
+"""Base class of the semantic encoder and decoder: it loads the codec of a bundle when the flowgraph starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ __all__ = ["CodecBlock"]
 
 
 class CodecBlock(MessageBlock):
-    """A message block that works with the codec of a bundle.
+    """A message block that uses the codec of a bundle.
 
     Args:
-        name, source, target, queue_size: As for :class:`MessageBlock`.
+        name: Shown in GNU Radio Companion and in log lines.
+        source: Message input port.
+        target: Message output port.
+        queue_size: Most messages that may wait; the oldest are dropped.
         bundle: Folder of the bundle.
-        runtime: What runs the networks.
-        private: Folder of a private knowledge base, or none.
-        encoder: Which of the bundle's encoders; its first one if empty.
+        runtime: Library that runs the networks.
+        private: Folder of a private knowledge base; empty for none.
+        encoder: Name of one of the bundle's encoders; empty for its first one.
     """
 
     def __init__(
@@ -39,21 +42,20 @@ class CodecBlock(MessageBlock):
         self._encoder = encoder
         self._codec: SemanticCodec | None = None
 
-    def start(self) -> bool:
+    def begin(self) -> None:
         """Load the bundle."""
-        self._codec = self._codec or self.attempt(
-            lambda: SemanticCodec.load(
+        if self._codec is None:
+            self._codec = SemanticCodec.load(
                 self._bundle, runtime=self._runtime, private=self._private, encoder=self._encoder
             )
-        )
-        return True
 
-    def codec(self, purpose: str) -> SemanticCodec:
-        """The codec.
+    @property
+    def codec(self) -> SemanticCodec:
+        """The codec of the bundle.
 
         Raises:
-            BundleError: If it could not be loaded, so that ``purpose`` cannot be.
+            BundleError: If the bundle could not be loaded.
         """
         if self._codec is None:
-            raise BundleError(f"{self._bundle}: bundle is not loaded, so no {purpose}")
+            raise BundleError(f"{self._bundle}: bundle is not loaded; the log says why")
         return self._codec

@@ -1,4 +1,4 @@
-"""Image PDUs to frame PDUs, or back, by a codec service."""
+"""Image PDUs to frame PDUs, or back, through a codec service."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _PORTS = {"encode": ("images", "frames"), "decode": ("frames", "images")}
 
 
 class codec_client(MessageBlock):  # noqa: N801
-    """Have images encoded, or frames decoded, by ``crlsc-codec serve``: no torch, faiss or onnxruntime in here.
+    """Encode images, or decode frames, through the service ``crlsc-codec serve``.
 
-    It stands where :class:`semantic_encoder` or :class:`semantic_decoder` would, and has its ports. While the service
-    is away each message is an error and a skip event; when it is back the flow goes on.
+    The block replaces :class:`semantic_encoder` or :class:`semantic_decoder`, and has the same ports. Its process loads
+    neither torch, faiss nor onnxruntime. While the service cannot be reached, each message is an error and a skip
+    event; once it can be, the flow goes on.
 
     Args:
         operation: ``encode`` or ``decode``.
-        address: Where the service listens.
+        address: ZMQ address of the service.
         queue_size: Most messages that may wait; the oldest are dropped.
-        timeout_s: How long to wait for an answer.
-        keys: Folder with ``server.key`` and ``client.key_secret`` for a service that has keys, or none.
+        timeout_s: Longest wait for an answer, in seconds.
+        keys: Folder with ``server.key`` and ``client.key_secret``, for a service with keys; empty for none.
 
     Raises:
-        ServiceError: If there is no such operation.
+        ServiceError: If ``operation`` is neither of the two.
     """
 
     COUNTERS = ("answers", "errors", "dropped")
@@ -45,40 +46,38 @@ class codec_client(MessageBlock):  # noqa: N801
         keys: str = "",
     ) -> None:
         if operation not in _PORTS:
-            raise ServiceError(f"no operation {operation!r}; choose {' or '.join(_PORTS)}")
+            raise ServiceError(f"operation {operation!r} is unknown; choose {' or '.join(_PORTS)}")
         super().__init__("CRLSC Codec Client", *_PORTS[operation], queue_size)
         self._operation, self._address, self._timeout_s, self._keys = operation, address, timeout_s, keys
         self._client: CodecClient | None = None
         self.answers = 0
 
-    def start(self) -> bool:
-        """Get ready to connect; whether the service is there shows with the first message."""
-        self._client = self._client or self.attempt(
-            lambda: CodecClient(self._address, self._timeout_s, self._keys or None)
-        )
-        return True
+    def begin(self) -> None:
+        """Make the client; the first message shows whether the service can be reached."""
+        if self._client is None:
+            self._client = CodecClient(self._address, self._timeout_s, self._keys or None)
 
-    def stop(self) -> bool:
-        """Hang up."""
+    def end(self) -> None:
+        """Close the connection."""
         if self._client:
             self._client.close()
         self._client = None
-        return True
 
     def convert(self, message: Any) -> Any:
-        """What the service makes of a PDU."""
+        """Return the PDU that the service answers a PDU with."""
         if self._client is None:
-            raise ServiceError(f"{self._address}: not connected")
+            raise ServiceError(f"{self._address}: not connected; the log says why")
         meta, _ = pdu.read_pdu(message, ServiceError)
         if ("height" in meta) != (self._operation == "encode"):
-            raise ServiceError(f"message is none to {self._operation}")
+            given, wanted = ("a frame", "an image") if self._operation == "encode" else ("an image", "a frame")
+            raise ServiceError(f"message is {given}; {self._operation} takes {wanted}")
         (answer, *_) = self._client.exchange([pmt.serialize_str(message)])
         try:
             made = pmt.deserialize_str(answer)
         except RuntimeError:
-            raise ServiceError(f"{self._address}: answers what is no PMT") from None
+            raise ServiceError(f"{self._address}: the answer is not a PMT; is it a codec service?") from None
         event = pdu.read_event(made)
         if event is not None:
-            raise ServiceError(f"{self._address}: {event.get('reason', 'answers what is no PDU')}")
+            raise ServiceError(f"{self._address}: {event.get('reason', 'the answer is not a PDU')}")
         self.answers += 1
         return made

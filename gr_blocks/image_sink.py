@@ -12,7 +12,6 @@ from typing import Any
 
 import pmt
 
-from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image, save_png
 from crlsc_phy.net.messages import Meta
@@ -25,6 +24,7 @@ from gr_blocks.block import Block
 __all__ = ["image_sink"]
 
 MOST_RECORDS = 100_000
+MOST_NAME_BYTES = 200
 
 _META_TYPES: dict[str, type] = {
     "label": str,
@@ -35,11 +35,12 @@ _META_TYPES: dict[str, type] = {
     "cfo_hz": float,
     "evm_db": float,
 }
+_NEIGHBOUR_TYPES: dict[str, type] = {"label": str, "name": str, "score": float}
 
 
 @dataclass
 class _Open:
-    """An image whose fate is not sealed yet."""
+    """An image that may still arrive."""
 
     record: ImageRecord
     sent: UInt8Image | None = None
@@ -47,18 +48,18 @@ class _Open:
 
 
 class image_sink(Block):  # noqa: N801
-    """Write received images, and compare them with the sent ones where these are at hand.
+    """Write received images, and compare them with the sent ones if these are connected.
 
-    The folder gets ``received/*.png`` as they come, and ``gallery.png`` and ``metrics.json`` when the flowgraph ends.
-    An image is lost when the event of a later burst arrives before it, or the end does.
+    The folder gets ``received/*.png`` as images come, and ``gallery.png`` and ``metrics.json`` when the flowgraph ends.
+    An image is lost if the event of a later burst, or the end event, arrives before it.
 
     Args:
-        folder: Where to write; it is made if it does not exist.
+        folder: Output folder; it is made if it does not exist.
         title: First line of the gallery.
         save_images: Whether to write the PNG files.
         gallery: Most images in the gallery, the first of the run.
         queue_size: Most received images that may wait to be written, the oldest are dropped; and most sent images
-            that may wait for their received copy, the oldest are taken for lost.
+            that may wait for their received copy, the oldest are counted as lost.
     """
 
     COUNTERS = ("images", "lost", "errors", "dropped")
@@ -76,7 +77,7 @@ class image_sink(Block):  # noqa: N801
         )
         self._folder, self._title, self._save_images, self._gallery = Path(folder), title, save_images, gallery
         self.ended = threading.Event()
-        """Set when the end event has come: nothing follows it."""
+        """Set when the end event has come; nothing follows it."""
         self._clear()
 
     def _clear(self) -> None:
@@ -84,36 +85,33 @@ class image_sink(Block):  # noqa: N801
         self.lost = 0
         self.ended.clear()
         self.records: deque[ImageRecord] = deque(maxlen=MOST_RECORDS)
-        """What became of each image, in the order of sending."""
+        """A record of each image, in the order of sending."""
         self._open: dict[int, _Open] = {}
         self._early: dict[int, Meta] = {}
         self._cards: list[GalleryEntry] = []
 
-    def start(self) -> bool:
-        """Begin a run with an empty record."""
+    def begin(self) -> None:
+        """Begin a run with no records."""
         self._clear()
-        return True
 
-    def stop(self) -> bool:
-        """End a run: write the gallery and the metrics."""
+    def end(self) -> None:
+        """End a run: write the metrics and the gallery."""
         self._seal(len(self._open))
+        metrics = json.dumps(summarise(list(self.records)), indent=2)
+        gallery = self.attempt(draw_gallery, self._cards, self._title)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_png(self._folder / "gallery.png", draw_gallery(self._cards, self._title))
-            write_text(self._folder / "metrics.json", json.dumps(summarise(list(self.records)), indent=2) + "\n")
+            write_text(self._folder / "metrics.json", metrics + "\n")
+            if gallery is not None:
+                save_png(self._folder / "gallery.png", gallery)
         except OSError as error:
             self.fail(f"{self._folder}: cannot write the results ({error}); choose another folder")
-        return True
 
     def on_sent(self, message: Any) -> None:
         """Keep an original until its received copy comes."""
         if pdu.read_event(message) is not None:
             return
-        try:
-            image, meta = pdu.image_from_pdu(message)
-        except CrlscError as error:
-            self.fail(error)
-            return
+        image, meta = pdu.image_from_pdu(message)
         record = self._record(meta["sequence"], image)
         record.name, record.true_labels = str(meta.get("name", "")), _texts(meta.get("labels"))
         self._keep(_Open(record, sent=image))
@@ -122,20 +120,15 @@ class image_sink(Block):  # noqa: N801
         """Take a received image, or an event, which goes back to the source."""
         # The scheduler serves ports in no given order, but an original is always queued before its copy.
         while (original := self.delete_head_nowait(pmt.intern("sent"))) is not None:
-            self.on_sent(original)
+            self.attempt(self.on_sent, original)
         event = pdu.read_event(message)
         if event is not None:
-            self._take_note(event)
+            self.attempt(self._take_note, event)
             self.publish("feedback", message)
-            return
-        if self.overflows("images"):
+        elif self.overflows("images"):
             self._give_reason(pdu.sequence_of(message), "dropped: queue of the sink is full")
-            return
-        try:
-            image, meta = pdu.image_from_pdu(message)
-            self._receive(image, meta)
-        except (CrlscError, OSError) as error:
-            self.fail(str(error))
+        else:
+            self._receive(*pdu.image_from_pdu(message))
 
     def _receive(self, image: UInt8Image, meta: Meta) -> None:
         entry = self._open.get(meta["sequence"])
@@ -148,17 +141,15 @@ class image_sink(Block):  # noqa: N801
         for key, kind in _META_TYPES.items():
             if isinstance(meta.get(key), kind):
                 setattr(record, key, meta[key])
-        record.neighbours = [near for near in meta.get("neighbours") or [] if _is_neighbour(near)]
+        record.neighbours = _neighbours(meta.get("neighbours"))
         entry.received, record.received, record.reason = image, True, ""
         self.images += 1
         if entry.sent is not None:
-            record.psnr_db = min(psnr_db(entry.sent, image), EXACT_PSNR_DB)
-            record.ms_ssim = ms_ssim(entry.sent, image)
+            self.attempt(_compare, record, entry.sent, image)
         if self._save_images:
             folder = self._folder / "received"
             folder.mkdir(parents=True, exist_ok=True)
-            name = re.sub(r"[^\w.-]+", "_", record.name)
-            save_png(folder / f"{record.sequence:05d}{'-' if name else ''}{name}.png", image)
+            save_png(folder / _file_name(record), image)
 
     def _record(self, sequence: int, image: UInt8Image) -> ImageRecord:
         record = ImageRecord(sequence, height=image.shape[0], width=image.shape[1])
@@ -191,7 +182,7 @@ class image_sink(Block):  # noqa: N801
             self._open[sequence].record.reason = reason
 
     def _seal(self, count: int) -> None:
-        """Close the ``count`` oldest images: what has not come by now is lost."""
+        """Close the ``count`` oldest images; those that have not arrived are lost."""
         for sequence in list(self._open)[: max(0, count)]:
             entry = self._open.pop(sequence)
             self.lost += entry.received is None
@@ -200,15 +191,36 @@ class image_sink(Block):  # noqa: N801
 
 
 def _charge(record: ImageRecord, event: Meta) -> None:
-    """Note what the burst of an image took."""
-    record.samples, record.air_bytes = event.get("samples"), event.get("air_bytes")
+    """Record the samples and bytes of the burst of an image."""
+    samples, air_bytes = event.get("samples"), event.get("air_bytes")
+    if isinstance(samples, int) and isinstance(air_bytes, int):
+        record.samples, record.air_bytes = samples, air_bytes
+
+
+def _compare(record: ImageRecord, sent: UInt8Image, received: UInt8Image) -> None:
+    record.psnr_db = min(psnr_db(sent, received), EXACT_PSNR_DB)
+    record.ms_ssim = ms_ssim(sent, received)
+
+
+def _file_name(record: ImageRecord) -> str:
+    # File systems take 255 bytes, of which writing aside needs some.
+    name = re.sub(r"[^\w.-]+", "_", record.name).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
+    return f"{record.sequence:05d}{'-' if name else ''}{name}.png"
 
 
 def _texts(values: Any) -> list[str]:
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
-def _is_neighbour(near: Any) -> bool:
-    return isinstance(near, dict) and all(
-        isinstance(near.get(key), kind) for key, kind in (("label", str), ("name", str), ("score", float))
-    )
+def _neighbours(values: Any) -> list[Meta]:
+    """Return the neighbours in the metadata of an image that have all their fields, without any others."""
+    found = [near for near in values if isinstance(near, dict)] if isinstance(values, list) else []
+    return [
+        {
+            key: near[key]
+            for key in (*_NEIGHBOUR_TYPES, "base")
+            if isinstance(near.get(key), _NEIGHBOUR_TYPES.get(key, str))
+        }
+        for near in found
+        if all(isinstance(near.get(key), kind) for key, kind in _NEIGHBOUR_TYPES.items())
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pmt
 
-from crlsc_phy.errors import ImageError
+from crlsc_phy.errors import safe_text
 from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image, read_labels
 from gr_blocks import pdu
 from gr_blocks.block import Block
@@ -23,15 +23,15 @@ class image_source(Block):  # noqa: N801
 
     Args:
         path: An image file, or a folder of them. ``index.json`` beside the files, a list of
-            ``{"file": ..., "label": ..., "also": [...]}``, says what they show: the best word, and others that do.
+            ``{"file": ..., "label": ..., "also": [...]}``, gives the best label of each and other right ones.
         repeat: Start again after the last image. Without it the source sends an end event and, once that event comes
             back at ``feedback``, ends the flowgraph.
         rate: Images a second; 0 for as fast as the flow allows.
         in_flight: Most images that may be under way. Messages have no back-pressure, so the source holds the next
             image until ``feedback`` tells that an earlier one has left; connect it to the ``feedback`` port of the
             last block. 0 for a source that does not listen and never ends by itself.
-        max_side: Images with a longer side, in pixels, are reduced to it, as what a camera takes must be for the
-            codec; 0 to send them as they are.
+        max_side: Images with a longer side, in pixels, are reduced to it, because the codec takes sides of up to 1024;
+            0 to send them as they are.
     """
 
     COUNTERS = ("images", "errors")
@@ -48,25 +48,22 @@ class image_source(Block):  # noqa: N801
         self._thread: threading.Thread | None = None
         self.images = 0
 
-    def start(self) -> bool:
+    def begin(self) -> None:
         """Begin to send, from a thread of its own: a message block is never called unless a message comes."""
         self._stopping = False
         self._under_way.clear()
-        self._thread = threading.Thread(target=self._send_all, name="image_source", daemon=True)
-        self._thread.start()
-        return True
+        self._thread = self.start_thread(self._run)
 
-    def stop(self) -> bool:
+    def end(self) -> None:
         """Stop sending."""
         with self._moved:
             self._stopping = True
             self._moved.notify_all()
         if self._thread is not None:
             self._thread.join()
-        return True
 
     def on_feedback(self, message: Any) -> None:
-        """Take note of an image that has left, or of the end that has come round."""
+        """Take note of an image that has left, or of the end event that has come back."""
         event = pdu.read_event(message)
         if event is None:
             self.fail("feedback message is not an event; connect the feedback port of the last block")
@@ -78,50 +75,48 @@ class image_source(Block):  # noqa: N801
                 self._under_way.discard(event.get("sequence", -1))
                 self._moved.notify_all()
 
+    def _run(self) -> None:
+        self.attempt(self._send_all)
+        if not self._stopping:
+            self.publish("images", pdu.end_event())
+
     def _send_all(self) -> None:
         due = time.monotonic()
         for path, image, labels in self._read_all():
             if not self._may_send(due):
                 return
             due = max(due, time.monotonic() - 1) + (1 / self._rate if self._rate > 0 else 0)
-            sequence = self.images & 0xFFFF
-            with self._moved:
-                self._under_way.add(sequence)
-            self.images += 1
-            self.publish("images", pdu.image_to_pdu(image, sequence, name=path.stem, labels=labels))
-        self.publish("images", pdu.end_event())
+            self.attempt(self._send, path, image, labels)
+
+    def _send(self, path: Path, image: UInt8Image, labels: list[str]) -> None:
+        sequence = self.images & 0xFFFF
+        message = pdu.image_to_pdu(image, sequence, name=safe_text(path.stem), labels=labels)
+        with self._moved:
+            self._under_way.add(sequence)
+        self.images += 1
+        self.publish("images", message)
 
     def _read_all(self) -> Iterator[tuple[Path, UInt8Image, list[str]]]:
-        paths = self._find()
-        labels = read_labels(self._path) if paths else {}
-        while True:
+        paths = self.attempt(self._find) or []
+        labels = (self.attempt(read_labels, self._path) or {}) if paths else {}
+        while paths and not self._stopping:
             readable = []
             for path in paths:
-                image = self._read(path)
+                image = self.attempt(self._read, path)
                 if image is not None:
                     readable.append(path)
                     yield path, image, labels.get(path.name, [])
-            paths = readable
-            if not (self._repeat and paths):
-                return
+            paths = readable if self._repeat else []
 
     def _find(self) -> list[Path]:
-        try:
-            return find_images(self._path) if self._path.is_dir() else [self._path]
-        except ImageError as error:
-            self.fail(error)
-            return []
+        return find_images(self._path) if self._path.is_dir() else [self._path]
 
-    def _read(self, path: Path) -> UInt8Image | None:
-        try:
-            image = load_image(path)
-            return fit_within(image, self._max_side) if self._max_side else image
-        except ImageError as error:
-            self.fail(error)
-            return None
+    def _read(self, path: Path) -> UInt8Image:
+        image = load_image(path)
+        return fit_within(image, self._max_side) if self._max_side else image
 
     def _may_send(self, due: float) -> bool:
-        """Wait until an image may go; False if the block stops meanwhile."""
+        """Wait until an image may go; return False if the block stops meanwhile."""
         with self._moved:
             while not self._stopping:
                 pause = due - time.monotonic()

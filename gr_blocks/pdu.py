@@ -3,11 +3,11 @@
     image, frame   the metadata and the bytes of :mod:`crlsc_phy.net.messages`
     event          meta: event, sequence, ...; no vector
 
-Events travel in band behind the images and frames that they speak of, and as tags through sample streams:
+Events travel in band, behind the images and frames that they belong to, and as tags through sample streams:
 
     burst   the burst of image ``sequence`` has left the modulator (samples, air_bytes)
-    report  what the receiver says of the burst of image ``sequence`` (snr_db, mcs, segments, segment_failures)
-    skip    image ``sequence`` will not come out of the block that says so (reason)
+    report  the receiver's report on the burst of image ``sequence`` (snr_db, mcs, segments, segment_failures)
+    skip    the block that sends the event has no output for image ``sequence`` (reason)
     end     no image follows
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pmt
 
-from crlsc_phy.errors import CrlscError, FrameError, ImageError
+from crlsc_phy.errors import CrlscError, FrameError, ImageError, safe_text
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.net.messages import (
@@ -60,30 +60,36 @@ _DATA_OFFSET = len(_UNIFORM_VECTOR) + _U8_HEADER.size
 
 
 def image_to_pdu(image: UInt8Image, sequence: int, **meta: Any) -> Any:
-    """An image PDU of ``image`` uint8 [H, W, 3]; ``meta`` takes what :func:`pmt.to_pmt` takes."""
+    """Return an image PDU.
+
+    Args:
+        image: uint8 [H, W, 3].
+        sequence: Number of the image, 0 or more.
+        **meta: Further metadata, of the types that :func:`pmt.to_pmt` takes.
+    """
     return make_pdu(*image_to_message(image, sequence, meta))
 
 
 def image_from_pdu(message: Any) -> tuple[UInt8Image, Meta]:
-    """The image uint8 [H, W, 3] and the metadata of an image PDU.
+    """Return the image, uint8 [H, W, 3], and the metadata of an image PDU.
 
     Raises:
-        ImageError: If ``message`` is not a PDU, or its size is not the one that its metadata says.
+        ImageError: If ``message`` is not a PDU, or its vector does not have the size that its metadata gives.
     """
     meta, data = read_pdu(message, ImageError)
     return image_from_message(meta, data), meta
 
 
 def frame_to_pdu(frame: SemanticFrame, **meta: Any) -> Any:
-    """A frame PDU; lost layers and erasures survive."""
+    """Return a frame PDU; lost layers and erasures are kept."""
     return make_pdu(*frame_to_message(frame, meta))
 
 
 def frame_from_pdu(message: Any) -> tuple[SemanticFrame, Meta]:
-    """The semantic frame and the metadata of a frame PDU; the inverse of :func:`frame_to_pdu`.
+    """Return the semantic frame and the metadata of a frame PDU; the inverse of :func:`frame_to_pdu`.
 
     Raises:
-        FrameError: If ``message`` is not a PDU, its bytes are not a frame that we read, or the metadata does not say
+        FrameError: If ``message`` is not a PDU, its vector is not a readable frame, or the metadata does not say
             which layers arrived.
     """
     meta, data = read_pdu(message, FrameError)
@@ -91,17 +97,17 @@ def frame_from_pdu(message: Any) -> tuple[SemanticFrame, Meta]:
 
 
 def make_pdu(meta: Meta, data: Data) -> Any:
-    """A PDU of metadata and bytes."""
+    """Return a PDU of metadata and bytes, uint8 [n]."""
     # pmt.init_u8vector and pmt.to_python walk an array item by item, a thousand times slower than its wire form.
     header = _U8_HEADER.pack(0, data.size, 1, 0)
-    return pmt.cons(pmt.to_pmt(meta), pmt.deserialize_str(_UNIFORM_VECTOR + header + data.tobytes()))
+    return pmt.cons(pmt.to_pmt(_safe(meta)), pmt.deserialize_str(_UNIFORM_VECTOR + header + data.tobytes()))
 
 
 def read_pdu(message: Any, error: type[CrlscError]) -> tuple[Meta, Data]:
-    """The metadata and the bytes of a PDU.
+    """Return the metadata and the bytes, uint8 [n], of a PDU.
 
     Raises:
-        error: If it is none.
+        error: If ``message`` is not a PDU.
     """
     if not (pmt.is_pair(message) and pmt.is_u8vector(pmt.cdr(message))):
         raise error("message is not a PDU: it must be a pair of a dictionary and a u8vector")
@@ -112,32 +118,38 @@ def read_pdu(message: Any, error: type[CrlscError]) -> tuple[Meta, Data]:
 
 
 def make_event(kind: str, **meta: Any) -> Any:
-    """An event message."""
-    return pmt.cons(pmt.to_pmt({"event": kind, **meta}), pmt.PMT_NIL)
+    """Return an event message."""
+    return pmt.cons(pmt.to_pmt(_safe({"event": kind, **meta})), pmt.PMT_NIL)
 
 
 def burst_event(sequence: int, samples: int, air_bytes: int) -> Any:
-    """``samples`` complex samples that carry ``air_bytes`` bytes of frame have left the modulator."""
+    """Return the event of a burst that has left the modulator.
+
+    Args:
+        sequence: Number of the image.
+        samples: Complex samples of the burst.
+        air_bytes: Bytes of the semantic frame in it.
+    """
     return make_event("burst", sequence=sequence, samples=samples, air_bytes=air_bytes)
 
 
 def report_event(report: LinkReport) -> Any:
-    """What a receiver tells a sender about a burst."""
+    """Return the event with a receiver's report on a burst."""
     return make_event("report", **report.to_dict())
 
 
 def skip_event(sequence: int, reason: str) -> Any:
-    """Image ``sequence`` ends here, because of ``reason``."""
+    """Return the event of image ``sequence`` that is lost, because of ``reason``."""
     return make_event("skip", sequence=sequence, reason=reason)
 
 
 def end_event() -> Any:
-    """No image follows."""
+    """Return the event behind the last image."""
     return make_event("end")
 
 
 def read_event(message: Any) -> Meta | None:
-    """The metadata of an event, None for any other message."""
+    """Return the metadata of an event, None for any other message."""
     if not (pmt.is_pair(message) and pmt.is_null(pmt.cdr(message))):
         return None
     meta = _read_meta(message)
@@ -145,26 +157,37 @@ def read_event(message: Any) -> Meta | None:
 
 
 def event_to_tag(message: Any) -> Any:
-    """The value of the stream tag that carries an event."""
+    """Return the value of the stream tag that carries an event."""
     return pmt.car(message)
 
 
 def event_from_tag(value: Any) -> Any:
-    """The event that a stream tag carries."""
+    """Return the event that a stream tag carries."""
     return pmt.cons(value, pmt.PMT_NIL)
 
 
 def sequence_of(message: Any) -> int | None:
-    """The sequence number that a PDU or event carries; None if it has none."""
+    """Return the sequence number that a PDU or event carries; None if it has none."""
     meta = _read_meta(message) if pmt.is_pair(message) else None
     sequence = (meta or {}).get("sequence")
     return sequence if isinstance(sequence, int) else None
 
 
+def _safe(value: Any) -> Any:
+    """Return metadata whose texts can be encoded as UTF-8, as a PMT symbol must be."""
+    match value:
+        case str():
+            return safe_text(value)
+        case list() | tuple():
+            return type(value)(map(_safe, value))
+        case dict():
+            return {_safe(key): _safe(item) for key, item in value.items()}
+    return value
+
+
 def _read_meta(message: Any) -> Meta | None:
     try:
         meta = pmt.to_python(pmt.car(message))
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        # A pair is a PMT dictionary until one tries to read it as one.
+    except Exception:  # A pair is a PMT dictionary until one tries to read it as one.
         return None
     return meta if isinstance(meta, dict) else None

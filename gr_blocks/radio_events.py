@@ -1,4 +1,4 @@
-"""The events of a run, among the frames that came over a radio."""
+"""Events of a run, inserted among the frames received over a radio."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from gr_blocks.block import Block
 __all__ = ["radio_events"]
 
 EARLY = 64
-"""Most frames remembered whose burst event is still to come; a sender has fewer under way."""
+"""Most frames remembered until their burst event comes; a sender has fewer under way."""
 
 
 class radio_events(Block):  # noqa: N801
     """Pass received frames on with the events that cannot cross a radio.
 
-    A simulated channel carries events as stream tags. Behind a radio there are two cases. With the sender in the same
-    flowgraph its events come to ``events``; each waits until its frame has been received, or a later one has, or
-    nothing has for ``idle`` seconds. Without, the run ends by an end event after ``most`` frames, or ``idle`` seconds
-    without one.
+    A simulated channel carries events as stream tags; a radio does not. If the sender is in the same flowgraph, its
+    events come to the port ``events``. Each waits for its frame, for a later frame, or for ``idle`` seconds without
+    any. If there is no sender, an end event follows the frame number ``most``, or ``idle`` seconds without a frame.
 
     Args:
-        idle: Seconds without a frame after which those that are waited for are lost; 0 for never.
-        most: Frames after which the run ends; 0 for no limit.
-        sender: Whether the events of a sender come to ``events``; it then says when the run ends.
+        idle: Seconds without a frame after which the awaited frames are lost; 0 for never.
+        most: Frames after which a run without a sender ends; 0 for no limit.
+        sender: True if the events of a sender come to ``events``; its end event then ends the run.
     """
 
     COUNTERS = ("frames", "lost", "errors")
@@ -47,22 +46,19 @@ class radio_events(Block):  # noqa: N801
         self._ended = False
         self._due = time.monotonic() + self._idle
 
-    def start(self) -> bool:
+    def begin(self) -> None:
         """Begin a run."""
         self._clear()
         if self._idle > 0:
-            self._thread = threading.Thread(target=self._watch, name="radio_events", daemon=True)
-            self._thread.start()
-        return True
+            self._thread = self.start_thread(self._watch)
 
-    def stop(self) -> bool:
+    def end(self) -> None:
         """End a run."""
         with self._moved:
             self._ended = True
             self._moved.notify_all()
         if self._thread is not None:
             self._thread.join()
-        return True
 
     def on_frame(self, message: Any) -> None:
         """Pass a received frame on, and behind it the event of its burst."""
@@ -113,11 +109,14 @@ class radio_events(Block):  # noqa: N801
                 if rest > 0:
                     self._moved.wait(rest)
                     continue
-                while self._waiting:
-                    self._give_up_first()
-                if not self._sender:
-                    self._send_end()
                 self._due = time.monotonic() + self._idle
+                self.attempt(self._give_up)
+
+    def _give_up(self) -> None:
+        while self._waiting:
+            self._give_up_first()
+        if not self._sender:
+            self._send_end()
 
     def _give_up_first(self) -> None:
         sequence, message = self._waiting.popleft()

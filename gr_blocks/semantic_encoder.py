@@ -17,10 +17,10 @@ class semantic_encoder(CodecBlock):  # noqa: N801
 
     Args:
         bundle: Folder of the bundle; it is loaded when the flowgraph starts.
-        runtime: What runs the networks.
-        mode: ``digital`` for detail of tokens, ``analog`` for one of complex symbols.
+        runtime: Library that runs the networks.
+        mode: Detail layer made: ``digital`` of tokens, ``analog`` of complex symbols.
         queue_size: Most images that may wait; the oldest are dropped.
-        encoder: Which of the bundle's encoders; its first one if empty.
+        encoder: Name of one of the bundle's encoders; empty for its first one.
     """
 
     COUNTERS = ("frames", "errors", "dropped")
@@ -38,8 +38,7 @@ class semantic_encoder(CodecBlock):  # noqa: N801
         self.frames = 0
 
     def convert(self, message: Any) -> Any:
-        """The frame PDU of an image PDU."""
-        codec = self.codec("image is encoded")
-        meta, data = encode_message(codec, *pdu.read_pdu(message, ImageError), self._mode)
+        """Return the frame PDU of an image PDU."""
+        meta, data = encode_message(self.codec, *pdu.read_pdu(message, ImageError), self._mode)
         self.frames += 1
         return pdu.make_pdu(meta, data)

@@ -10,42 +10,42 @@ import numpy.typing as npt
 import pmt
 
 from crlsc_phy.channel import ChannelSettings, StreamChannel
-from crlsc_phy.errors import ChannelError, CrlscError
+from crlsc_phy.errors import ChannelError
 from gr_blocks.block import Block
 
 __all__ = ["OTHER_PYTHON", "sionna_channel"]
 
 OTHER_PYTHON = "CRLSC_CHANNEL_PYTHON"
-"""Environment variable with an interpreter that runs the channel, where GNU Radio and Sionna cannot share one."""
+"""Environment variable with the interpreter for the channel, where GNU Radio and Sionna cannot share one."""
 
 
 class sionna_channel(Block):  # noqa: N801
-    """Pass samples through a channel that never breaks phase.
+    """Pass samples through a channel whose phase is continuous.
 
     A message at ``set``, a dictionary of settings such as ``{"snr_db": 5.0, "speed": 30.0}``, changes it while it runs.
-    What such a message gets wrong is logged and counted, and changes nothing.
+    A message with a wrong setting is logged and counted, and changes nothing.
 
-    If the environment variable ``CRLSC_CHANNEL_PYTHON`` names a Python, the channel runs there, as a process of its own
-    that is reached over ZMQ; the flowgraph is the same.
+    If the environment variable ``CRLSC_CHANNEL_PYTHON`` names a Python interpreter, the channel runs there, in a
+    process of its own that is reached over ZMQ; the flowgraph is the same.
 
     Args:
         model: A name of :data:`crlsc_phy.channel.MODELS`.
-        snr_db: Es/N0 of a signal of unit mean power in the occupied band; None for no noise.
-        sample_rate: In samples/s.
+        snr_db: Es/N0 in dB of a signal of unit mean power in the occupied band; None for no noise.
+        sample_rate: Samples/s.
         occupied: Part of the band that the signal fills, such as 52/64.
         carrier_hz: Carrier frequency.
-        speed: In m/s.
-        delay_spread: Root mean square in seconds, of models whose delays scale.
+        speed: Speed of the terminal in m/s.
+        delay_spread: Root mean square delay spread in seconds, for the models whose delays scale.
         cfo_hz: Carrier frequency offset.
-        sro_ppm: By how much the receiver's clock is fast; None for no such clock.
+        sro_ppm: Sample rate offset of the receiver's clock, positive if it is fast; None for no resampler.
         rx: Receive antennas, an output each.
         tx: Transmit antennas, an input each.
-        seed: Of all that is drawn.
+        seed: Seed of all random numbers.
         more: The other fields of :class:`crlsc_phy.channel.ChannelSettings`.
 
     Raises:
-        ChannelError: If there is no such model or setting, or a value is out of range.
-        ServiceError: If the other Python has no channel.
+        ChannelError: If the model or a setting is unknown, or a value is out of range.
+        ServiceError: If the other interpreter cannot run the channel.
     """
 
     COUNTERS = ("samples", "changes", "slips", "errors", "dropped")
@@ -95,11 +95,11 @@ class sionna_channel(Block):  # noqa: N801
 
     @property
     def slips(self) -> int:
-        """How often the sampling clock has repeated or skipped samples."""
+        """Number of times that the sampling clock has repeated or skipped samples."""
         return self._channel.slips if self._slips is None else self._slips
 
-    def work(self, inputs: list[npt.NDArray[np.complex64]], outputs: list[npt.NDArray[np.complex64]]) -> int:
-        """As many samples out as came in."""
+    def process(self, inputs: list[npt.NDArray[np.complex64]], outputs: list[npt.NDArray[np.complex64]]) -> int:
+        """Pass samples through the channel, as many out as came in."""
         received = np.atleast_2d(self._channel(np.stack(inputs)))
         for output, samples in zip(outputs, received, strict=True):
             output[:] = samples
@@ -107,33 +107,34 @@ class sionna_channel(Block):  # noqa: N801
         return len(inputs[0])
 
     def set(self, **changes: Any) -> None:
-        """Change settings; an error is logged and counted, for a running flowgraph must not stop."""
-        try:
-            self._channel.set(**changes)
-        except CrlscError as error:
-            self.fail(error)
-        else:
-            self.changes += 1
+        """Change settings; an error is logged and counted, because a running flowgraph must not stop."""
+        self.attempt(self._set, changes)
 
-    def stop(self) -> bool:
-        """End the other Python's process, if there is one."""
+    def _set(self, changes: dict[str, Any]) -> None:
+        # Messages and variables of a flowgraph have taps as vectors of any type, or as a single number.
+        if "taps" in changes:
+            changes = changes | {"taps": tuple(np.atleast_1d(changes["taps"]).tolist())}
+        self._channel.set(**changes)
+        self.changes += 1
+
+    def end(self) -> None:
+        """End the process of the other interpreter, if there is one."""
         if not isinstance(self._channel, StreamChannel):
             self._slips = self._channel.slips
             self._channel.close()
-        return True
 
     def on_set(self, message: Any) -> None:
-        """Settings from a message: a dictionary, or a PDU with one."""
+        """Change settings by a message: a dictionary, or a PDU with one."""
         if pmt.is_pair(message) and pmt.is_dict(pmt.car(message)) and not pmt.is_dict(message):
             message = pmt.car(message)
         try:
             changes = pmt.to_python(message)
-        except (AttributeError, RuntimeError, TypeError, ValueError):
+        except Exception:  # A pair is a PMT dictionary until one tries to read it as one.
             changes = None
         if isinstance(changes, dict) and all(isinstance(name, str) for name in changes):
             self.set(**changes)
         else:
-            self.fail("message to set is no dictionary of settings")
+            self.fail("message at the port set is not a dictionary of settings, such as {'snr_db': 5.0}")
 
 
 def _make_channel(settings: ChannelSettings) -> Any:
@@ -141,7 +142,10 @@ def _make_channel(settings: ChannelSettings) -> Any:
     if not python:
         return StreamChannel(**vars(settings))
     if (settings.rx, settings.tx) != (1, 1):
-        raise ChannelError(f"in another Python ({OTHER_PYTHON}) a channel has one antenna at each end")
+        raise ChannelError(
+            f"rx is {settings.rx} and tx is {settings.tx}; a channel in another Python ({OTHER_PYTHON}) has "
+            "one antenna at each end"
+        )
     from crlsc_phy.net.channel.process import ProcessChannel
 
     return ProcessChannel(python, settings)

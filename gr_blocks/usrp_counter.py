@@ -1,4 +1,4 @@
-"""What UHD's blocks report: underruns, overruns, and bursts that have left the device."""
+"""Counts of the reports of UHD's blocks: underruns, overruns, and bursts that have left the device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _COUNTED = {
 
 
 class usrp_counter(Block):  # noqa: N801
-    """Count what the UHD sink and source report, and hold a sender's end back until its last sample is on the air.
+    """Count the reports of the UHD sink and source, and delay the end event until the last sample is on the air.
 
-    When a flowgraph ends, the device forgets what it has not sent yet. It acknowledges each length-tagged packet
-    once the last sample is out, so the end event of the modulator waits here for as many acknowledgements as packets,
-    or for ``hold`` seconds: an acknowledgement may get lost.
+    When a flowgraph ends, the device drops the samples that it has not sent yet. It acknowledges each length-tagged
+    packet once the last sample is out, so the end event of the modulator waits here for as many acknowledgements as
+    packets, or for ``hold`` seconds, because an acknowledgement may get lost.
 
     Args:
         hold: Most seconds that the end event waits.
@@ -53,11 +53,11 @@ class usrp_counter(Block):  # noqa: N801
         """Count an asynchronous message of the UHD sink or source."""
         # The sink sends (uhd_async_msg . {event_code: (code, ...), ...}), the source (uhd_async_msg . {overflows: n}).
         if not (pmt.is_pair(message) and pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg"))):
-            self.fail("message is none of UHD's; connect async_msgs of the UHD sink or source")
+            self.fail("message is not a report of UHD; connect async_msgs of the UHD sink or source")
             return
         report = pmt.cdr(message)
         if not pmt.is_dict(report):
-            self.fail("message of UHD holds no dictionary")
+            self.fail("report of UHD has no dictionary")
             return
         overflows = pmt.dict_ref(report, pmt.intern("overflows"), pmt.PMT_NIL)
         if pmt.is_integer(overflows) or pmt.is_uint64(overflows):
@@ -65,13 +65,13 @@ class usrp_counter(Block):  # noqa: N801
         for code in _codes(pmt.dict_ref(report, pmt.intern("event_code"), pmt.PMT_NIL)):
             counter = _COUNTED.get(code)
             if counter is None:
-                self.fail(f"UHD reports {code!r}, which is not known here")
+                self.fail(f"report of UHD has the unknown code {code!r}")
             else:
                 setattr(self, counter, getattr(self, counter) + 1)
         self._release()
 
     def on_event(self, message: Any) -> None:
-        """Pass a modulator's event on; the end only when all before it is on the air."""
+        """Pass a modulator's event on; the end event only when all packets are on the air."""
         event = pdu.read_event(message)
         if event is None:
             self.fail("message is not an event; connect the feedback port of the burst modulator")
@@ -83,21 +83,20 @@ class usrp_counter(Block):  # noqa: N801
             return
         with self._lock:
             self._end = message
-            self._timer = threading.Timer(self._hold, self._release, (True,))
+            self._timer = threading.Timer(self._hold, self.attempt, (self._release, True))
             self._timer.daemon = True
             self._timer.start()
         self._release()
 
-    def stop(self) -> bool:
-        """End a run: show the counts."""
+    def end(self) -> None:
+        """End a run: log the counts."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
         self.logger.info(", ".join(f"{name} {count}" for name, count in self.stats().items()))
-        return True
 
     def _release(self, overdue: bool = False) -> None:
-        """Pass the end event on if its time has come."""
+        """Pass the end event on if all packets are acknowledged, or if it is ``overdue``."""
         with self._lock:
             if self._end is None or not (overdue or self.acknowledged >= self.packets):
                 return

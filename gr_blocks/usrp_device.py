@@ -1,4 +1,4 @@
-"""Whether a USRP is there, before a flowgraph asks it for samples."""
+"""Check for a USRP before a flowgraph needs it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ __all__ = ["check_device", "exit_without"]
 
 
 def check_device(arguments: str) -> None:
-    """Look for the device that the UHD device ``arguments`` name; empty for any.
+    """Check that UHD finds a device with these device arguments; empty for any device.
 
     Raises:
-        RadioError: If UHD is not installed, cannot read them, or nothing answers.
+        RadioError: If UHD is not installed, cannot read the arguments, or finds no device.
     """
     try:
         from gnuradio import uhd
     except ImportError as error:
-        raise RadioError(f"GNU Radio's UHD is not there ({error}); run `make setup`, then `make doctor`") from None
+        raise RadioError(
+            f"GNU Radio's UHD cannot be imported ({error}); run `make setup`, then `make doctor`"
+        ) from None
     try:
         found = uhd.find(uhd.device_addr(arguments))
     except RuntimeError as error:
         raise RadioError(
-            f"device arguments {arguments!r}: UHD does not take them ({error}); "
-            "they look like type=b200,serial=30AB12C or addr=192.168.10.2"
+            f"device arguments {arguments!r} are not readable for UHD ({error}); "
+            "give some such as type=b200,serial=30AB12C or addr=192.168.10.2"
         ) from None
     if not found:
         raise RadioError(
             f"no USRP found with the device arguments {arguments!r}; "
-            "uhd_find_devices (of the package uhd-host) lists what is connected"
+            "uhd_find_devices (of the package uhd-host) lists the devices that are connected"
         )
 
 
 def exit_without(arguments: str) -> None:
-    """For the programs that the Companion makes: say in one line that no device is there, and exit with status 2.
+    """Exit with status 2 and one line on standard error if there is no device.
 
-    They show any exception as a traceback, so it must not be one.
+    The programs that GNU Radio Companion generates call it, because they show every exception as a traceback.
     """
     try:
         check_device(arguments)

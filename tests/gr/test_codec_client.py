@@ -91,7 +91,7 @@ def test_what_the_service_refuses_is_an_error_and_a_skip(top, codec, address):
     top.start()
     one, two, image = images.wait_for(3)
     assert "knowledge base" in pdu.read_event(one)["reason"]
-    assert "none to decode" in pdu.read_event(two)["reason"]
+    assert "message is an image; decode takes a frame" in pdu.read_event(two)["reason"]
     assert pdu.image_from_pdu(image)[1]["sequence"] == 8
     assert decoder.stats() == {"answers": 1, "errors": 3, "dropped": 0}
 
