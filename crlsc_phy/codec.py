@@ -34,7 +34,8 @@ SMALLEST, LARGEST = 32, 1024
 VOTERS = 20
 VOTE_TEMPERATURE = 0.05
 ASSUMED_SNR_DB = 20.0
-"""What analog detail is taken to have arrived with if nobody says."""
+"""Es/N0 that the analog receiver assumes where none is given."""
+_SNR_RANGE_DB = (-100.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,8 @@ class SemanticCodec:
 
         Args:
             frame: From :meth:`encode` or a modem.
-            snr_db: Estimated Es/N0 of the analog symbols (``Burst.detail_snr_db``), 20 dB if None. Digital detail does
-                not depend on it.
+            snr_db: Estimated Es/N0 of the analog symbols in dB (``Burst.detail_snr_db``). None and NaN stand for an
+                unknown value; 20 dB is then assumed. Digital detail does not depend on it.
             semantic_llr: LLRs of the air code's bits (``Burst.semantic_llr``), float32 [8 M]; looked at if the semantic
                 layer is lost, as is the next.
             semantic_coded_llr: LLRs of its coded bits (``Burst.semantic_coded_llr``), float32 [40 (M + 2)].
@@ -224,7 +225,8 @@ class SemanticCodec:
         if code is not None:
             vector = self.bundle.knowledge.air_code.decode(code[None])
             label, confidence, neighbours = self.look_up(vector[0])
-        planes, whole = self._picture(frame, vector, ASSUMED_SNR_DB if snr_db is None else snr_db)
+        snr_db = ASSUMED_SNR_DB if snr_db is None or np.isnan(snr_db) else float(np.clip(snr_db, *_SNR_RANGE_DB))
+        planes, whole = self._picture(frame, vector, snr_db)
         image = (planes.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
         return DecodeResult(
             image=np.ascontiguousarray(image[: header.height, : header.width]),
@@ -271,6 +273,8 @@ class SemanticCodec:
         self, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.uint8] | None:
         """The air code that was meant by what is left of it, uint8 [M], if the knowledge bases can tell."""
+        if not any(len(base) for base in self.bases):
+            return None
         try:
             if coded_llr is not None:
                 size = self.bundle.knowledge.air_code.size
@@ -327,6 +331,8 @@ def _planes(image: UInt8Image) -> npt.NDArray[np.float32]:
 
 def _vote(hits: Sequence[Hit]) -> tuple[str, float]:
     """The label with the largest share of softmax(score / temperature) over the hits, and that share."""
+    if not hits:
+        return "", 0.0
     scores = np.array([hit.score for hit in hits])
     weights = np.exp((scores - scores.max()) / VOTE_TEMPERATURE)
     shares: dict[str, float] = {}

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from crlsc_phy.cli import kb_calibrate, kb_migrate, kb_net
 from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images, embedded, embedded_text
 from crlsc_phy.cli.verbs import run_verb
-from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.errors import KnowledgeBaseError, safe_text
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.joint import joint_search
 from crlsc_phy.knowledge.verify import verify
@@ -111,7 +112,7 @@ def _listed_entries(path: Path | None) -> list[Entry]:
     if path is None:
         raise KnowledgeBaseError("--vectors needs --entries: a CSV file with a row a vector")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise KnowledgeBaseError(f"{path}: cannot be read ({error})") from None
@@ -133,14 +134,14 @@ def _listed_entries(path: Path | None) -> list[Entry]:
 def _build(options: argparse.Namespace) -> int:
     settings: dict[str, Any] = {"name": options.name, "keep_vectors": options.keep_vectors, "index": options.index}
     if options.images:
-        bundle, vectors, entries = embed_images(options.bundle, options.images)
-        shared = bundle.knowledge
+        images = embed_images(options.bundle, options.images)
+        vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
+        shared = images.bundle.knowledge
         code, aligned_to = shared.air_code, shared.id
         # The same encoder makes the codes: until it is calibrated on its own, what fits the shared base fits this one.
         settings |= {"tau": shared.tau, "threshold": shared.manifest.threshold}
-        entries = _with_source(entries, options)
     else:
-        vectors, entries, aligned_to = _vectors(options.vectors), _listed_entries(options.entries), ""
+        vectors, entries, aligned_to, skipped = _vectors(options.vectors), _listed_entries(options.entries), "", {}
         if options.air_code:
             code = AirCode.load(options.air_code)
         elif options.code_bytes:
@@ -149,7 +150,7 @@ def _build(options: argparse.Namespace) -> int:
         else:
             raise KnowledgeBaseError("--vectors needs --air-code or --code-bytes")
     base = KnowledgeBase.create(options.path, code, vectors, entries, aligned_to=aligned_to, **settings)
-    return _tell(options, _facts(base))
+    return _tell(options, _facts(base) | skipped)
 
 
 def _with_source(entries: Sequence[Entry], options: argparse.Namespace) -> list[Entry]:
@@ -158,15 +159,16 @@ def _with_source(entries: Sequence[Entry], options: argparse.Namespace) -> list[
 
 def _add(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
+    vectors: npt.ArrayLike
     if options.images:
-        bundle, vectors, entries = embed_images(options.bundle, options.images)
-        if bundle.knowledge.air_code.id != base.air_code.id:
+        images = embed_images(options.bundle, options.images)
+        if images.bundle.knowledge.air_code.id != base.air_code.id:
             raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
-        entries = _with_source(entries, options)
+        vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
     else:
-        vectors, entries = _vectors(options.vectors), _listed_entries(options.entries)
+        vectors, entries, skipped = _vectors(options.vectors), _listed_entries(options.entries), {}
     base.add(vectors, entries)
-    return _tell(options, _facts(base))
+    return _tell(options, _facts(base) | skipped)
 
 
 def _facts(base: KnowledgeBase) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
-    removed = base.remove(options.names or base.named(options.label))
+    removed = base.remove(map(safe_text, options.names) if options.names else base.named(safe_text(options.label)))
     return _tell(options, {"removed": removed, "entries": len(base)})
 
 
@@ -263,7 +265,7 @@ def _tell(options: argparse.Namespace, facts: dict[str, Any]) -> int:
         return 0
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(key.replace("_", " "), Text(f"{value:,}" if isinstance(value, int) else str(value)))
     Console(width=200).print(table)
     return 0
 
@@ -273,7 +275,8 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in names:
         table.add_column(name)
     for row in rows:
-        table.add_row(*row)
+        # Text: a name may hold what rich would take for markup.
+        table.add_row(*map(Text, row))
     Console(width=200).print(table)
 
 

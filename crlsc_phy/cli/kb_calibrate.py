@@ -48,12 +48,17 @@ def add_parsers(subparsers: Subparsers) -> None:
 def _calibrate(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
     sets = [embed_images(options.bundle, folder) for folder in (options.images, options.unknown) if folder]
-    if sets[0][0].knowledge.air_code.id != base.air_code.id:
+    if sets[0].bundle.knowledge.air_code.id != base.air_code.id:
         raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
-    labels = [entry.label for entry in sets[0][2]]
-    labels += ["" for _, _, unknown in sets[1:] for _ in unknown]
-    codes = base.air_code.encode(np.concatenate([vectors for _, vectors, _ in sets]))
+    labels = [entry.label for entry in sets[0].entries]
+    labels += ["" for unknown in sets[1:] for _ in unknown.entries]
+    codes = base.air_code.encode(np.concatenate([one.vectors for one in sets]))
     found = calibrate(base, codes, labels, ber=options.ber, seed=options.seed)
     base.configure(tau=found.tau, threshold=found.threshold)
-    print(json.dumps(asdict(found)) if options.json else f"{options.path}: {found.summary(options.ber)}")
+    skipped = sum(one.skipped for one in sets)
+    if options.json:
+        print(json.dumps(asdict(found) | {"skipped": skipped}))
+    else:
+        without = f"; {skipped} images skipped" if skipped else ""
+        print(f"{options.path}: {found.summary(options.ber)}{without}")
     return 0

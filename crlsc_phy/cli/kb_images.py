@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +15,63 @@ from rich.progress import track
 
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.errors import ImageError, KnowledgeBaseError, safe_text
 from crlsc_phy.images import UInt8Image, find_images, load_image
 from crlsc_phy.knowledge import AirCode, Entry
 
-__all__ = ["DEFAULT_BUNDLE", "embed_images", "embedded", "embedded_text"]
+__all__ = ["DEFAULT_BUNDLE", "EmbeddedImages", "embed_images", "embedded", "embedded_text"]
 
 DEFAULT_BUNDLE = Path("models/default")
 
 THUMBNAIL = 64
+# One line a message, whatever the terminal's width.
+_WIDE = 4096
 
 
-def embed_images(bundle: Path, folder: Path) -> tuple[Bundle, npt.NDArray[np.float32], list[Entry]]:
-    """Embed the images below a folder.
+@dataclass(frozen=True, slots=True)
+class EmbeddedImages:
+    """The images of a folder as vectors and entries.
 
-    An entry has the image's path below the folder as its name, the name of the folder that it is in as its label, or
-    its own if it lies at the top, and a small picture.
+    Attributes:
+        bundle: The bundle whose encoder was used.
+        vectors: float32 [N, D] of unit norm.
+        entries: One for each vector.
+        skipped: How many image files could not be read.
+    """
 
-    Returns:
-        The bundle, vectors float32 [N, S] of unit norm, and entries.
+    bundle: Bundle
+    vectors: npt.NDArray[np.float32]
+    entries: Sequence[Entry]
+    skipped: int
+
+
+def embed_images(bundle: Path, folder: Path) -> EmbeddedImages:
+    """Embed the images below a folder; one that cannot be read is reported on standard error and skipped.
+
+    The name of an entry is the image's path below the folder. Its label is the name of the subfolder that holds the
+    image, or the image's own name if it lies at the top. Each entry has a thumbnail.
 
     Raises:
-        ImageError: If there is none, or one cannot be read.
+        ImageError: If the folder holds no image that can be read.
     """
-    codec = SemanticCodec.load(bundle)
-    vectors, entries = [], []
-    for path in track(find_images(folder), description="images", console=Console(stderr=True)):
-        image = load_image(path)
+    codec, console = SemanticCodec.load(bundle), Console(stderr=True, width=_WIDE)
+    vectors, entries, skipped = [], [], 0
+    for path in track(find_images(folder), description="images", console=console):
+        try:
+            image = load_image(path)
+        except ImageError as error:
+            console.print(f"skipped: {safe_text(str(error))}", markup=False, highlight=False)
+            skipped += 1
+            continue
         place = path.relative_to(folder)
-        label = place.parent.name or place.stem
+        name, label, origin = (
+            safe_text(text) for text in (place.as_posix(), place.parent.name or place.stem, str(path.resolve()))
+        )
         vectors.append(codec.embed(image))
-        entries.append(Entry(place.as_posix(), label, path=str(path.resolve()), thumbnail=_thumbnail(image)))
-    return codec.bundle, np.stack(vectors), entries
+        entries.append(Entry(name, label, path=origin, thumbnail=_thumbnail(image)))
+    if not entries:
+        raise ImageError(f"{folder}: none of its {skipped} images can be read")
+    return EmbeddedImages(codec.bundle, np.stack(vectors), entries, skipped)
 
 
 def embedded(bundle: Path, path: Path, code: AirCode) -> npt.NDArray[np.float32]:

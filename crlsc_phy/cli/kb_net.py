@@ -137,7 +137,7 @@ def _token(options: argparse.Namespace) -> str | None:
     if options.token_file is None:
         return os.environ.get(TOKEN) or None
     try:
-        token = str(options.token_file.read_text(encoding="utf-8").strip())
+        token = str(options.token_file.read_text(encoding="utf-8-sig").strip())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise KnowledgeBaseError(f"{options.token_file}: cannot be read ({reason})") from None

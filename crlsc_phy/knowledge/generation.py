@@ -22,8 +22,11 @@ from crlsc_phy.knowledge.repair import Repairer, code_or_llrs, default_tau
 
 __all__ = ["Generation"]
 
-# Indexes of fewer entries are built faster than read.
-_SMALLEST_CACHED = 20_000
+# An index of so many entries is built faster than read; it holds those that are not removed and is not cached.
+_LARGEST_UNCACHED = indexes.LARGEST_FLAT
+# Pairs of a query and a row that are compared at a time: 64 MB of cosines.
+_MOST_COMPARED = 1 << 24
+_Answer = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 # numpy reads a header with ast, and Python 3.11 raises SystemError at times when two threads are in there at once.
 _READING_HEADERS = threading.Lock()
 # Not np.load, which also opens zip files and pickles.
@@ -116,7 +119,7 @@ class Generation:
     def __len__(self) -> int:
         return self.manifest.entries
 
-    @property
+    @cached_property
     def live(self) -> npt.NDArray[np.int64]:
         """The rows that are not removed, int64 [N]."""
         return np.flatnonzero(self._live)
@@ -202,7 +205,11 @@ class Generation:
         """The search index."""
         if self.manifest.index:
             return indexes.IndexSpec.parse(self.manifest.index)
-        return indexes.IndexSpec.choose(self.rows, self.air_code.dim)
+        return indexes.IndexSpec.choose(len(self) if self._small else self.rows, self.air_code.dim)
+
+    @property
+    def _small(self) -> bool:
+        return len(self) <= _LARGEST_UNCACHED
 
     @cached_property
     def _index(self) -> Any:
@@ -211,8 +218,9 @@ class Generation:
 
     def _made_index(self) -> Any:
         spec, dim = self.spec, self.air_code.dim
-        if self.rows < _SMALLEST_CACHED:
-            return indexes.build(spec, dim, self.rows, self._unit)
+        if self._small:
+            live = self.live
+            return indexes.build(spec, dim, len(live), lambda start, stop: self.vectors_at(live[start:stop]))
         kept = "vectors" if self._vectors else "codes"
         files = self.manifest.files
         # The air code too: codes mean nothing without theirs.
@@ -232,50 +240,56 @@ class Generation:
         if not k:
             nothing = np.empty(0, np.int64), np.empty(0, np.float32)
             return [Hits(*nothing, self._named, self.manifest.name) for _ in queries]
-        rerank = self.spec.rerank
-        wanted = min(k * max(rerank, 1) + (0 if self._all_live else k), self.rows)
-        scores, rows = self._index.search(queries, wanted)
-        if self._all_live and not rerank and (rows >= 0).all():
-            return [Hits(row, score, self._named, self.manifest.name) for row, score in zip(rows, scores, strict=True)]
-        return [
-            self._best(query, score, row, k, rerank > 0)
-            for query, score, row in zip(queries, scores, rows, strict=True)
-        ]
+        # More where some will turn out to be removed.
+        wanted = k * max(self.spec.rerank, 1) + (0 if self._small or self._all_live else k)
+        return [Hits(*answer, self._named, self.manifest.name) for answer in self._nearest(queries, k, wanted)]
+
+    def _nearest(self, queries: Vectors, k: int, wanted: int) -> list[_Answer]:
+        """Return the ``k`` best live rows of each query and their cosines.
+
+        Args:
+            queries: float32 [N, D] of unit norm.
+            k: Answers for each, at most as many as there are entries.
+            wanted: Candidates for each that the index is asked for.
+        """
+        count = self._index.ntotal
+        scores, rows = self._index.search(queries, min(wanted, count))
+        exhausted = (rows < 0).any(axis=1) | (wanted >= count)
+        live = self.live[rows] if self._small else rows
+        live = np.where((rows >= 0) & self._live[live], live, -1)
+        short = (live >= 0).sum(axis=1) < k
+        answers = [self._best(*one, k) for one in zip(queries, live, scores, strict=True)]
+        if (again := np.flatnonzero(short & ~exhausted)).size:
+            for place, answer in zip(again, self._nearest(queries[again], k, 4 * wanted), strict=True):
+                answers[place] = answer
+        if (again := np.flatnonzero(short & exhausted)).size:
+            # An inverted file in whose cells near the query nearly everything was removed.
+            for place, answer in zip(again, self._exact(queries[again], k), strict=True):
+                answers[place] = answer
+        return answers
 
     def _best(
-        self,
-        query: npt.NDArray[np.float32],
-        scores: npt.NDArray[np.float32],
-        rows: npt.NDArray[np.int64],
-        k: int,
-        rerank: bool,
-    ) -> Hits:
-        if not self._all_live:
-            rows, scores = self._living(query, scores, rows, k)
-        if (rows < 0).any():
-            # An inverted file that had too few entries in the cells it looked at.
-            scores, rows = scores[rows >= 0], rows[rows >= 0]
-        if rerank:
+        self, query: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], k: int
+    ) -> _Answer:
+        scores, rows = scores[rows >= 0], rows[rows >= 0]
+        if self.spec.rerank:
             # Not BLAS, whose threads take milliseconds to wake beside busy ones.
             scores = np.einsum("nd,d->n", self.vectors_at(rows), query)
-            order = np.argsort(-scores)[:k]
+            order = np.argsort(-scores)
             scores, rows = scores[order], rows[order]
-        return Hits(rows[:k], scores[:k], self._named, self.manifest.name)
+        return rows[:k], scores[:k]
 
-    def _living(
-        self,
-        query: npt.NDArray[np.float32],
-        scores: npt.NDArray[np.float32],
-        rows: npt.NDArray[np.int64],
-        k: int,
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Leave out what was removed, and look on where that leaves too few."""
-        while True:
-            alive = (rows >= 0) & self._live[rows]
-            if alive.sum() >= k or len(rows) >= self.rows:
-                return rows[alive], scores[alive]
-            found = self._index.search(query[None], min(4 * len(rows), self.rows))
-            scores, rows = found[0][0], found[1][0]
+    def _exact(self, queries: Vectors, k: int) -> list[_Answer]:
+        """Compare queries, float32 [N, D], with every live row; otherwise like :meth:`_nearest`."""
+        scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        size = max(_MOST_COMPARED // len(queries), 1)
+        for start in range(0, len(self), size):
+            part = self.live[start : start + size]
+            scores = np.concatenate((scores, queries @ self.vectors_at(part).T), axis=1)
+            rows = np.concatenate((rows, np.broadcast_to(part, (len(queries), len(part)))), axis=1)
+            order = np.argsort(-scores, axis=1)[:, :k]
+            scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        return list(zip(rows, scores, strict=True))
 
     @cached_property
     def repairer(self) -> Repairer:

@@ -22,7 +22,7 @@ from crlsc_phy.knowledge.air_code import Vectors
 
 __all__ = ["IndexSpec", "build", "extend", "load", "save"]
 
-_LARGEST_FLAT = 20_000
+LARGEST_FLAT = 20_000
 # Sample of the entries for training, a cell; faiss advises 39 to 256.
 _A_CELL = 64
 _CHUNK = 1 << 16
@@ -61,7 +61,7 @@ class IndexSpec:
     @classmethod
     def choose(cls, entries: int, dim: int) -> IndexSpec:
         """The index for a base of so many entries."""
-        if entries <= _LARGEST_FLAT:
+        if entries <= LARGEST_FLAT:
             return cls("Flat")
         # Some 4 sqrt(N) cells, a power of two.
         cells = 1 << round(np.log2(4 * np.sqrt(entries)))
@@ -94,7 +94,11 @@ def build(spec: IndexSpec, dim: int, count: int, read: Callable[[int, int], Vect
         reason = str(error).splitlines()[-1].split("Error: ")[-1]
         raise KnowledgeBaseError(f"{spec.factory!r} is no index of {dim} numbers: {reason}") from None
     if not index.is_trained:
-        index.train(_sample(index, count, read, seed))
+        try:
+            index.train(_sample(index, count, read, seed))
+        except RuntimeError:
+            # Too few rows to train on, as where most entries were removed; few are quickly looked at one by one.
+            return build(IndexSpec("Flat"), dim, count, read)
     extend(index, 0, count, read)
     tune(index, spec)
     return index

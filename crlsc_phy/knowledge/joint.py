@@ -28,7 +28,7 @@ def joint_search(bases: Sequence[KnowledgeSource], vectors: Vectors, k: int) -> 
         KnowledgeBaseError: If the air codes differ, or the vectors do not fit.
     """
     check_one_air_code(bases)
-    found = [base.search(vectors, k) for base in bases if len(base)]
+    found = [base.search(vectors, k) for base in bases]
     together = ([hit for hits in row for hit in hits] for row in zip(*found, strict=True))
     return [sorted(hits, key=lambda hit: -hit.score)[:k] for hits in together]
 

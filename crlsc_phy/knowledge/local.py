@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.errors import KnowledgeBaseError, safe_text
 from crlsc_phy.files import write_array
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import (
@@ -111,7 +111,7 @@ class KnowledgeBase(Repairing):
         largest = float(np.abs(_unit(array)).max()) if array.size else 1.0
         manifest = Manifest(
             number=1,
-            name=name or folder.path.resolve().name,
+            name=safe_text(name or folder.path.resolve().name),
             air_code=air_code.id,
             air_code_file=f"{folder_name(1)}/air_code.safetensors",
             code_bytes=air_code.size,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.errors import KnowledgeBaseError, safe_text
 from crlsc_phy.knowledge.base import Entry
 
 __all__ = ["EntryTable", "write_entries"]
@@ -40,6 +40,10 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
         connection.execute("CREATE UNIQUE INDEX names ON entries (name)")
         connection.execute("CREATE INDEX labels ON entries (label)")
         connection.execute("COMMIT")
+    except UnicodeEncodeError as error:
+        raise KnowledgeBaseError(
+            f"an entry has the text {error.object[:80]!r}, which is not valid Unicode; crlsc_phy.errors.safe_text mends it"
+        ) from None
     except sqlite3.IntegrityError:
         raise KnowledgeBaseError("two entries share a name, or one has none") from None
     except sqlite3.OperationalError as error:
@@ -100,11 +104,14 @@ class EntryTable:
 
     def rows(self, names: Sequence[str]) -> dict[str, int]:
         """The rows of those of ``names`` that are there."""
-        return dict(self._in("name", names, "name, row"))
+        # What is not valid Unicode is no name here, and SQLite would not take it.
+        return dict(self._in("name", [name for name in names if safe_text(name) == name], "name, row"))
 
     def labelled(self, label: str) -> list[int]:
         """The rows with a label."""
-        return [row for (row,) in self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (label,))]
+        return [
+            row for (row,) in self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (safe_text(label),))
+        ]
 
     def _in(self, column: str, values: Sequence[object], wanted: str) -> Iterator[Any]:
         for start in range(0, len(values), _AT_A_TIME):

@@ -126,9 +126,10 @@ def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], No
     if StoreFolder(path).exists():
         raise KnowledgeBaseError(f"{path}: there is a knowledge base already; choose another folder")
     # The name says which state of the source it is filled from; what is left of another is worth nothing.
-    aside = path.with_name(f".{path.name}.from-{source.id[:16]}")
+    prefix = f".{hashlib.sha256(path.name.encode(errors='surrogateescape')).hexdigest()[:16]}.from-"
+    aside = path.with_name(prefix + source.id[:16])
     with storing(path):
-        for left in path.parent.glob(f".{path.name}.from-*"):
+        for left in path.parent.glob(f"{prefix}*"):
             if left != aside:
                 shutil.rmtree(left)
     batches = _batches(source, _A_SHARD)

@@ -58,6 +58,7 @@ _A_REQUEST = 4_096
 # What the engine looks at: hops of a graph at least, and cells of an inverted file.
 _LEAST_EFFORT = 400
 _PROBES = 32
+_MOST_PROBES = 65_536
 
 
 class MilvusKnowledgeBase(Repairing):
@@ -301,7 +302,7 @@ class MilvusKnowledgeBase(Repairing):
         if not 1 <= k <= _MOST_CANDIDATES:
             raise KnowledgeBaseError(f"k is {k}; ask for 1 to {_MOST_CANDIDATES} entries")
         wanted = min(max(_CANDIDATES * k, _FEWEST_CANDIDATES), _MOST_CANDIDATES)
-        found = self._found(queries, wanted)
+        found = self._found(queries, wanted, k)
         return [self._best(query, rows, k) for query, rows in zip(queries, found, strict=True)]
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
@@ -321,7 +322,7 @@ class MilvusKnowledgeBase(Repairing):
         # What the whole base uses is not known here; the centroids of a trained quantiser are used alike.
         usage = np.full((self.air_code.size, 256), 1 / 256, np.float32)
         answers = []
-        for one, rows in zip(batch, self._found(vectors, _REPAIR_CANDIDATES), strict=True):
+        for one, rows in zip(batch, self._found(vectors, _REPAIR_CANDIDATES, _REPAIR_CANDIDATES), strict=True):
             if not rows:
                 raise KnowledgeBaseError("an empty knowledge base repairs nothing")
             codes = codes_of(rows, self.air_code)
@@ -334,13 +335,20 @@ class MilvusKnowledgeBase(Repairing):
             answers += found.answers(codes[found.rows], [hit], self._state.threshold)
         return answers
 
-    def _found(self, queries: Vectors, wanted: int) -> Iterator[list[Row]]:
-        """What the engine finds for each query of unit norm."""
+    def _found(self, queries: Vectors, wanted: int, least: int) -> Iterator[list[Row]]:
+        """Yield up to ``wanted`` rows near each query of unit norm; fewer than ``least`` only if there are no more."""
         at_a_time = max(_A_REQUEST // wanted, 1)
         kept = ("vector",) if self._state.keep_vectors else ()
         for start in range(0, len(queries), at_a_time):
             part, fields = queries[start : start + at_a_time], ("name", "label", "code", "air_code", *kept)
-            yield from self._engine.nearest(part, wanted, fields, self._effort(wanted))
+            found = self._engine.nearest(part, wanted, fields, self._effort(wanted))
+            short = [place for place, rows in enumerate(found) if len(rows) < least]
+            if short and "nprobe" in self._effort(wanted):
+                # The cells that were looked at hold too few, as where most entries were removed.
+                more = self._engine.nearest(part[short], wanted, fields, {"nprobe": _MOST_PROBES})
+                for place, rows in zip(short, more, strict=True):
+                    found[place] = rows
+            yield from found
 
     def _effort(self, wanted: int) -> dict[str, int]:
         kind = parse_index(self._state.index)[0]
