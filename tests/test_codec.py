@@ -1,5 +1,6 @@
 """The codec with the shipped bundle: sizes, losses, runtimes, wrong frames."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -218,6 +219,41 @@ def test_a_private_base_is_looked_into_beside_the_shared_one(bundle_folder, priv
     result = codec.decode(codec.encode(photo))
     assert (result.neighbours[0].name, result.neighbours[0].base) == ("cat-face.jpg", "pkb")
     assert {hit.base for hit in result.neighbours} == {"pkb", "skb"}
+
+
+def test_a_base_that_lost_its_entries_gives_a_picture_without_a_label(bundle_folder, private, photo, tmp_path):
+    bundle = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    codec = SemanticCodec.load(bundle)
+    frame = codec.encode(resize(photo, 64, 64))
+    lost = replace(frame, semantic=None)
+    picture = codec.decode(frame).image
+    base = KnowledgeBase.open(bundle / "skb")
+    base.remove([entry.name for entry in base.entries])
+    assert codec.refresh() == []
+    soft = {
+        "semantic_llr": 6 * np.unpackbits(np.frombuffer(frame.semantic, np.uint8)).astype(np.float32) - 3,
+        "semantic_coded_llr": np.zeros(40 * (len(frame.semantic) + 2), np.float32),
+    }
+    for each in (codec, SemanticCodec.load(bundle)):
+        result = each.decode(frame)
+        assert (result.label, result.confidence, result.neighbours) == ("", 0.0, ())
+        assert np.array_equal(result.image, picture)
+        result = each.decode(lost, **soft)
+        assert (result.label, result.repaired) == ("", False)
+    result = SemanticCodec.load(bundle, private=[private.path]).decode(frame)
+    assert {hit.base for hit in result.neighbours} == {"pkb"}
+
+
+def test_an_snr_that_is_unknown_or_beyond_all_bounds_gives_a_picture(codec, photo):
+    frame = codec.encode(resize(photo, 64, 64), mode="analog", levels=8)
+    assumed = codec.decode(frame).image
+    for unknown in (np.nan, np.float32(np.nan), 20, np.float64(20)):
+        assert np.array_equal(codec.decode(frame, snr_db=unknown).image, assumed)
+    best = codec.decode(frame, snr_db=100).image
+    for endless in (np.inf, 1e300, np.float32(4000)):
+        assert np.array_equal(codec.decode(frame, snr_db=endless).image, best)
+    for hopeless in (-np.inf, -4000):
+        assert np.array_equal(codec.decode(frame, snr_db=hopeless).image, codec.decode(frame, snr_db=-100).image)
 
 
 def test_a_private_base_of_another_air_code_is_refused(bundle_folder, tmp_path):

@@ -42,7 +42,8 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
         connection.execute("COMMIT")
     except UnicodeEncodeError as error:
         raise KnowledgeBaseError(
-            f"an entry has the text {error.object[:80]!r}, which is not valid Unicode; crlsc_phy.errors.safe_text mends it"
+            f"an entry has the text {error.object[:80]!r}, which is not valid Unicode; "
+            "escape it with crlsc_phy.errors.safe_text"
         ) from None
     except sqlite3.IntegrityError:
         raise KnowledgeBaseError("two entries share a name, or one has none") from None

@@ -1,15 +1,20 @@
 """``crlsc-kb``, as a command."""
 
 import csv
+import io
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from crlsc_phy.cli.kb import main
-from crlsc_phy.knowledge import KnowledgeBase
+from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.knowledge import Entry, KnowledgeBase
+from crlsc_phy.knowledge.migrate import migrate
 
 
 def run(capsys, *arguments) -> dict:
@@ -80,6 +85,81 @@ def test_vectors_with_a_table_of_entries(capsys, tmp_path):
     assert [entry["name"] for entry in listed] == ["n2", "n4"]
     assert main(["search", str(kb), "--vectors", str(tmp_path / "vectors.npy"), "-k", "1"]) == 0
     assert capsys.readouterr().out.count("score") == 600
+
+
+def noise(path, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+
+
+def test_file_names_of_any_bytes_and_length(capsys, tmp_path, bundle_folder):
+    folder, pkb = tmp_path / "pictures", tmp_path / "pkb"
+    (folder / "[b]odd[/i]").mkdir(parents=True)
+    for seed, name in enumerate((b"caf\xe9.png", b"x" * 240 + b".png", b"[b]odd[/i]/[red].png")):
+        noise(folder / os.fsdecode(name), seed)
+    source = ("--images", folder, "--bundle", bundle_folder)
+    assert run(capsys, "build", pkb, *source)["skipped"] == 0
+    names = {"caf\\udce9.png", "x" * 240 + ".png", "[b]odd[/i]/[red].png"}
+    assert {entry.name for entry in KnowledgeBase.open(pkb).entries} == names
+    assert main(["info", str(pkb), "--entries", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert "caf\\udce9" in shown
+    assert "[b]odd[/i]" in shown
+    assert run(capsys, "remove", pkb, "--names", os.fsdecode(b"caf\xe9.png"))["entries"] == 2
+    assert run(capsys, "add", tmp_path / "pkb", *source[2:], "--images", folder / "[b]odd[/i]")["entries"] == 3
+    assert len(migrate(KnowledgeBase.open(pkb), tmp_path / ("y" * 250))) == 3
+    odd = run(capsys, "build", tmp_path / os.fsdecode(b"\xfcber"), *source)
+    assert odd["name"] == "\\udcfcber"
+    base = KnowledgeBase.open(pkb)
+    with pytest.raises(KnowledgeBaseError, match="not valid Unicode"):
+        base.add(np.ones((1, 64)), [Entry("\udce9", "x")])
+    assert base.known(["\udce9"]) == set()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_any_terminal_shows_any_name(monkeypatch, tmp_path, bundle_folder, encoding):
+    code = KnowledgeBase.open(bundle_folder / "skb").air_code
+    KnowledgeBase.create(tmp_path / "kb", code, np.ones((1, 64)), [Entry("鶫/−", "鶫")])
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding))
+    assert main(["info", str(tmp_path / "kb"), "--entries", "1"]) == 0
+    sys.stdout.flush()
+    assert b"\\u9dab/\\u2212" in screen.getvalue()
+
+
+def test_broken_pictures_are_named_counted_and_left_out(capsys, tmp_path, pictures, bundle_folder):
+    bundle, pkb = ("--bundle", bundle_folder), tmp_path / "pkb"
+    (pictures / "birds/broken.png").write_bytes(b"no image")
+    (pictures / "birds/one.png").write_bytes((pictures / "birds/one.jpg").read_bytes()[:999])
+    assert main(["build", str(pkb), "--images", str(pictures), *map(str, bundle)]) == 0
+    shown = capsys.readouterr()
+    assert [name for name in ("broken.png", "one.png") if f"birds/{name}: not a readable image" in shown.err] == [
+        "broken.png",
+        "one.png",
+    ]
+    assert shown.err.count("skipped: ") == 2
+    assert "skipped" in shown.out
+    assert len(KnowledgeBase.open(pkb)) == 2
+    assert run(capsys, "remove", pkb, "--names", "cat.jpg")["entries"] == 1
+    (pictures / "birds/one.jpg").unlink()
+    added = run(capsys, "add", pkb, "--images", pictures, *bundle)
+    assert (added["entries"], added["skipped"]) == (2, 2)
+    assert run(capsys, "calibrate", pkb, "--images", pictures, *bundle)["skipped"] == 2
+    (pictures / "cat.jpg").unlink()
+    for verb in ("build", "add", "calibrate"):
+        path = tmp_path / "new" if verb == "build" else pkb
+        assert main([verb, str(path), "--images", str(pictures), *map(str, bundle)]) == 2
+        assert "pictures: none of its 2 images can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_tables_as_spreadsheets_save_them(capsys, tmp_path, bundle_folder, mark):
+    np.save(tmp_path / "v.npy", np.eye(2, 64, dtype=np.float32))
+    (tmp_path / "e.csv").write_bytes(mark + "name,label,licence\r\na,öl,CC0-1.0\r\nb,y,CC0-1.0\r\n".encode())
+    source = ("--vectors", tmp_path / "v.npy", "--entries", tmp_path / "e.csv")
+    code = bundle_folder / "skb/000001/air_code.safetensors"
+    assert run(capsys, "build", tmp_path / "kb", *source, "--air-code", code)["entries"] == 2
+    assert KnowledgeBase.open(tmp_path / "kb").entry("a").label == "öl"
 
 
 @pytest.mark.parametrize(
