@@ -1,4 +1,4 @@
-"""joblib on a Ray cluster, for whoever has much to compute."""
+"""Ray clusters as a backend of joblib."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["ray_workers"]
 
 @contextmanager
 def ray_workers(address: str, jobs: int, error: type[CrlscError]) -> Iterator[int]:
-    """Let ``joblib.Parallel`` within the block run on a cluster. One that was started here ends with it.
+    """Run ``joblib.Parallel`` within the block on a Ray cluster; a cluster that was started here ends with the block.
 
     Args:
         address: ``HOST:PORT`` of a cluster, or ``local`` to start one here.
-        jobs: Tasks at a time; 1 stands for as many as the cluster has CPUs.
-        error: Raised if Ray is not installed or not reached.
+        jobs: Number of tasks at a time; 1 stands for the cluster's number of CPUs.
+        error: Exception to raise if Ray is not installed or the cluster does not answer.
 
     Yields:
-        How many tasks run at a time.
+        Number of tasks at a time.
     """
     try:
         import ray as cluster
@@ -51,7 +51,7 @@ def ray_workers(address: str, jobs: int, error: type[CrlscError]) -> Iterator[in
 
 
 def _knock(address: str) -> None:
-    """Raise OSError if nobody listens at ``HOST:PORT``: Ray itself would try for minutes."""
+    """Raise OSError if nothing listens at ``HOST:PORT``; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -1,8 +1,8 @@
-"""The 5G LDPC code of 3GPP TS 38.212: construction, encoding and rate matching.
+"""The 5G LDPC code of 3GPP TS 38.212, 5.2.2, 5.3.2 and 5.4.2: construction, encoding and rate matching.
 
     bits [k] -> fillers -> base graph, lifted by Z -> drop first 2 Z and fillers -> first n (rv 0) -> bit interleaver
 
-The code is bit for bit that of Sionna's ``LDPC5GEncoder(k, n, num_bits_per_symbol)``.
+Coded bits equal those of Sionna's ``LDPC5GEncoder(k, n, num_bits_per_symbol)``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["DECODERS", "Decoder", "LdpcCode", "crc24", "ldpc_code"]
 
 Decoder = Literal["min-sum", "sionna"]
 DECODERS: tuple[Decoder, ...] = ("min-sum", "sionna")
-"""Ours, and Sionna's belief propagation as the reference."""
+"""This package's layered min-sum, and Sionna's belief propagation as the reference."""
 
 # TS 38.212 Table 5.3.2-1: lifting sizes of the sets i_LS = 0..7 are these factors times powers of two.
 _SET_FACTORS = (2, 3, 5, 7, 9, 11, 13, 15)
@@ -31,21 +31,29 @@ _CORE_ROWS = 4
 
 
 class LdpcCode:
-    """One (k, n) code with its encoder and decoder; get it from :func:`ldpc_code`, which caches them.
+    """Encoder and decoder of one (k, n) code; :func:`ldpc_code` makes and caches them.
+
+    Args:
+        k: Information bits of a word.
+        n: Coded bits of a word.
+        bits_per_symbol: Bits of a QAM symbol.
 
     Attributes:
         k: Information bits.
         n: Coded bits after rate matching, a multiple of ``bits_per_symbol``.
         bits_per_symbol: Order of the bit interleaver (TS 38.212, 5.4.2.2).
         base_graph: 1 or 2.
-        lifting: Size Z of a block.
+        lifting: Lifting size Z, the bits of a block.
+
+    Raises:
+        ModemError: If TS 38.212 has no such code.
     """
 
     def __init__(self, k: int, n: int, bits_per_symbol: int) -> None:
-        if not 12 <= k <= 8448 or not 0.2 <= k / n <= 0.95 or n % bits_per_symbol:
+        if not 12 <= k <= 8448 or not n / 5 <= k <= 0.95 * n or bits_per_symbol < 1 or n % bits_per_symbol:
             raise ModemError(
                 f"no LDPC code with k = {k}, n = {n}, {bits_per_symbol} bits a symbol; "
-                "k must be within 12 to 8448, k / n within 1/5 to 0.95 and n whole symbols"
+                "k must be within 12 to 8448, k / n within 1/5 to 0.95, and n a multiple of the bits of a symbol"
             )
         self.k, self.n, self.bits_per_symbol = k, n, bits_per_symbol
         self.base_graph = 2 if k <= 292 or (k <= 3824 and k / n <= 0.67) or k / n <= 0.25 else 1
@@ -56,7 +64,7 @@ class LdpcCode:
         z = self.lifting
         info_columns = 22 if self.base_graph == 1 else 10
         self._k_padded = info_columns * z
-        # A parity block that is not sent says nothing about its row: such rows are left out altogether.
+        # A row whose parity block is not sent constrains nothing, and is left out.
         columns = -(-(n + self._k_padded - k + 2 * z) // z)
         rows = max(_CORE_ROWS, min(columns - info_columns, int(table[-1, 0]) + 1))
         self._columns = info_columns + rows
@@ -64,11 +72,11 @@ class LdpcCode:
         self._row_start = np.searchsorted(kept[:, 0], np.arange(rows + 1)).astype(np.int32)
         self._edge_column = kept[:, 1].astype(np.int32)
         self._edge_shift = (kept[:, 2 + set_index] % z).astype(np.int32)
-        # In the core, the first parity block is in rows 0 and 3 with one shift and in one other row with another.
+        # In the core, the first parity block has one shift in rows 0 and 3, and another in one more row.
         first_parity = kept[kept[:, 1] == info_columns]
         self._core_shifts = int(first_parity[0, 2 + set_index] % z), int(first_parity[1, 2 + set_index] % z)
         sent = np.r_[np.arange(2 * z, k), np.arange(self._k_padded, self._columns * z)][:n]
-        # Where in the unpunctured word each coded bit comes from, bit interleaver included.
+        # Position of each coded bit in the unpunctured word, bit interleaver included.
         self._source = sent.reshape(bits_per_symbol, -1).T.ravel()
 
     def encode(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -93,8 +101,8 @@ class LdpcCode:
 
         Args:
             llr: log p(1)/p(0) of the coded bits, float32 [words, n].
-            iterations: Most sweeps over the checks; a word stops at its first valid one.
-            prior: log p(1)/p(0) of the information bits by what else is known of them, float32 [words, k].
+            iterations: Most sweeps over the checks; a word stops when all its checks hold.
+            prior: log p(1)/p(0) of the information bits from another source, float32 [words, k].
 
         Returns:
             Posterior LLRs of the information bits, float32 [words, k]; whether all checks hold, bool [words]; and
@@ -106,12 +114,28 @@ class LdpcCode:
     def refine(
         self, llr: NDArray[np.float32], iterations: int = 20, prior: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Posterior LLRs of the coded bits, float32 [words, n], from channel LLRs as for :meth:`decode`."""
+        """Return posterior LLRs of the coded bits.
+
+        Args:
+            llr: log p(1)/p(0) of the coded bits, float32 [words, n].
+            iterations: Most sweeps over the checks.
+            prior: log p(1)/p(0) of the information bits from another source, float32 [words, k].
+
+        Returns:
+            log p(1)/p(0), float32 [words, n].
+        """
         word, _, _ = self._decode(llr, iterations, prior)
         return word[:, self._source]
 
     def decode_reference(self, llr: NDArray[np.float32], iterations: int = 20) -> NDArray[np.float32]:
-        """Posterior LLRs of the information bits by Sionna's belief propagation, float32 [words, k].
+        """Decode words by Sionna's belief propagation.
+
+        Args:
+            llr: log p(1)/p(0) of the coded bits, float32 [words, n].
+            iterations: Sweeps over the checks.
+
+        Returns:
+            Posterior LLRs of the information bits, float32 [words, k].
 
         Raises:
             ModemError: If Sionna is not installed.
@@ -122,7 +146,7 @@ class LdpcCode:
             decoder = _sionna_decoder(self.k, self.n, self.bits_per_symbol, iterations)
         except ImportError as error:
             raise ModemError(f"the reference decoder needs Sionna: {error}; pip install 'crlsc-phy[sionna]'") from None
-        return np.asarray(decoder(torch.from_numpy(llr)).numpy(), np.float32)
+        return np.asarray(decoder(torch.from_numpy(np.asarray(llr, np.float32))).numpy(), np.float32)
 
     def _decode(
         self, llr: NDArray[np.float32], iterations: int, prior: NDArray[np.float32] | None = None
@@ -140,7 +164,12 @@ class LdpcCode:
 
 @lru_cache(maxsize=64)
 def ldpc_code(k: int, n: int, bits_per_symbol: int) -> LdpcCode:
-    """The code with ``k`` information bits and ``n`` coded bits for QAM symbols of ``bits_per_symbol``.
+    """Return a code, from the cache if it was made before.
+
+    Args:
+        k: Information bits of a word.
+        n: Coded bits of a word.
+        bits_per_symbol: Bits of a QAM symbol.
 
     Raises:
         ModemError: If TS 38.212 has no such code.
@@ -156,7 +185,7 @@ def _sionna_decoder(k: int, n: int, bits_per_symbol: int, iterations: int) -> An
 
 
 def crc24(data: bytes) -> bytes:
-    """CRC24B of TS 38.212, 5.1, most significant byte first."""
+    """Return the CRC24B of TS 38.212, 5.1, most significant byte first."""
     return int(_crc24(np.frombuffer(data, np.uint8))).to_bytes(3, "big")
 
 
@@ -173,7 +202,7 @@ def _crc24(data: NDArray[np.uint8]) -> np.uint32:
 
 
 def _select_lifting(k: int, base_graph: int) -> tuple[int, int]:
-    """Lifting size and its set i_LS (TS 38.212, 5.2.2)."""
+    """Return the lifting size and the index i_LS of its set (TS 38.212, 5.2.2)."""
     columns = 22 if base_graph == 1 else 10 if k > 640 else 9 if k > 560 else 8 if k > 192 else 6
     sizes = (
         (factor << power, index)
@@ -186,7 +215,7 @@ def _select_lifting(k: int, base_graph: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=2)
 def _load_base_graph(number: int) -> NDArray[np.int64]:
-    """Rows (row, column, shift in set 0..7), sorted by row."""
+    """Read the edges of a base graph, int64 [edges, 10]: row, column, shift in set 0 to 7; sorted by row."""
     text = files(__package__).joinpath(f"tables/base_graph_{number}.csv").read_text()
     return np.loadtxt(text.splitlines()[2:], delimiter=",", dtype=np.int64)
 
@@ -201,7 +230,7 @@ def _encode(
     inner_shift: int,
     base_graph: int,
 ) -> None:
-    """Fill in the parity blocks of ``words`` [words, columns, z], which are zero; information blocks are given."""
+    """Fill in the parity blocks of ``words`` [words, columns, z], which must be zero."""
     k = 22 if base_graph == 1 else 10
     rows = len(row_start) - 1
     z = words.shape[2]
@@ -214,7 +243,7 @@ def _encode(
                 if column[e] < k:
                     _add_shifted(sums[r], blocks[column[e]], shift[e])
         p0, p1, p2, p3 = blocks[k], blocks[k + 1], blocks[k + 2], blocks[k + 3]
-        # The sum of the four rows leaves the first parity block alone, with the shift that occurs once.
+        # In the sum of the four rows only the first parity block remains, with the shift that occurs once.
         for i in range(z):
             p0[(i + inner_shift) % z] = sums[0, i] ^ sums[1, i] ^ sums[2, i] ^ sums[3, i]
         _add_shifted(p1, sums[0], 0)

@@ -1,7 +1,8 @@
 """Layered normalised min-sum decoding of quasi-cyclic LDPC codes.
 
-Source: D. E. Hocevar, "A reduced complexity decoder architecture via layered decoding of LDPC codes", SIPS 2004;
-J. Chen and M. Fossorier, "Near optimum universal belief propagation based decoding of LDPC codes", 2002.
+After D. E. Hocevar, "A reduced complexity decoder architecture via layered decoding of LDPC codes", SIPS 2004;
+J. Chen and M. Fossorier, "Near optimum universal belief propagation based decoding of low-density
+parity check codes", IEEE Transactions on Communications, vol. 50, no. 3, 2002.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["decode_layered"]
 
-# Min-sum overrates what a check knows; this factor, found by simulation on base graphs 1 and 2, makes up for it.
+# Min-sum overestimates the messages of a check; this factor, found by simulation on both base graphs, corrects that.
 _NORMALISATION = np.float32(0.75)
 
 
@@ -27,13 +28,13 @@ def decode_layered(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Turn channel LLRs into posterior LLRs in place.
 
-    Row r of the base graph has the edges ``row_start[r]`` to ``row_start[r + 1]``; edge e joins check i of the row
-    with bit ``(i + shift[e]) % z`` of block ``column[e]``. The z checks of a row do not share bits, so a row is a
-    layer and its checks are computed side by side.
+    Row r of the base graph has the edges ``row_start[r]`` up to, not including, ``row_start[r + 1]``. Edge e joins
+    check i of the row with bit ``(i + shift[e]) % z`` of block ``column[e]``. The z checks of a row do not share bits,
+    so a row is a layer, and its checks are computed side by side.
 
     Args:
         llr: log p(1)/p(0), float32 [words, blocks * z].
-        row_start: First edge of each row and the number of edges, int32 [rows + 1].
+        row_start: First edge of each row, then the number of edges, int32 [rows + 1].
         column: Block of each edge, int32 [edges].
         shift: Shift of each edge, int32 [edges].
         z: Lifting size.
@@ -57,7 +58,7 @@ def decode_layered(
     scale = _NORMALISATION
     for w in range(len(llr)):
         word = llr[w]
-        # Inside, a positive value stands for a 0: then the sign of a check's message is the product of signs.
+        # Here a positive value stands for a 0, so that the sign of a check's message is a product of signs.
         for i in range(len(word)):
             word[i] = -word[i]
         extrinsic[:] = np.float32(0)

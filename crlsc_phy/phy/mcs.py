@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.scalars import scalar
 
 __all__ = ["ANALOG_TABLE", "MCS_TABLE", "Mcs", "find_mcs"]
 
@@ -14,9 +15,9 @@ class Mcs:
     """A modulation and coding scheme.
 
     Attributes:
-        index: The number that the signalling block carries.
+        index: Number in the signalling block of a burst.
         bits_per_symbol: 2 for QPSK, 4 for 16-QAM, 6 for 64-QAM; 0 for analog symbols.
-        rate: Code rate as numerator and denominator; for analog symbols one over how often each is sent.
+        rate: Code rate as numerator and denominator; (1, r) for analog symbols that are sent r times.
     """
 
     index: int
@@ -25,23 +26,23 @@ class Mcs:
 
     @property
     def name(self) -> str:
-        """For example ``"qpsk-1/2"`` or ``"analog-1/1"``."""
+        """Name, for example ``"qpsk-1/2"`` or ``"analog-1/1"``."""
         modulation = {0: "analog", 2: "qpsk", 4: "16qam", 6: "64qam"}[self.bits_per_symbol]
         return f"{modulation}-{self.rate[0]}/{self.rate[1]}"
 
     @property
     def analog(self) -> bool:
-        """Whether the detail layer is sent as analog symbols."""
+        """True if the detail layer is sent as analog symbols."""
         return self.bits_per_symbol == 0
 
     @property
     def code_rate(self) -> float:
-        """Information bits a coded bit, or analog symbols a data symbol."""
+        """Information bits per coded bit, or analog symbols per data symbol."""
         return self.rate[0] / self.rate[1]
 
     @property
     def efficiency(self) -> float:
-        """Information bits a data symbol; 0 for analog symbols."""
+        """Information bits per data symbol; 0 for analog symbols."""
         return self.bits_per_symbol * self.code_rate
 
 
@@ -66,17 +67,19 @@ MCS_TABLE = tuple(
 
 
 ANALOG_TABLE = tuple(Mcs(16 + i, 0, (1, repetition)) for i, repetition in enumerate((4, 2, 1)))
-"""The rates of the analog mode, the most robust first, as in :data:`MCS_TABLE`."""
+"""Rates of the analog mode, the most robust first."""
 
 
 def find_mcs(mcs: int | str) -> Mcs:
-    """An entry of :data:`MCS_TABLE` or :data:`ANALOG_TABLE` by index or name.
+    """Return the entry of :data:`MCS_TABLE` or :data:`ANALOG_TABLE` with an index or a name.
 
     Raises:
         ModemError: If there is no such entry.
     """
     table = (*MCS_TABLE, *ANALOG_TABLE)
+    wanted = scalar(mcs)
     for entry in table:
-        if mcs in (entry.index, entry.name):
+        # To Python True is 1.
+        if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) and wanted in (entry.index, entry.name):
             return entry
-    raise ModemError(f"no MCS {mcs!r}; choose one of {', '.join(f'{m.index} {m.name}' for m in table)}")
+    raise ModemError(f"MCS {wanted!r} is unknown; choose one of {', '.join(f'{m.index} {m.name}' for m in table)}")

@@ -1,6 +1,6 @@
 """QPSK, 16-QAM and 64-QAM with the Gray mapping of 3GPP TS 38.211, 5.1, and exact soft demapping.
 
-Even bits choose the real part, odd bits the imaginary part; each is a Gray-coded PAM of half the bits.
+Even bits select the real part, odd bits the imaginary part; each is a Gray-coded PAM of half the bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["demap", "map_bits"]
 
 @lru_cache(maxsize=3)
 def _pam(bits: int) -> NDArray[np.float32]:
-    """Level of each label of ``bits`` bits, most significant first; the QAM built of two has unit mean power."""
+    """Return the PAM level of each label of ``bits`` bits; two of them make a QAM of unit mean power."""
     level = np.zeros(1 << bits)
     for label in range(1 << bits):
         value = 1
@@ -39,12 +39,12 @@ def map_bits(bits: NDArray[np.uint8], bits_per_symbol: int) -> NDArray[np.comple
     """
     half = bits_per_symbol // 2
     weights = 1 << np.arange(half - 1, -1, -1)
-    labels = np.einsum("shd,h->sd", bits.reshape(-1, half, 2), weights)
+    labels = np.einsum("shd,h->sd", np.asarray(bits, np.uint8).reshape(-1, half, 2), weights)
     return np.ascontiguousarray(_pam(half)[labels]).view(np.complex64).ravel()
 
 
 def demap(symbols: NDArray[np.complex64], noise: NDArray[np.float32], bits_per_symbol: int) -> NDArray[np.float32]:
-    """Exact bit LLRs of equalised symbols.
+    """Return the exact LLRs of the bits of equalised symbols.
 
     Args:
         symbols: complex64 [n], unit mean power.
@@ -54,11 +54,12 @@ def demap(symbols: NDArray[np.complex64], noise: NDArray[np.float32], bits_per_s
     Returns:
         log p(1)/p(0), float32 [n * bits_per_symbol].
     """
+    symbols, noise = np.ascontiguousarray(symbols, np.complex64), np.asarray(noise, np.float32)
     if bits_per_symbol == 2:
-        # One bit a dimension: the ratio of two Gaussians is linear in the received value.
+        # With one bit per dimension, the log-ratio of two Gaussians is linear in the received value.
         scaled = symbols * (np.float32(-2 * np.sqrt(2)) / noise)
         return scaled.astype(np.complex64).view(np.float32)
-    parts = np.ascontiguousarray(symbols, np.complex64).view(np.float32).reshape(-1, 2)
+    parts = symbols.view(np.float32).reshape(-1, 2)
     return _demap_pam(parts, noise, _pam(bits_per_symbol // 2), bits_per_symbol // 2).ravel()
 
 
@@ -73,7 +74,7 @@ def _demap_pam(
             for label in range(len(levels)):
                 exponents[label] = -((parts[s, part] - levels[label]) ** 2) / noise[s]
             for bit in range(bits):
-                # The nearest level of each hypothesis is taken out of its sum, so that neither logarithm underflows.
+                # Factor the largest term out of each sum, so that neither logarithm underflows.
                 top0, top1 = np.float32(-np.inf), np.float32(-np.inf)
                 for label in range(len(levels)):
                     if label >> (bits - 1 - bit) & 1:

@@ -1,28 +1,28 @@
-"""Taps: what the receiver saw inside, on disk, for the question why a burst did not decode.
+"""Taps: the receiver's internal signals, on disk, to find out why a burst did not decode.
 
-    FOLDER/burst-000012/info.json     what is known of the burst as single values
-    FOLDER/burst-000012/channel.npy   and so on, an array a file
+    FOLDER/burst-000012/info.json     single values, the notes
+    FOLDER/burst-000012/channel.npy   and so on, a file for each array
 
 The receiver writes them with :class:`Taps`; ``crlsc-modem plot`` and :func:`read_taps` read them. The arrays:
 
 ============  ====================================  ==================================================
 metric        complex64 [n]                         the correlator's metric around its peak
 channel       complex64 [symbols or 1, occupied]    the channel estimate
-phase         float64 [symbols]                     phase taken out of each symbol [rad]
-slope         float64 [symbols]                     phase slope taken out of each symbol [rad/carrier]
+phase         float64 [symbols]                     phase removed from each symbol [rad]
+slope         float64 [symbols]                     phase slope removed from each symbol [rad/carrier]
 symbols       complex64 [symbols, data_carriers]    equalised, from block A on
-noise         float32 [symbols, data_carriers]      variance of the noise on each of them
-llr           float32 [n]                           of the digital detail's coded bits
-semantic_llr  float32 [n]                           of the air code's bits, decoded
-analog        complex64 [n]                         the analog detail
+noise         float32 [symbols, data_carriers]      noise variance of each equalised symbol
+llr           float32 [n]                           LLRs of the digital detail's coded bits
+semantic_llr  float32 [n]                           LLRs of the air code's bits, decoded
+analog        complex64 [n]                         symbols of the analog detail
 ============  ====================================  ==================================================
 
-``noise`` may also be one value, or one a symbol: then it is that on a carrier before the equaliser.
+``noise`` may also be one value, or one per OFDM symbol: then it is the variance on a carrier before the equaliser.
 
 The notes: ``numerology`` with its fields; ``start``, ``snr_db``, ``cfo_hz``, ``evm_db``, ``mcs``; ``header_ok``,
 ``semantic_ok``, ``segments``, ``segment_failures``, ``problem``; ``metric_start``, the stream's sample of the metric's
-first value, ``metric_threshold``, what its magnitude has to pass at the peak, and ``quality``, the part of the energy
-there that is preamble. A burst whose header failed has what came before it.
+first value; ``metric_threshold``, which the metric's magnitude must exceed at its peak; ``quality``, the part of the
+energy there that is preamble. A burst whose header failed has the entries from before the header.
 
 With QPSK 1/2 a burst of 64 x 64 pixels takes 100 kB, one of 1024 x 1024 takes 12 MB.
 """
@@ -53,28 +53,28 @@ _ROOM = 1 << 16
 
 
 class Taps:
-    """Records bursts as a receiver goes through them. A folder holds one run: what an earlier one left is removed.
+    """Recorder of the bursts that a receiver processes.
 
-    Nothing it does stops the receiver: after ``most`` bursts they are only counted, and what cannot be written is left
-    out and counted. To record a burst takes about as long as to receive it.
+    A folder holds one run: the bursts of an earlier run are removed. A failure never stops the receiver: a file that
+    cannot be written is left out and counted. Recording a burst takes about as long as receiving it.
 
     Args:
-        folder: Where to write; made if it does not exist.
-        most: Bursts to record.
+        folder: Folder to write to; made if it does not exist.
+        most: Bursts to record; later ones are only counted.
 
     Attributes:
-        recorded: Bursts that have a record.
-        skipped: Bursts that came after ``most``.
+        recorded: Bursts with a record.
+        skipped: Bursts after the first ``most``.
         errors: Files that could not be written.
-        first_error: Why the first of them could not; empty if all could.
+        first_error: Reason of the first such failure; empty if there was none.
 
     Raises:
-        ModemError: If ``most`` is below 1, or nothing can be written to the folder.
+        ModemError: If ``most`` is below 1, or the folder cannot be written to.
     """
 
     def __init__(self, folder: str | Path, most: int = 1000) -> None:
         if most < 1:
-            raise ModemError(f"taps: most is {most}; record at least 1 burst")
+            raise ModemError(f"taps: most is {most}; it must be 1 or more")
         self.folder = Path(folder)
         self.most = most
         self.recorded = self.skipped = self.errors = 0
@@ -94,11 +94,7 @@ class Taps:
             raise ModemError(f"{folder}: taps cannot be written ({error.strerror}); choose another folder") from None
 
     def begin(self, start: int) -> None:
-        """Open the record of a burst, after closing the one before.
-
-        Args:
-            start: Sample of the stream at which it begins.
-        """
+        """Open the record of a burst that begins at sample ``start`` of the stream, and close the one before."""
         self.end()
         if self.recorded >= self.most:
             self.skipped += 1
@@ -110,47 +106,44 @@ class Taps:
         self._notes = {"start": int(start)}
 
     def write(self, name: str, values: NDArray[Any]) -> None:
-        """Save an array of the burst that is open; without one nothing happens.
-
-        Args:
-            name: File name without its suffix.
-            values: Of any shape and type but object.
-        """
+        """Save an array, of any shape and any type but object, as ``NAME.npy`` of the open burst, if there is one."""
         if self._current is None:
             return
         target = self._current / f"{name}.npy"
         self._attempt(f"{target.parent.name}/{target.name}", lambda: write_array(target, values))
 
     def note(self, **values: Any) -> None:
-        """Keep single values of the burst that is open, for ``info.json``: numbers, text, truth values, tuples."""
+        """Keep numbers, text, truth values or sequences of them for ``info.json`` of the open burst, if any."""
         if self._current is not None:
-            self._notes.update(values)
+            # Converted at once: the caller may fill its arrays again.
+            self._attempt(INFO, lambda: self._notes.update({name: _plain(value) for name, value in values.items()}))
 
     def end(self) -> None:
-        """Close the record."""
+        """Close the record of the open burst, if there is one."""
         if self._current is None:
             return
         target, self._current = self._current / INFO, None
-        text = json.dumps({name: _plain(value) for name, value in self._notes.items()}, indent=2) + "\n"
+        text = json.dumps(self._notes, indent=2) + "\n"
         self._attempt(f"{target.parent.name}/{INFO}", lambda: write_text(target, text))
 
     def _attempt(self, name: str, work: Callable[[], object]) -> None:
         try:
             work()
-        except (OSError, ValueError) as error:
+        # Whatever is wrong with the values or the disk, the receiver goes on.
+        except Exception as error:
             self.errors += 1
             self.first_error = self.first_error or f"{name}: {getattr(error, 'strerror', None) or error}"
 
 
 @dataclass(frozen=True)
 class BurstTaps:
-    """The record of one burst.
+    """Record of one burst.
 
     Attributes:
-        number: Count of the burst in its run, from 0.
-        folder: Where its files are.
-        notes: Content of ``info.json``; empty if the receiver ended before it could be written.
-        names: Names of the arrays that are there.
+        number: Number of the burst in its run, from 0.
+        folder: Folder of its files.
+        notes: Content of ``info.json``; empty if the receiver ended before it was written.
+        names: Names of the recorded arrays.
     """
 
     number: int
@@ -160,7 +153,11 @@ class BurstTaps:
 
     @classmethod
     def load(cls, folder: Path, number: int) -> BurstTaps:
-        """Read the notes, and see which arrays there are.
+        """Read the notes of a burst and list its arrays.
+
+        Args:
+            folder: Folder of the burst.
+            number: Number of the burst in its run.
 
         Raises:
             ModemError: If the notes are damaged or cannot be read.
@@ -173,11 +170,11 @@ class BurstTaps:
         except (OSError, ValueError) as error:
             raise ModemError(f"{path}: is damaged or cannot be read ({error}); record the taps again") from None
         if not isinstance(notes, dict):
-            raise ModemError(f"{path}: is damaged (no notes in it); record the taps again")
+            raise ModemError(f"{path}: is damaged (not a JSON object); record the taps again")
         return cls(number, folder, notes, tuple(sorted(file.stem for file in folder.glob("[!.]*.npy"))))
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """An array, mapped into memory read-only; None if the burst has none of that name.
+        """Map an array into memory read-only; return None if the burst has no array of that name.
 
         Raises:
             ModemError: If its file is damaged.
@@ -196,12 +193,12 @@ class BurstTaps:
             reason = str(error).partition("\n")[0]
             raise ModemError(f"{path}: is damaged or cannot be read ({reason}); record the taps again") from None
         if not isinstance(loaded, np.ndarray):
-            raise ModemError(f"{path}: is no array; record the taps again")
+            raise ModemError(f"{path}: does not hold one array; record the taps again")
         return loaded
 
 
 def read_taps(folder: str | Path) -> list[BurstTaps]:
-    """The records in a folder that a receiver wrote taps to, in the order of the bursts.
+    """Read all records in a folder, in the order of the bursts.
 
     Raises:
         ModemError: If the folder is missing or holds no record, or the notes of a burst are damaged.
@@ -210,7 +207,7 @@ def read_taps(folder: str | Path) -> list[BurstTaps]:
 
 
 def read_burst(folder: str | Path, burst: int | None = None) -> BurstTaps:
-    """The record of one burst; the last one if ``burst`` is None. The others may be damaged.
+    """Read the record of one burst, the last one if ``burst`` is None; other records may be damaged.
 
     Raises:
         ModemError: If there is no such record, or its notes are damaged.
@@ -238,7 +235,7 @@ def _bursts_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _remove(burst: Path) -> None:
-    """Remove a burst's own files; anything else in its folder stays, and the folder with it."""
+    """Remove the files of a burst's record, and its folder unless it holds other files."""
     for path in burst.iterdir():
         if path.suffix in (".npy", ".part") or path.name == INFO:
             path.unlink()
@@ -247,11 +244,10 @@ def _remove(burst: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: numpy's as Python's, what is not finite as None, anything else as text."""
-    if isinstance(value, np.ndarray):
+    """Return a copy of a value as JSON represents it: numbers that are not finite as None, other objects as text."""
+    # Of arrays and scalars, of numpy or torch.
+    if hasattr(value, "tolist"):
         value = value.tolist()
-    elif isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     if isinstance(value, dict):

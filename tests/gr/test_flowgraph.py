@@ -158,7 +158,7 @@ def test_demo_can_be_interrupted(tmp_path):
         (["--images", "nowhere"], "nowhere"),
         (["--images", "."], "holds no image"),
         (["--bundle", "nowhere"], "nowhere"),
-        (["--mcs", "qpsk-7/3"], "no MCS"),
+        (["--mcs", "qpsk-7/3"], "MCS 'qpsk-7/3' is unknown"),
         (["--out", "/dev/null/out"], "choose another folder"),
     ],
 )

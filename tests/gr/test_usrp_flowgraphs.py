@@ -126,7 +126,7 @@ def test_a_receiver_can_be_interrupted(air, tmp_path, capsys):
         (["tx", "--bundle", "nowhere"], "nowhere"),
         (["rx", "--out", "/dev/null/out"], "choose another folder"),
         (["tx", "--tx-antenna", "RX9"], "the antenna RX9 is not among TX/RX, RX2"),
-        (["tx", "--mcs", "qpsk-7/3"], "no MCS"),
+        (["tx", "--mcs", "qpsk-7/3"], "MCS 'qpsk-7/3' is unknown"),
         (["loop", "--rate", "1.1e6"], "samples at 1e+06 Hz, not at 1.1e+06"),
     ],
 )

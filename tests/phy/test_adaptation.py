@@ -19,7 +19,7 @@ MEASURED = Path(__file__).parents[2] / "benchmarks/results/mcs.json"
 
 def loss(snr_db):
     """Share of segments lost with each MCS: 1 % at its threshold, a decade every 0.25 dB, as in the measured curves."""
-    return np.minimum(1, 10 ** (-2 - 4 * (snr_db - NEEDS)))
+    return np.minimum(1, 10 ** (-2 - 4 * (np.asarray(snr_db)[..., None] - NEEDS)))
 
 
 def play(snrs_db, seed, *, worse_db=0.0, segments=2, sigma_db=0.5, delay=1, adapter=None):
@@ -30,21 +30,24 @@ def play(snrs_db, seed, *, worse_db=0.0, segments=2, sigma_db=0.5, delay=1, adap
     """
     rng = np.random.default_rng(seed)
     adapter = adapter or LinkAdapter()
-    errors, choices, delivered, way = sigma_db * rng.standard_normal(len(snrs_db)), [], [], []
-    for sequence, (snr_db, error) in enumerate(zip(snrs_db, errors, strict=True)):
+    estimates = (snrs_db + sigma_db * rng.standard_normal(len(snrs_db))).tolist()
+    # The number of lost segments, had each of the MCS been taken: the same luck for all of them.
+    losses = loss(np.asarray(snrs_db) - worse_db)[:, :, None] > rng.random((len(snrs_db), 1, segments))
+    failures = losses.sum(axis=2).tolist()
+    choices, way = [], []
+    for sequence, (estimate, lost) in enumerate(zip(estimates, failures, strict=True)):
         mcs = adapter.choice
-        failures = int(rng.binomial(segments, loss(snr_db - worse_db)[mcs]))
         choices.append(mcs)
-        delivered.append(EFFICIENCY[mcs] * (1 - failures / segments))
-        way.append(LinkReport(sequence % 65536, snr_db + error, mcs, segments, failures))
+        way.append(LinkReport(sequence % 65536, estimate, mcs, segments, lost[mcs]))
         if len(way) > delay:
             adapter.update(way.pop(0))
-    return np.array(choices), np.array(delivered)
+    lost = np.take_along_axis(np.array(failures), np.array(choices)[:, None], axis=1)[:, 0]
+    return np.array(choices), EFFICIENCY[choices] * (1 - lost / segments)
 
 
 def best(snrs_db, worse_db=0.0):
     """Bits a symbol of who knows the SNR of each burst, and of the best single MCS."""
-    table = np.array([EFFICIENCY * (1 - loss(snr_db - worse_db)) for snr_db in snrs_db])
+    table = EFFICIENCY * (1 - loss(np.asarray(snrs_db) - worse_db))
     return table.max(axis=1).mean(), table.mean(axis=0).max()
 
 
@@ -286,9 +289,26 @@ def test_reports_survive_json():
     assert LinkReport.from_dict(sent.to_dict() | {"more": "from a newer receiver"}) == sent
 
 
+@pytest.mark.parametrize("count", [np.int64, np.uint8, np.array])
+@pytest.mark.parametrize("real", [np.float32, np.float64, np.array])
+def test_numpy_numbers_are_numbers(count, real):
+    report = LinkReport(count(7), real(12.5), count(3), count(8), count(1))
+    assert report == LinkReport(7, 12.5, 3, 8, 1)
+    assert {type(value) for value in report.to_dict().values()} == {int, float}
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+    adapter = LinkAdapter(np.asarray(THRESHOLDS_DB, np.float32), count(2), margin_db=real(0.5), patience=count(1))
+    assert type(adapter.choice) is int
+    assert type(adapter.update(report)) is int
+    assert type(adapter.offset_db) is float
+    assert analog_thresholds_db(real(12.5), np.array([4, 2, 1])) == analog_thresholds_db(12.5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"sequence": np.float64(1)}, "sequence is 1.0"),
+        ({"sequence": np.True_}, "sequence is True"),
+        ({"snr_db": np.array([1.0])}, r"snr_db is array\(\[1.\]\)"),
         ({"sequence": -1}, "sequence is -1; it must be a whole number within 0 to 65535"),
         ({"sequence": 65536}, "sequence is 65536"),
         ({"sequence": 1.0}, "sequence is 1.0"),
@@ -327,8 +347,13 @@ def test_what_is_no_report_is_refused():
     [
         ({"thresholds_db": ()}, r"thresholds_db is \(\); it must be one or more, finite and rising"),
         ({"thresholds_db": (1, 1)}, "thresholds_db"),
+        ({"thresholds_db": np.ones((2, 2))}, "thresholds_db"),
+        ({"thresholds_db": "12"}, "thresholds_db"),
+        ({"start": 1.5}, "start is 1.5"),
+        ({"target_bler": "0.1"}, "target_bler is '0.1'; it must be above 0 and below 1"),
+        ({"patience": None}, "patience is None; it must be a whole number, 1 or more"),
         ({"thresholds_db": (1, math.nan)}, "thresholds_db"),
-        ({"start": 11}, "start is 11; it must be within 0 to 10"),
+        ({"start": 11}, "start is 11; it must be a whole number within 0 to 10"),
         ({"start": -1}, "start is -1"),
         ({"target_bler": 0}, "target_bler is 0"),
         ({"target_bler": 1}, "target_bler is 1"),

@@ -86,11 +86,26 @@ def test_words_that_fail_still_give_soft_bits():
 
 
 @pytest.mark.parametrize(
-    ("k", "n", "bits"), [(8, 40, 2), (100, 1000, 2), (100, 101, 2), (9000, 18000, 2), (100, 201, 2)]
+    ("k", "n", "bits"),
+    [(8, 40, 2), (100, 1000, 2), (100, 101, 2), (9000, 18000, 2), (100, 201, 2), (12, 0, 2), (100, 200, 0)],
 )
 def test_impossible_codes_are_refused(k, n, bits):
     with pytest.raises(ModemError, match=f"k = {k}, n = {n}"):
         ldpc_code(k, n, bits)
+
+
+def test_lists_and_other_types_are_taken():
+    code = ldpc_code(np.int64(16), np.int64(80), np.int64(2))
+    assert code is ldpc_code(16, 80, 2)
+    words = np.random.default_rng(0).integers(0, 2, (2, 16), dtype=np.uint8)
+    coded = code.encode(words)
+    assert np.array_equal(code.encode(words.tolist()), coded)
+    assert np.array_equal(code.encode(torch.from_numpy(words)), coded)
+    llr = 8.0 * coded - 4
+    for given in (llr, llr.tolist(), torch.from_numpy(llr)):
+        assert np.array_equal(code.decode(given)[0] > 0, words)
+        assert np.array_equal(code.decode_reference(given) > 0, words)
+    assert crc24(bytearray(b"abc")) == crc24(memoryview(b"abc")) == crc24(b"abc")
 
 
 def test_crc_is_crc24b():

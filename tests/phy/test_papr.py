@@ -141,10 +141,10 @@ def test_what_is_low_enough_is_left_alone():
     assert clip(ofdm, silence[:0], 5).shape == (0, 52)
 
 
-@pytest.mark.parametrize("level_db", [2.99, -5, np.nan, np.inf])
+@pytest.mark.parametrize("level_db", [2.99, -5, np.nan, np.inf, "6", True])
 def test_a_level_that_makes_no_sense_is_refused(level_db):
     ofdm = Ofdm(Numerology())
-    with pytest.raises(ModemError, match=r"papr_db is .*3 dB"):
+    with pytest.raises(ModemError, match=r"papr_db is .*; it must be a number of dB, 3 or higher"):
         clip(ofdm, make_grid(ofdm, 1), level_db)
     with pytest.raises(ModemError, match="papr_db"):
         check_papr(level_db)
@@ -153,6 +153,19 @@ def test_a_level_that_makes_no_sense_is_refused(level_db):
 def test_a_level_that_makes_sense_is_passed_on():
     assert check_papr(3) == 3
     assert check_papr(6.5) == 6.5
+    for level_db in (np.float32(6.5), np.array(6.5)):
+        assert type(check_papr(level_db)) is float
+
+
+def test_lists_and_other_types_are_taken():
+    torch = pytest.importorskip("torch")
+    ofdm = Ofdm(Numerology())
+    grid = make_grid(ofdm, 3)
+    expected = clip(ofdm, grid, 5)
+    for given in (grid.tolist(), torch.from_numpy(grid)):
+        assert np.allclose(clip_and_filter(given, list(ofdm.carriers), 64, np.float32(5)), expected, atol=1e-5)
+        assert papr_db(given[0]) == pytest.approx(papr_db(grid[0]), abs=1e-5)
+        assert np.allclose(oversample(given[0]), oversample(grid[0]), atol=1e-5)
 
 
 def test_no_pass_and_no_power_are_refused():

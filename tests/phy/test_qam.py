@@ -24,6 +24,17 @@ def test_mapping_and_llrs_are_sionnas(bits):
 
 
 @pytest.mark.parametrize("bits", [2, 4, 6])
+def test_lists_and_other_types_are_taken(bits):
+    data = np.random.default_rng(0).integers(0, 2, 12 * bits, dtype=np.uint8)
+    symbols = qam.map_bits(data, bits)
+    assert np.array_equal(qam.map_bits(data.tolist(), bits), symbols)
+    assert np.array_equal(qam.map_bits(data > 0, bits), symbols)
+    expected = qam.demap(symbols, np.full(12, 0.5, np.float32), bits)
+    assert np.allclose(qam.demap(symbols.astype(complex).tolist(), [0.5] * 12, bits), expected, rtol=1e-5)
+    assert qam.demap(symbols.astype(complex), np.full(12, 0.5), bits).dtype == np.float32
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
 def test_llrs_stay_finite_where_noise_is_tiny_or_huge(bits):
     symbols = np.array([0, 1 + 1j, -3, 100j], np.complex64)
     for noise in (1e-9, 1e9):

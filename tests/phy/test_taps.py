@@ -217,6 +217,40 @@ def test_they_do_not_change_what_is_received(tmp_path, make_frame, channel):
     assert np.array_equal(tapped.llr, plain.llr)
 
 
+def test_what_the_caller_fills_again_was_copied(tmp_path):
+    taps = Taps(tmp_path)
+    taps.begin(np.int64(0))
+    values, pair = np.arange(3), [1, 2]
+    taps.note(values=values, pair=pair)
+    taps.write("llr", values)
+    values[:] = 9
+    pair.clear()
+    taps.end()
+    burst = read_burst(tmp_path)
+    assert (burst.notes["values"], burst.notes["pair"]) == ([0, 1, 2], [1, 2])
+    assert burst.array("llr").tolist() == [0, 1, 2]
+
+
+def test_any_array_is_taken_and_what_is_none_does_not_stop_the_receiver(tmp_path):
+    torch = pytest.importorskip("torch")
+    taps = Taps(tmp_path)
+    taps.begin(0)
+    taps.write("llr", torch.ones(2))
+    taps.write("phase", [1.0, 2.0])
+    taps.note(snr_db=torch.tensor(2.5), cfo_hz=np.array(1.5))
+    assert taps.errors == 0
+    taps.write("symbols", torch.ones(2, requires_grad=True))
+    loop = []
+    loop.append(loop)
+    taps.note(loop=loop)
+    taps.end()
+    assert taps.errors == 2
+    burst = read_burst(tmp_path)
+    assert burst.array("llr").tolist() == [1, 1]
+    assert burst.array("phase").tolist() == [1, 2]
+    assert (burst.notes["snr_db"], burst.notes["cfo_hz"]) == (2.5, 1.5)
+
+
 def test_notes_are_strict_json(tmp_path):
     taps = Taps(tmp_path)
     taps.begin(0)
