@@ -1,4 +1,4 @@
-"""Between programs and machines: knowledge bases over HTTP (needs aiohttp), the codec over ZMQ (needs pyzmq)."""
+"""Services: knowledge bases over HTTP (needs aiohttp), codec and channel over ZMQ (needs pyzmq)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ __all__ = ["Pulled", "publish", "pull", "serve"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: a client of the codec service has neither aiohttp nor faiss to load.
+    # Loaded on demand: a client of the codec service needs neither aiohttp nor faiss.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{'kb.server' if name == 'serve' else 'kb.client'}"), name)

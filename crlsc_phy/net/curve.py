@@ -1,7 +1,7 @@
-"""Keys of a ZMQ service (CURVE, curve25519): it knows its clients, they know it, and nobody else reads along.
+"""Keys of a ZMQ service (CURVE, curve25519), which authenticate both ends and encrypt the connection.
 
-    FOLDER/server.key   server.key_secret     the service's
-    FOLDER/client.key   client.key_secret     a client's; every ``*.key`` of the service's folder is let in
+    FOLDER/server.key   server.key_secret     the service's keys
+    FOLDER/client.key   client.key_secret     a client's keys; every ``*.key`` of the service's folder is let in
 
 A service needs ``server.key_secret`` and the ``*.key``, a client ``server.key`` and ``client.key_secret``.
 """
@@ -18,21 +18,21 @@ from crlsc_phy.errors import ServiceError
 
 __all__ = ["Doorkeeper", "make_keys", "use_client_keys", "use_server_keys"]
 
-# Where libzmq asks, by RFC 27.
+# The address of the authenticator in ZAP, ZeroMQ RFC 27.
 _ZAP = "inproc://zeromq.zap.01"
 
 
 def make_keys(folder: str | Path) -> list[Path]:
-    """Make the keys of a service and a client in ``folder``, readable by their owner alone; returns the files.
+    """Make the keys of a service and a client in ``folder``, readable by their owner alone, and return the files.
 
     Raises:
-        ServiceError: If there are some already, or they cannot be written.
+        ServiceError: If ``folder`` has keys already, or cannot be written.
     """
     root = Path(folder)
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(root.glob("*.key*")):
-            raise ServiceError(f"{root}: there are keys already; choose another folder")
+            raise ServiceError(f"{root}: the folder has keys already; choose another folder")
         files = [Path(file) for name in ("server", "client") for file in zmq.auth.create_certificates(root, name)]
         for file in files:
             file.chmod(0o600)
@@ -42,28 +42,29 @@ def make_keys(folder: str | Path) -> list[Path]:
 
 
 def use_server_keys(socket: zmq.Socket[bytes], folder: str | Path) -> None:
-    """Let ``socket`` take encrypted connections alone."""
+    """Make ``socket`` accept encrypted connections only, with the service's keys in ``folder``."""
     socket.curve_publickey, socket.curve_secretkey = _pair(Path(folder) / "server.key_secret")
     socket.curve_server = True
 
 
 def use_client_keys(socket: zmq.Socket[bytes], folder: str | Path) -> None:
-    """Let ``socket`` connect to the service of ``folder`` alone, with the client's keys there."""
+    """Make ``socket`` connect only to the service whose key is in ``folder``, with the client's keys there."""
     socket.curve_publickey, socket.curve_secretkey = _pair(Path(folder) / "client.key_secret")
     socket.curve_serverkey = _load(Path(folder) / "server.key")[0]
 
 
 class Doorkeeper:
-    """Answers libzmq when it asks whether a client is let in (ZAP, RFC 27), and hears who did not get so far.
+    """Authenticator of clients (ZAP, ZeroMQ RFC 27) that also learns of failed handshakes.
 
-    A client without keys, or with those of another service, fails before libzmq asks; its monitor tells of that.
+    A client without keys, or with those of another service, fails before libzmq asks the authenticator; the monitor
+    of the socket reports it.
 
     Args:
-        context: Of the sockets that are kept; one keeper a context.
-        folder: Holds the public keys of the clients.
+        context: Context of the service's sockets; it may have one authenticator.
+        folder: Folder with the public keys of the clients.
 
     Attributes:
-        sockets: To be polled; call :meth:`attend` with one that has something.
+        sockets: Sockets to poll; call :meth:`attend` with one that is ready.
 
     Raises:
         ServiceError: If a key cannot be read.
@@ -76,12 +77,12 @@ class Doorkeeper:
         self.sockets = [self._questions]
 
     def watch(self, socket: zmq.Socket[bytes]) -> None:
-        """Hear of those who come to ``socket`` and cannot speak with it, if it has a server's keys."""
+        """Report failed handshakes at ``socket``, if it has a server's keys."""
         if socket.curve_server:
             self.sockets.append(socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL))
 
     def attend(self, socket: zmq.Socket[bytes]) -> str:
-        """Take one message from one of the sockets; returns why somebody was turned away, empty if nobody was."""
+        """Take one message from one of the sockets; return why a client was turned away, or an empty text."""
         parts = socket.recv_multipart()
         if socket is not self._questions:
             return "it has no keys, or those of another service"
@@ -89,21 +90,21 @@ class Doorkeeper:
         known = mechanism == b"CURVE" and credentials[0] in self._clients
         status = (b"200", b"OK") if known else (b"400", b"unknown key")
         socket.send_multipart([version, number, *status, b"", b""])
-        return "" if known else "its key is not among ours"
+        return "" if known else "its key is not in the service's folder"
 
 
 def _pair(path: Path) -> tuple[bytes, bytes]:
     public, secret = _load(path)
     if secret is None:
-        raise ServiceError(f"{path}: holds no secret key")
+        raise ServiceError(f"{path}: has no secret key; a service needs server.key_secret, a client client.key_secret")
     return public, secret
 
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     if not zmq.has("curve"):
-        raise ServiceError("this libzmq was built without CURVE; install pyzmq from PyPI")
+        raise ServiceError("libzmq was built without CURVE; install pyzmq from PyPI")
     try:
         return zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is none"
-        raise ServiceError(f"{path}: no key to be read ({reason}); crlsc-codec keys makes some") from None
+        reason = getattr(error, "strerror", None) or "not a key file"
+        raise ServiceError(f"{path}: cannot be read as a key ({reason}); crlsc-codec keys makes keys") from None

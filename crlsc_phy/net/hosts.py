@@ -1,4 +1,4 @@
-"""Who can connect to what a service listens at."""
+"""Checks of the addresses that a service listens at."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from crlsc_phy.errors import ServiceError
 __all__ = ["DEFAULT_CONTROL", "check_private", "is_loopback", "is_private"]
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:8425"
-"""Where ``crlsc-channel`` is asked, unless told otherwise."""
+"""Control address of ``crlsc-channel``, by default."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can connect to ``host``, a name or a number."""
+    """Return whether only this machine can connect to ``host``, a name or an IP address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -21,21 +21,21 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(address: str) -> bool:
-    """Whether nobody but this machine can connect to a ZMQ address, such as ``tcp://127.0.0.1:8424``."""
+    """Return whether only this machine can connect to a ZMQ address, such as ``tcp://127.0.0.1:8424``."""
     transport, _, rest = address.partition("://")
     return transport in ("ipc", "inproc") or (transport == "tcp" and is_loopback(rest.rpartition(":")[0]))
 
 
 def check_private(address: str, keyed: bool, without_keys: bool) -> None:
-    """Make sure that a service lets no stranger in at a ZMQ address.
+    """Check that a service is either private to this machine, has keys, or may do without them.
 
     Args:
-        address: Where it listens.
+        address: ZMQ address that the service listens at.
         keyed: Whether it has keys.
-        without_keys: Whether it was said that none are meant.
+        without_keys: Whether the user allows other machines to connect without keys.
 
     Raises:
         ServiceError: If other machines could connect.
     """
     if not (is_private(address) or keyed or without_keys):
-        raise ServiceError(f"{address}: other machines could connect; give keys, or say that none are meant")
+        raise ServiceError(f"{address}: other machines could connect; give --keys, or --without-keys to let them in")

@@ -1,12 +1,12 @@
-"""GNU Radio's polymorphic types (PMTs) as bytes, without GNU Radio: what its ZMQ message blocks send and read.
+"""GNU Radio's polymorphic types (PMTs) as bytes, without GNU Radio, as its ZMQ message blocks exchange them.
 
     None   null          int     int32, int64 or uint64, the first that holds it
     bool   true, false   float   double                   complex  two doubles
     str    symbol        list    vector                   tuple    tuple
     Pair   pair          dict    dict                     array    uniform vector
 
-An empty dict is null on the wire and comes back as None. A PDU is ``Pair(dict, array)``. What comes from elsewhere is
-bounded: it may nest ``DEEPEST`` levels and hold ``MOST_ITEMS`` items, and nothing is set aside on a length's word.
+An empty dict is null on the wire and comes back as None. A PDU is ``Pair(dict, array)``. Decoding is bounded: a PMT may
+nest ``DEEPEST`` levels and hold ``MOST_ITEMS`` items, and no memory is reserved on the word of a length field.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _INTEGERS = ((_INT32, -(1 << 31), 1 << 31), (_INT64, -(1 << 63), 1 << 63), (_UIN
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair that is not part of a dict."""
+    """A pair outside a dict."""
 
     car: Any
     cdr: Any
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a PMT.
+    """Return the bytes of a PMT.
 
     Args:
-        value: Of the types above; arrays are flattened.
+        value: A value of the types above; arrays are flattened.
 
     Raises:
-        ServiceError: If it has a part of another type or size, or nests too deep.
+        ServiceError: If ``value`` has a part of another type or size, or nests too deep.
     """
     out: list[bytes] = []
     _write(value, out, DEEPEST)
@@ -58,10 +58,10 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> Any:
-    """The value of a PMT; arrays in it are read-only, their bytes those of ``data``.
+    """Return the value of a PMT; arrays in it are read-only and share the memory of ``data``.
 
     Raises:
-        ServiceError: If the bytes are cut short or left over, nest too deep, or hold a type that is not above.
+        ServiceError: If ``data`` is cut short or too long, nests too deep, or has a type that is not above.
     """
     reader = _Reader(memoryview(data))
     value = reader.value(DEEPEST)
@@ -71,10 +71,10 @@ def decode(data: bytes | memoryview) -> Any:
 
 
 def skip(data: bytes | memoryview) -> int:
-    """Bytes of the PMT that ``data`` begins with.
+    """Return the number of bytes of the PMT at the beginning of ``data``; other bytes may follow.
 
     Raises:
-        ServiceError: As :func:`decode`, but for bytes that are left over.
+        ServiceError: If the PMT is cut short, nests too deep, or has an unknown type.
     """
     reader = _Reader(memoryview(data))
     reader.value(DEEPEST)
@@ -83,16 +83,16 @@ def skip(data: bytes | memoryview) -> int:
 
 def _write(value: Any, out: list[bytes], levels: int) -> None:
     if levels == 0:
-        raise ServiceError(f"a PMT nests more than {DEEPEST} levels")
+        raise ServiceError(f"value nests more than {DEEPEST} levels; a PMT may not")
     match value:
         case None:
             out.append(bytes([_NULL]))
         case bool() | np.bool_():
             out.append(bytes([_TRUE if value else _FALSE]))
         case str():
-            text = value.encode("utf-8", "surrogatepass")
+            text = value.encode("utf-8", "backslashreplace")
             if len(text) > 0xFFFF:
-                raise ServiceError(f"a symbol of {len(text)} bytes; a PMT holds up to 65535")
+                raise ServiceError(f"text has {len(text)} bytes; a PMT symbol has up to 65535")
             out.append(struct.pack(">BH", _SYMBOL, len(text)) + text)
         case int() | np.integer():
             out.append(_integer(int(value)))
@@ -111,27 +111,27 @@ def _write(value: Any, out: list[bytes], levels: int) -> None:
             for item in value:
                 _write(item, out, levels - 1)
         case dict():
-            # A list of pairs, the newest first, each link marked as a dict's.
+            # A list of pairs, the newest first, with a dict tag at each link.
             for key, item in reversed(value.items()):
                 out.append(bytes([_DICT, _PAIR]))
                 _write(key, out, levels - 1)
                 _write(item, out, levels - 1)
             out.append(bytes([_NULL]))
         case _:
-            raise ServiceError(f"a {type(value).__name__} does not go into a PMT")
+            raise ServiceError(f"a {type(value).__name__} has no PMT type")
 
 
 def _integer(value: int) -> bytes:
     for tag, low, end in _INTEGERS:
         if low <= value < end:
             return struct.pack(">B", tag) + struct.pack(_NUMBERS[tag], value)
-    raise ServiceError("a whole number beyond 64 bits does not go into a PMT")
+    raise ServiceError("a whole number of more than 64 bits has no PMT type")
 
 
 def _uniform(array: npt.NDArray[Any]) -> bytes:
     subtype = _SUBTYPES.get(array.dtype.newbyteorder("="))
     if subtype is None:
-        raise ServiceError(f"an array of {array.dtype} does not go into a PMT")
+        raise ServiceError(f"an array of {array.dtype} has no PMT type")
     # One byte of padding, as GNU Radio writes it.
     header = struct.pack(">BBIBB", _UNIFORM, subtype, array.size, 1, 0)
     return header + array.astype(_ITEM_TYPES[subtype], copy=False).tobytes()
@@ -144,11 +144,11 @@ class _Reader:
 
     @property
     def left(self) -> int:
-        """Bytes that have not been read."""
+        """Number of bytes that have not been read."""
         return len(self._data) - self._at
 
     def value(self, levels: int) -> Any:
-        """The next value, which may nest ``levels`` levels."""
+        """Read the next value, which may nest ``levels`` levels."""
         self._items -= 1
         if levels == 0 or self._items < 0:
             limit = f"nests more than {DEEPEST} levels" if levels == 0 else f"has more than {MOST_ITEMS} items"
@@ -173,7 +173,7 @@ class _Reader:
                 return self._dict(levels - 1)
             case 10:  # _UNIFORM
                 return self._uniform()
-        raise ServiceError(f"PMT has type {tag}, which is none of a PDU's")
+        raise ServiceError(f"PMT has the unknown type {tag}")
 
     def _unpack(self, form: str) -> tuple[Any, ...]:
         return struct.unpack(form, self._take(struct.calcsize(form)))
@@ -189,7 +189,7 @@ class _Reader:
         try:
             return str(self._take(length), "utf-8")
         except UnicodeDecodeError:
-            raise ServiceError("PMT has a symbol that is no UTF-8") from None
+            raise ServiceError("PMT has a symbol that is not UTF-8") from None
 
     def _sequence(self, tag: int, levels: int) -> list[Any] | tuple[Any, ...]:
         (length,) = self._unpack(">I")
@@ -203,11 +203,11 @@ class _Reader:
         tag = _DICT
         while tag == _DICT:
             if self._unpack(">B") != (_PAIR,):
-                raise ServiceError("PMT has a dict with an item that is no pair")
+                raise ServiceError("PMT has a dict with an item that is not a pair")
             key = self.value(levels)
             if not isinstance(key, (str, int, float, type(None))):
-                raise ServiceError(f"PMT has a dict with a key that is a {type(key).__name__}")
-            # The first of two that share a key counts, as for GNU Radio.
+                raise ServiceError(f"PMT has a dict with a key of type {type(key).__name__}")
+            # Of two items with the same key the first counts, as in GNU Radio.
             found.setdefault(key, self.value(levels))
             (tag,) = self._unpack(">B")
         if tag != _NULL:
@@ -217,7 +217,7 @@ class _Reader:
     def _uniform(self) -> npt.NDArray[Any]:
         subtype, length, padding = self._unpack(">BIB")
         if subtype >= len(_ITEM_TYPES):
-            raise ServiceError(f"PMT has a uniform vector of type {subtype}")
+            raise ServiceError(f"PMT has a uniform vector of the unknown type {subtype}")
         self._take(padding)
         item = _ITEM_TYPES[subtype]
         raw = np.frombuffer(self._take(length * item.itemsize), item)

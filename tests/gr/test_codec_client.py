@@ -133,7 +133,7 @@ def test_a_wrong_operation_is_refused_and_a_wrong_address_told(top):
     post(encoder, "images", pdu.image_to_pdu(picture(1), 4))
     top.start()
     assert pdu.read_event(frames.wait_for(1)[0])["sequence"] == 4
-    assert "no address to connect to" in encoder.messages[0]
+    assert "not an address to connect to" in encoder.messages[0]
 
 
 def test_a_flowgraph_stops_while_the_service_is_away(free_address):

@@ -134,11 +134,11 @@ def test_every_cut_is_noticed(value):
         (b"\x0a\x0b\xff\xff\xff\xff\x01\x00", "68719476720 bytes should follow"),
         (struct.pack(">BI", 8, 4_000_000) + b"\x06" * 4_000_000, "more than 20000 items"),
         (b"\x09\x07\x02\0\0\x06" * 200_000 + b"\x06", "more than 20000 items"),
-        (b"\x0e", "type 14"),
-        (b"\x0a\x0c\0\0\0\0\0", "uniform vector of type 12"),
-        (b"\x02\0\1\xff", "no UTF-8"),
-        (b"\x09\x06", "item that is no pair"),
-        (b"\x09\x07\x08\0\0\0\0\x06\x06", "key that is a list"),
+        (b"\x0e", "unknown type 14"),
+        (b"\x0a\x0c\0\0\0\0\0", "uniform vector of the unknown type 12"),
+        (b"\x02\0\1\xff", "not UTF-8"),
+        (b"\x09\x06", "item that is not a pair"),
+        (b"\x09\x07\x08\0\0\0\0\x06\x06", "key of type list"),
         (b"\x09\x07\x02\0\0\x06\x00", "without an end"),
         (b"", "cut short"),
     ],
@@ -163,15 +163,19 @@ def nested(levels):
     ("value", "match"),
     [
         (nested(40), "more than 32 levels"),
-        (1 << 64, "64 bits"),
+        (1 << 64, "more than 64 bits"),
         ("x" * 70_000, "70000 bytes"),
-        (object(), "object does not go"),
+        (object(), "object has no PMT type"),
         (np.zeros(2, np.float16), "float16"),
     ],
 )
 def test_what_a_pmt_does_not_hold_is_refused(value, match):
     with pytest.raises(ServiceError, match=match):
         pmt_wire.encode(value)
+
+
+def test_text_that_is_no_utf_8_is_escaped():
+    assert pmt_wire.decode(pmt_wire.encode({"name": "caf\udce9"})) == {"name": "caf\\udce9"}
 
 
 def test_a_large_array_is_not_copied():

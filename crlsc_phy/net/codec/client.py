@@ -1,4 +1,4 @@
-"""A client of the codec service: no torch, faiss or onnxruntime; needs pyzmq."""
+"""A client of the codec service; it needs pyzmq, but neither torch, faiss nor onnxruntime."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ __all__ = ["CodecClient"]
 
 
 class CodecClient:
-    """Asks one thing at a time, from one thread; the service may come, go and come back.
+    """A connection to a codec service, for one request at a time from one thread.
+
+    The service may start later, and restart.
 
     Args:
-        address: Where the service listens.
-        timeout_s: How long to wait for it.
-        keys: Folder with ``server.key`` and ``client.key_secret``, for a service that has keys.
+        address: ZMQ address of the service.
+        timeout_s: Longest wait for an answer, in seconds.
+        keys: Folder with ``server.key`` and ``client.key_secret``, for a service with keys.
 
     Raises:
-        ServiceError: If the address or a key is wrong.
+        ServiceError: If the address, the timeout or a key is wrong.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, timeout_s: float = 5.0, keys: str | Path | None = None) -> None:
@@ -58,7 +60,7 @@ class CodecClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._context.destroy(linger=0)
 
     def encode(
@@ -68,11 +70,17 @@ class CodecClient:
         levels: int | None = None,
         mode: Literal["digital", "analog"] = "digital",
     ) -> SemanticFrame:
-        """As :meth:`SemanticCodec.encode`.
+        """Encode an image, as :meth:`SemanticCodec.encode` does.
+
+        Args:
+            image: uint8 [H, W, 3], sides of 32 to 1024 pixels.
+            sequence: Counter for the header, taken modulo 2**16.
+            levels: Rate of the detail layer; the highest by default.
+            mode: Whether the detail layer is tokens or analog symbols.
 
         Raises:
-            ImageError: If it is no image.
-            ServiceError: If the service cannot be reached, is busy, or does not take the image.
+            ImageError: If ``image`` is not an image.
+            ServiceError: If the service cannot be reached, is busy, or refuses the image or an option.
         """
         meta, data = image_to_message(check_image(image), sequence, {"mode": mode, "levels": levels})
         return frame_from_message(*self.ask("encode", meta, data))
@@ -85,46 +93,59 @@ class CodecClient:
         semantic_coded_llr: npt.NDArray[np.float32] | None = None,
         neighbours: int = NEIGHBOURS,
     ) -> tuple[UInt8Image, Meta]:
-        """As :meth:`SemanticCodec.decode`.
+        """Decode a frame, whole or with losses, as :meth:`SemanticCodec.decode` does.
+
+        Args:
+            frame: The frame.
+            snr_db: SNR in dB of the analog detail layer.
+            semantic_llr: LLRs of the bits of a lost air code, float32 [8 M].
+            semantic_coded_llr: LLRs of its coded bits, float32 [40 (M + 2)].
+            neighbours: Most neighbours wanted.
 
         Returns:
             The image uint8 [H, W, 3]; and ``label``, ``neighbours`` (``label``, ``name``, ``score``, ``base`` of each),
             ``confidence``, ``repaired``, ``semantic_ok``, ``detail_ok``.
 
         Raises:
-            ServiceError: If the service cannot be reached, is busy, or does not take the frame.
+            ServiceError: If the service cannot be reached, is busy, or refuses the frame or an option.
         """
-        options: Meta = {"neighbours": neighbours, "detail_snr_db": snr_db}
-        for name, soft in (("semantic_llr", semantic_llr), ("semantic_coded_llr", semantic_coded_llr)):
-            if soft is not None:
-                options[name] = np.asarray(soft, np.float64).tolist()
-        meta, data = self.ask("decode", *frame_to_message(frame, options))
+        options = {"neighbours": neighbours, "detail_snr_db": snr_db}
+        soft = {"semantic_llr": semantic_llr, "semantic_coded_llr": semantic_coded_llr}
+        meta, data = self.ask("decode", *frame_to_message(frame, {**options, **soft}))
         return image_from_message(meta, data), meta
 
     def stats(self) -> dict[str, Any]:
-        """The counters of the service.
+        """Return the counters of the service.
 
         Raises:
-            ServiceError: If it cannot be reached.
+            ServiceError: If the service cannot be reached.
         """
         return self.ask("stats", {}, np.zeros(0, np.uint8))[0]
 
     def ask(self, operation: str, meta: Meta, data: Data) -> tuple[Meta, Data]:
-        """Metadata and bytes of the answer to any operation.
+        """Ask for any operation of the protocol.
+
+        Args:
+            operation: Name of the operation.
+            meta: Metadata of the request; scalars and arrays may be those of NumPy.
+            data: Bytes of the request, uint8 [n].
+
+        Returns:
+            Metadata and bytes of the answer.
 
         Raises:
-            ServiceError: If there is none, or it is an error.
+            ServiceError: If no answer comes in time, or the answer is an error.
         """
         answer, found = unpack(self.exchange(pack({**meta, "crlsc": VERSION, "op": operation}, data)))
         if answer.get("ok") is not True:
-            raise ServiceError(f"{self.address}: {answer.get('reason', 'answers what is no answer')}")
+            raise ServiceError(f"{self.address}: {answer.get('reason', 'the answer is not one of a codec service')}")
         return {key: value for key, value in answer.items() if key not in ("crlsc", "ok", "id")}, found
 
     def exchange(self, parts: list[bytes]) -> list[bytes]:
-        """The parts of the answer to the parts of any message.
+        """Send the parts of any message and return the parts of its answer.
 
         Raises:
-            ServiceError: If there is none in time.
+            ServiceError: If no answer comes in time.
         """
         deadline, what = time.monotonic() + self._timeout_s, "cannot be reached"
         while (left := deadline - time.monotonic()) > 0 and self._socket.poll(_ms(left), zmq.POLLOUT):
@@ -136,7 +157,7 @@ class CodecClient:
             what = "does not answer"
             if self._answers(deadline):
                 return self._socket.recv_multipart()
-            # The service went away with the request, which is as good for the one that comes in its place.
+            # The service went away with the request; ask the one that comes in its place.
             self._reconnect()
         # A REQ socket waits for its answer for ever; a late one must not be taken for that of the next request.
         self._reconnect()
@@ -145,7 +166,7 @@ class CodecClient:
         )
 
     def _answers(self, deadline: float) -> bool:
-        """Wait for an answer; False if the connection breaks, or it is too late."""
+        """Wait for an answer; return False if the connection breaks, or the deadline passes."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
@@ -153,7 +174,7 @@ class CodecClient:
         return self._socket in ready
 
     def _forget_breaks(self) -> None:
-        """Forget connections that broke earlier."""
+        """Discard the reports of connections that broke earlier."""
         while self._monitor.poll(0):
             self._monitor.recv_multipart()
 
@@ -164,7 +185,7 @@ class CodecClient:
 
     def _connect(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.REQ)
-        # Nothing is sent into the void: without a connection sending waits, and gives up.
+        # Without a connection a message is not queued: sending waits, and gives up.
         socket.immediate = True
         socket.linger = 0
         socket.maxmsgsize = LARGEST_PART
@@ -176,7 +197,9 @@ class CodecClient:
         try:
             socket.connect(self.address)
         except zmq.ZMQError as error:
-            raise ServiceError(f"{self.address}: no address to connect to ({zmq.strerror(error.errno or 0)})") from None
+            raise ServiceError(
+                f"{self.address}: not an address to connect to ({zmq.strerror(error.errno or 0)})"
+            ) from None
         return socket
 
 

@@ -4,8 +4,9 @@
                            ├─► queue ─────┼─► worker ─┼─► ROUTER ─► who asked
     PUSH ────────► PULL ───┘ (bounded)    └─► worker ─┘   PUSH ──► who pulls
 
-One thread has the sockets: it reads, queues, refuses and answers. Workers are threads, for onnxruntime and faiss let go
-of Python's lock. Nothing waits without bound: a full queue refuses (``busy``), and so does a wait beyond ``timeout_s``.
+One thread owns the sockets: it reads, queues, refuses and answers. The workers are threads, because onnxruntime and
+faiss release Python's lock. Waiting is bounded: a full queue refuses requests (``busy``), and so does a wait beyond
+``timeout_s`` (``timeout``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import zmq
 
 from crlsc_phy.codec import SemanticCodec
-from crlsc_phy.errors import CrlscError, FrameError, ImageError, ServiceError
+from crlsc_phy.errors import CrlscError, FrameError, ImageError, ServiceError, brief
 from crlsc_phy.net.codec.stats import Stats
 from crlsc_phy.net.codec.wire import (
     DEFAULT_ADDRESS,
@@ -32,20 +33,20 @@ from crlsc_phy.net.codec.wire import (
     VERSION,
     JsonMessage,
     PduMessage,
-    RefusedError,
     Request,
     message_of,
 )
 from crlsc_phy.net.curve import Doorkeeper, use_server_keys
 from crlsc_phy.net.hosts import check_private
-from crlsc_phy.net.messages import Data, Meta, decode_message, encode_message
+from crlsc_phy.net.messages import Data, Meta, decode_message, encode_message, is_whole
+from crlsc_phy.net.refused import RefusedError
 
 __all__ = ["CodecServer"]
 
 _TICK_MS = 50
 _LOOK_EVERY_S = 1.0
 _LINGER_MS = 500
-# Messages that libzmq may hold for a peer, either way.
+# Messages that libzmq may hold for a peer, in each direction.
 _HIGH_WATER = 32
 _CODES = {ImageError: "image", FrameError: "frame", ServiceError: "message"}
 _WAKE = "inproc://done"
@@ -54,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Job:
-    """A request under way; ``envelope`` is where its answer goes, None for the PUSH socket."""
+    """A request under way; ``envelope`` addresses its answer, None for the PUSH socket."""
 
     message: JsonMessage | PduMessage
     envelope: list[bytes] | None
@@ -65,23 +66,27 @@ class _Job:
 
 
 class CodecServer:
-    """A service that listens once it is made, and answers while :meth:`run` runs: here, or ``with`` it, in a thread.
+    """A codec service.
+
+    It binds its addresses when it is made, and answers while :meth:`run` runs, or in a thread of its own within a
+    ``with`` block.
 
     Args:
-        codec: What encodes and decodes.
-        address: Where requests come, as ``tcp://127.0.0.1:8424``; ``*`` for the port takes any.
-        pull, push: Where jobs come and results leave that nobody waits for; both or neither.
+        codec: The codec that encodes and decodes.
+        address: Address for requests, such as ``tcp://127.0.0.1:8424``; port ``*`` takes any free port.
+        pull: Address for jobs whose results leave at ``push``; both or neither must be given.
+        push: Address for the results of the jobs of ``pull``.
         workers: Threads that encode and decode.
         queue_size: Most requests that may wait for a worker.
-        timeout_s: How long a request may wait.
-        keys: Folder of keys (:mod:`crlsc_phy.net.curve`); connections are then encrypted, strangers turned away.
-        without_keys: Whether others than this machine may connect without.
+        timeout_s: Longest wait of a request for a worker, in seconds.
+        keys: Folder of keys (:mod:`crlsc_phy.net.curve`); connections are then encrypted, and clients need a key.
+        without_keys: Whether other machines may connect without keys.
 
     Attributes:
         stats: Counters.
 
     Raises:
-        ServiceError: If an address is taken or wrong, keys are missing, or a number is out of range.
+        ServiceError: If an address is wrong or in use, keys are missing, or a number is out of range.
     """
 
     def __init__(
@@ -101,7 +106,9 @@ class CodecServer:
             if not value > 0:
                 raise ServiceError(f"{name} is {value}; it must be above 0")
         if (pull is None) != (push is None):
-            raise ServiceError("pull and push go together: results of jobs that are pulled are pushed")
+            raise ServiceError(
+                "only one of pull and push is given; results of jobs from pull leave at push, so give both"
+            )
         for where in (address, pull, push):
             if where is not None:
                 check_private(where, keys is not None, without_keys)
@@ -115,7 +122,7 @@ class CodecServer:
         self._handlers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         try:
             self._wake = self._context.socket(zmq.PULL)
-            # As many as there are jobs at most.
+            # Unlimited: there are never more messages than jobs.
             self._wake.rcvhwm = 0
             self._wake.bind(_WAKE)
             self._handlers[self._wake] = self._on_done
@@ -141,17 +148,17 @@ class CodecServer:
 
     @property
     def address(self) -> str:
-        """Where requests come."""
+        """Address for requests."""
         return self.addresses["requests"]
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where it listens, by ``requests``, ``pull`` and ``push``."""
+        """The bound addresses, by ``requests``, ``pull`` and ``push``."""
         sockets = {"requests": self._router, "pull": self._pull, "push": self._push}
         return {name: _endpoint(socket) for name, socket in sockets.items() if socket}
 
     def run(self) -> None:
-        """Answer until :meth:`stop` is called; then finish what workers have in hand, and close."""
+        """Answer until :meth:`stop` is called; then finish the requests that workers have begun, and close."""
         threads = [threading.Thread(target=self._work, name=f"worker {n}") for n in range(self._workers)]
         threads.append(threading.Thread(target=self._look_for_new_entries, name="refresh"))
         for thread in threads:
@@ -169,11 +176,11 @@ class CodecServer:
             self.close()
 
     def stop(self) -> None:
-        """End :meth:`run`; from any thread, or a signal's handler."""
+        """End :meth:`run`; any thread or signal handler may call it."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Let go of the addresses; needed only if :meth:`run` is never called."""
+        """Release the addresses; needed only if :meth:`run` is never called."""
         self._context.destroy(linger=_LINGER_MS)
 
     _push: zmq.Socket[bytes] | None = None
@@ -183,7 +190,7 @@ class CodecServer:
         socket = self._context.socket(kind)
         socket.maxmsgsize = LARGEST_PART
         socket.rcvhwm = socket.sndhwm = _HIGH_WATER
-        # A peer that has died without a word is forgotten.
+        # libzmq forgets a peer that no longer answers its heartbeats.
         socket.heartbeat_ivl, socket.heartbeat_timeout = 5000, 15_000
         socket.ipv6 = "[" in address
         if self._doorkeeper and self._keys is not None:
@@ -192,15 +199,15 @@ class CodecServer:
         try:
             socket.bind(address)
         except zmq.ZMQError as error:
-            raise ServiceError(f"{address}: cannot be listened to ({zmq.strerror(error.errno or 0)})") from None
+            raise ServiceError(f"{address}: cannot be bound ({zmq.strerror(error.errno or 0)})") from None
         if handler:
             self._handlers[socket] = handler
         return socket
 
     def _on_request(self) -> None:
         parts = self._router.recv_multipart()
-        # The first empty part ends the envelope; a DEALER may leave it out.
-        end = parts.index(b"") + 1 if b"" in parts[1:3] else 1
+        # An empty part ends the envelope. A DEALER may leave it out, and may send an empty part as its data.
+        end = next((end for end in (2, 3) if parts[end - 1 : end] == [b""] and len(parts) > end), 1)
         self._take(_Job(message_of(parts[end:]), parts[:end], time.monotonic()))
 
     def _on_pull(self) -> None:
@@ -219,7 +226,7 @@ class CodecServer:
             self._reply(self._done.popleft())
 
     def _take(self, job: _Job) -> None:
-        """Answer what can be at once, and queue the rest."""
+        """Answer a request at once if possible, or queue it."""
         try:
             job.request = job.message.read()
         except RefusedError as error:
@@ -236,13 +243,13 @@ class CodecServer:
             self._jobs.put_nowait(job)
         except queue.Full:
             self.stats.dropped += job.envelope is None
-            job.error = RefusedError("busy", f"busy: {self._jobs.maxsize} requests wait already")
+            job.error = RefusedError("busy", f"busy: {self._jobs.maxsize} requests wait already; ask again later")
             self._reply(job)
 
     def _reply(self, job: _Job) -> None:
         """Send the answer or the error of a job."""
         if job.error is not None:
-            self.stats.errors[job.error.code] += 1
+            self.stats.errors[str(job.error.code)] += 1
             self._say(str(job.error))
             parts = job.message.refuse(job.error)
         else:
@@ -256,11 +263,11 @@ class CodecServer:
             elif self._push:
                 self._push.send_multipart(parts, zmq.NOBLOCK)
         except zmq.ZMQError:
-            # Whoever asked has gone, or does not read.
+            # The client has gone, or does not read.
             self.stats.undelivered += 1
 
     def _say(self, line: str) -> None:
-        """Log a line, once if it comes again and again."""
+        """Log a line, once if it repeats."""
         if line != self._last_line:
             self._last_line = line
             _log.warning("%s", line)
@@ -276,7 +283,7 @@ class CodecServer:
         )
 
     def _work(self) -> None:
-        """Work off jobs until there is a None."""
+        """Carry out jobs until a None comes."""
         done = self._context.socket(zmq.PUSH)
         done.sndhwm = 0
         done.connect(_WAKE)
@@ -287,7 +294,7 @@ class CodecServer:
                 job.error = error
             except CrlscError as error:
                 job.error = RefusedError(_CODES.get(type(error), "internal"), str(error))
-            except Exception as error:  # Whatever it is, the next request is another.
+            except BaseException as error:  # The next request may be fine. Panics of Rust are no Exceptions.
                 _log.exception("a worker failed")
                 job.error = RefusedError("internal", f"{type(error).__name__} in the service; see its log")
             self._done.append(job)
@@ -296,20 +303,26 @@ class CodecServer:
 
     def _answer(self, job: _Job) -> list[bytes]:
         if self._stopping.is_set():
-            raise RefusedError("stopping", "the service is stopping")
+            raise RefusedError("stopping", "the service is stopping; ask again later")
         if time.monotonic() - job.arrived > self._timeout_s:
             raise RefusedError("timeout", f"waited more than {self._timeout_s:g} s for a worker")
         assert job.request is not None
         return job.message.answer(*_carry_out(self._codec, job.request))
 
     def _look_for_new_entries(self) -> None:
-        """Take up newer generations of the knowledge bases, without a restart."""
+        """Load newer generations of the knowledge bases, without a restart."""
         while not self._stopping.wait(_LOOK_EVERY_S):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        try:
             for line in self._codec.refresh():
                 self._say(line)
+        except Exception as error:  # The next attempt may succeed.
+            self._say(f"knowledge bases cannot be refreshed ({type(error).__name__}: {brief(error)})")
 
     def _finish(self, threads: list[threading.Thread]) -> None:
-        """Refuse what waits, and send off what workers have in hand."""
+        """Refuse the requests that wait, and send the answers of those that workers have begun."""
         for _ in range(self._workers):
             self._jobs.put(None)
         for thread in threads:
@@ -330,6 +343,6 @@ def _carry_out(codec: SemanticCodec, request: Request) -> tuple[Meta, Data]:
     if request.operation == "encode":
         options = {name: meta.pop(name) for name in ("mode", "levels") if name in meta}
         return encode_message(codec, meta, request.data, **options)
-    if isinstance(meta.get("neighbours"), int):
+    if is_whole(meta.get("neighbours")):
         options["neighbours"] = max(0, meta.pop("neighbours"))
     return decode_message(codec, meta, request.data, **options)

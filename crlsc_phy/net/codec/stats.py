@@ -1,4 +1,4 @@
-"""What the codec service counts."""
+"""Counters of the codec service."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Stats:
     """Counters of a service, used by one thread.
 
     Attributes:
-        requests: Messages that came, by operation; ``unreadable`` for those that were none.
+        requests: Messages received, by operation; ``unreadable`` for those that are not requests.
         errors: Refusals by code.
         dropped: Jobs of the PULL socket that found the queue full.
-        undelivered: Answers that nobody took.
-        turned_away: How often a client without a key that is known has tried to connect.
+        undelivered: Answers that could not be sent.
+        turned_away: Attempts to connect without a known key.
     """
 
     def __init__(self) -> None:
@@ -30,19 +30,19 @@ class Stats:
         self.errors: Counter[str] = Counter()
         self.dropped = self.undelivered = self.turned_away = 0
         self._started = time.monotonic()
-        # When an answer was ready, and how long after its request.
+        # Time of each answer, and seconds since its request.
         self._answers: dict[str, deque[tuple[float, float]]] = {}
 
     def answered(self, operation: str, arrived: float) -> None:
-        """Count an answer to a request that came at ``arrived`` of the monotonic clock."""
+        """Count the answer to a request that arrived at the time ``arrived`` of the monotonic clock, in seconds."""
         now = time.monotonic()
         self._answers.setdefault(operation, deque(maxlen=_MOST_RECENT)).append((now, now - arrived))
 
     def snapshot(self, **now: Any) -> dict[str, Any]:
-        """The counters, and the rate (1/s) and latency (ms) of each operation's answers in the last 10 s.
+        """Return the counters, and the rate (1/s) and latency (ms) of each operation's answers in the last 10 s.
 
         Args:
-            now: What else there is to say.
+            **now: Further entries.
         """
         since = time.monotonic() - _RECENT_S
         recent = {name: [took for at, took in answers if at >= since] for name, answers in self._answers.items()}

@@ -1,10 +1,10 @@
-"""The protocol of the codec service, version 1: what clients ask and are answered, in either of two forms.
+"""The protocol of the codec service, version 1: requests and answers, in either of two forms.
 
     JSON   header {"crlsc": 1, "op": "encode", "id": ..., metadata} | bytes
            answer {"crlsc": 1, "ok": true,     "id": ..., metadata} | bytes
            or     {"crlsc": 1, "ok": false,    "id": ..., "error": code, "reason": line}
     PDU    one part, a serialised PMT pair of metadata and u8vector, as GNU Radio's ZMQ message blocks send it: an image
-           asks for a frame, a frame for an image. An error is a skip event.
+           asks for a frame, a frame for an image. An error is answered by a skip event.
 
 Metadata and bytes are those of :mod:`crlsc_phy.net.messages` in both. An answer has the form of its request.
 """
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from crlsc_phy.errors import ServiceError
+from crlsc_phy.errors import ServiceError, brief
 from crlsc_phy.net import pmt_wire
 from crlsc_phy.net.messages import Data, Meta
 from crlsc_phy.net.pmt_wire import Pair
+from crlsc_phy.net.refused import RefusedError
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -28,7 +29,6 @@ __all__ = [
     "VERSION",
     "JsonMessage",
     "PduMessage",
-    "RefusedError",
     "Request",
     "message_of",
     "pack",
@@ -38,36 +38,22 @@ __all__ = [
 VERSION = 1
 DEFAULT_ADDRESS = "tcp://127.0.0.1:8424"
 LARGEST_PART = 4 << 20
-"""Bytes of a part; an image of 1024 x 1024 pixels has 3 MiB. libzmq hangs up on whoever sends more."""
+"""Most bytes of a part; an image of 1024 x 1024 pixels has 3 MiB. libzmq hangs up on a client that sends more."""
 LARGEST_HEADER = 1 << 18
 
-# How many parts each operation has.
+# Number of parts of each operation.
 _PARTS = {"encode": 2, "decode": 2, "stats": 1}
-_LONGEST_REASON = 400
 _NO_DATA: Data = np.zeros(0, np.uint8)
-
-
-class RefusedError(Exception):
-    """A request that is answered with an error code and a line that says why.
-
-    Attributes:
-        code: ``version``, ``operation``, ``message``, ``image``, ``frame``, ``busy``, ``timeout``, ``stopping`` or
-            ``internal``.
-    """
-
-    def __init__(self, code: str, reason: str) -> None:
-        # It may quote what a stranger has sent.
-        super().__init__("".join(c if c.isprintable() else "?" for c in " ".join(reason[:_LONGEST_REASON].split())))
-        self.code = code
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks for.
+    """A client's request.
 
     Attributes:
-        operation: ``encode``, ``decode``, ``stats``, or ``event`` for one that is to come back as it is.
-        meta, data: As in :mod:`crlsc_phy.net.messages`.
+        operation: ``encode``, ``decode``, ``stats``, or ``event`` for an event that is sent back as it is.
+        meta: Metadata as in :mod:`crlsc_phy.net.messages`.
+        data: uint8 [n] as in :mod:`crlsc_phy.net.messages`.
     """
 
     operation: str
@@ -83,10 +69,10 @@ class JsonMessage:
         self._id: Any = None
 
     def read(self) -> Request:
-        """What is asked for.
+        """Parse the request.
 
         Raises:
-            RefusedError: If it is no request of this version.
+            RefusedError: If it is not a request of this version.
         """
         try:
             meta, data = unpack(self._parts)
@@ -97,17 +83,19 @@ class JsonMessage:
         if version != VERSION:
             raise RefusedError("version", f"message has protocol version {version!r:.20}; this service has {VERSION}")
         if not isinstance(operation, str) or operation not in _PARTS:
-            raise RefusedError("operation", f"no operation {operation!r:.40}; choose {', '.join(_PARTS)}")
+            raise RefusedError("operation", f"operation {operation!r:.40} is unknown; choose {', '.join(_PARTS)}")
         if len(self._parts) != _PARTS[operation]:
-            raise RefusedError("message", f"{operation} takes {_PARTS[operation]} parts, not {len(self._parts)}")
+            raise RefusedError(
+                "message", f"{operation} takes {_PARTS[operation]} parts; the message has {len(self._parts)}"
+            )
         return Request(operation, meta, data)
 
     def answer(self, meta: Meta, data: Data) -> list[bytes]:
-        """The parts of an answer."""
+        """Return the parts of an answer."""
         return pack({**meta, "crlsc": VERSION, "ok": True, "id": self._id}, data)
 
     def refuse(self, error: RefusedError) -> list[bytes]:
-        """The parts of an error."""
+        """Return the parts of an error."""
         answer = {"crlsc": VERSION, "ok": False, "id": self._id, "error": error.code, "reason": str(error)}
         return pack(answer, _NO_DATA)
 
@@ -120,10 +108,10 @@ class PduMessage:
         self._sequence: Meta = {}
 
     def read(self) -> Request:
-        """What is asked for.
+        """Parse the request.
 
         Raises:
-            RefusedError: If it is no PDU.
+            RefusedError: If it is not a PDU.
         """
         try:
             value = pmt_wire.decode(self._part)
@@ -131,50 +119,64 @@ class PduMessage:
             raise RefusedError("message", str(error)) from None
         meta = value.car if isinstance(value, Pair) else None
         if not isinstance(meta, dict) or not all(isinstance(key, str) for key in meta):
-            raise RefusedError("message", "PMT is no PDU: it must be a pair of a dictionary and a u8vector")
+            raise RefusedError("message", "PMT is not a PDU: it must be a pair of a dictionary and a u8vector")
         if isinstance(meta.get("sequence"), int):
             self._sequence = {"sequence": meta["sequence"]}
         if value.cdr is None and isinstance(meta.get("event"), str):
             return Request("event", meta)
         if not isinstance(value.cdr, np.ndarray) or value.cdr.dtype != np.uint8:
-            raise RefusedError("message", "PMT is no PDU: its second half must be a u8vector")
+            raise RefusedError("message", "PMT is not a PDU: its second half must be a u8vector")
         return Request("encode" if "height" in meta else "decode", meta, value.cdr)
 
     def answer(self, meta: Meta, data: Data) -> list[bytes]:
-        """The part of an answer."""
+        """Return the part of an answer."""
         return [pmt_wire.encode(Pair(meta, data if data.size else None))]
 
     def refuse(self, error: RefusedError) -> list[bytes]:
-        """The part of an error: a skip event."""
+        """Return the part of an error: a skip event."""
         event = {"event": "skip", **self._sequence, "reason": str(error), "error": error.code}
         return [pmt_wire.encode(Pair(event, None))]
 
 
 def message_of(parts: list[bytes]) -> JsonMessage | PduMessage:
-    """The form that a message of a client has: no PMT begins like a JSON header."""
+    """Return the message of a client in the form that it has: no PMT begins like a JSON header."""
     if len(parts) == 1 and not parts[0].startswith(b"{"):
         return PduMessage(parts[0])
     return JsonMessage(parts)
 
 
 def pack(header: Meta, data: Data) -> list[bytes]:
-    """The parts of a JSON message; one without data has no second."""
-    head = json.dumps(header, separators=(",", ":")).encode()
+    """Return the parts of a JSON message; the second one is left out if there is no data.
+
+    Raises:
+        ServiceError: If ``header`` has a value that JSON does not know.
+    """
+    try:
+        head = json.dumps(header, separators=(",", ":"), default=_plain).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ServiceError(f"message header cannot be written as JSON ({brief(error)})") from None
     return [head, data.tobytes()] if data.size else [head]
 
 
 def unpack(parts: list[bytes]) -> tuple[Meta, Data]:
-    """Header and bytes of a JSON message.
+    """Return the header and the bytes, uint8 [n], of a JSON message.
 
     Raises:
-        ServiceError: If it is none, or its header is too long.
+        ServiceError: If it is not a JSON message, or its header is too long.
     """
     if not 1 <= len(parts) <= 2 or len(parts[0]) > LARGEST_HEADER:
-        raise ServiceError(f"message is not a header of up to {LARGEST_HEADER} bytes, and data")
+        raise ServiceError(f"message must be a header of up to {LARGEST_HEADER} bytes, and data")
     try:
         header = json.loads(parts[0])
     except (ValueError, RecursionError):
-        raise ServiceError("message header is no JSON") from None
+        raise ServiceError("message header is not JSON") from None
     if not isinstance(header, dict):
-        raise ServiceError("message header is no JSON object")
+        raise ServiceError("message header is not a JSON object")
     return header, np.frombuffer(parts[1], np.uint8) if len(parts) == 2 else _NO_DATA
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar or array of any library as what JSON knows."""
+    if isinstance(value, bytes) or not hasattr(value, "__array__"):
+        raise TypeError(f"a {type(value).__name__} is neither text nor number")
+    return np.asarray(value).tolist()

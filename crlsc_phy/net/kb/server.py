@@ -32,6 +32,7 @@ from crlsc_phy.knowledge.folder import FORMAT, StoreFolder
 from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.hosts import is_loopback
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE, LARGEST_PARCEL, unpack
+from crlsc_phy.net.refused import RefusedError
 
 __all__ = ["DEFAULT_PORT", "SERVICE", "running", "serve"]
 
@@ -114,14 +115,6 @@ class ServedBase:
             raise KnowledgeBaseError(str(error).replace(str(self.folder.path), self.name)) from None
 
 
-class RefusedError(Exception):
-    """A request that is answered with a status and a line that says why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 class _Doors:
     """What answers to each address."""
 
@@ -185,7 +178,7 @@ def _application(doors: _Doors, token: str | None) -> web.Application:
                 raise RefusedError(401, "the token is missing or another")
             return await handler(request)
         except RefusedError as refused:
-            return web.json_response({"error": str(refused)}, status=refused.status)
+            return web.json_response({"error": str(refused)}, status=int(refused.code))
         except KnowledgeBaseError:
             _log.exception("a base that is served cannot be read")
             return web.json_response({"error": "the knowledge base cannot be read here"}, status=503)

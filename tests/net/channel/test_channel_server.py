@@ -490,7 +490,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path, capsys, change, said):
         (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["run", "--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--set", "speed"], "write NAME=VALUE"),
         (["run", "--tx", f"pull@{ANY}", "--rx", "push:tcp://127.0.0.1:port"], "127.0.0.1:port: Invalid argument"),
-        (["run", "--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--keys", "nowhere"], "no key to be read"),
+        (["run", "--tx", f"pull@{ANY}", "--rx", f"push:{ANY}", "--keys", "nowhere"], "cannot be read as a key"),
         (["ask", "stats", "--control", "tcp://127.0.0.1:1", "--timeout", "0.1"], "nothing answers within 0.1 s"),
     ],
 )

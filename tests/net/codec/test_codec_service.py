@@ -148,22 +148,34 @@ def test_jobs_that_nobody_waits_for(codec, context, picture):
 
 
 MALFORMED = [
-    ([b"{"], "message", "no JSON"),
-    ([b'{"a":' * 50_000], "message", "no JSON"),
-    ([b'{"crlsc": ' + b"9" * 9999 + b"}"], "message", "no JSON"),
+    ([b"{"], "message", "not JSON"),
+    ([b'{"a":' * 50_000], "message", "not JSON"),
+    ([b'{"crlsc": ' + b"9" * 9999 + b"}"], "message", "not JSON"),
     ([b"{" + b" " * 300_000 + b"}"], "message", "header of up to"),
-    ([b"[]", b""], "message", "no JSON object"),
-    ([header(op="encode")], "message", "takes 2 parts, not 1"),
-    ([header(op="stats"), b"x"], "message", "takes 1 parts, not 2"),
+    ([b"[]", b""], "message", "not a JSON object"),
+    ([header(op="encode")], "message", "takes 2 parts; the message has 1"),
+    ([header(op="stats"), b"x"], "message", "takes 1 parts; the message has 2"),
     ([header(op="encode"), *[b"x"] * 50], "message", "header of up to"),
     ([b'{"op": "stats"}'], "version", "None; this service has 1"),
     ([b'{"crlsc": 2, "op": "stats"}'], "version", "version 2"),
     ([header(op="explode"), b"x"], "operation", "explode"),
     ([header(op=["encode"]), b"x"], "operation", "choose encode, decode, stats"),
-    ([header(op="encode", sequence=0, height=64, width=64), b"x" * 7], "image", "7 bytes where"),
+    (
+        [header(op="encode", sequence=0, height=64, width=64), b"x" * 7],
+        "image",
+        "7 bytes; its metadata says 64 x 64 x 3",
+    ),
     ([header(op="encode", sequence=0, height=1, width=1), b"xyz"], "image", "within 32 to 1024"),
     ([header(op="encode", sequence=0, height=32, width=32, mode="x" * 9999), b"x" * 3072], "image", "no mode"),
-    ([header(op="encode", sequence=0, height=32, width=32, levels="many"), b"x" * 3072], "image", "whole number"),
+    (
+        [header(op="encode", sequence=0, height=32, width=32, levels="many"), b"x" * 3072],
+        "image",
+        "levels is 'many'; it must be a whole number",
+    ),
+    ([header(op="encode", sequence=0, height=32, width=32, levels=True), b"x" * 3072], "image", "levels is True"),
+    ([header(op="encode", sequence=0, height=32, width=32, levels=2.0), b"x" * 3072], "image", "levels is 2.0"),
+    ([header(op="encode", sequence=True, height=32, width=32), b"x" * 3072], "image", "whole number 'sequence'"),
+    ([header(op="encode", sequence=0, height=True, width=1024), b"x" * 3072], "image", "whole number 'height'"),
     ([header(op="encode", sequence=-1, height=32, width=32), b"x" * 3072], "image", "3072 bytes"),
     ([header(op="encode"), b"x"], "image", "sequence"),
     ([header(op="decode", semantic_ok=True, detail_lost=False, erasures=[]), b"x" * 99], "frame", "damaged"),
@@ -187,7 +199,7 @@ def test_a_wrong_message_is_one_line_a_counter_and_an_answer(server, client, con
         (b"", "message", "cut short"),
         (b"\x07" * 10_000, "message", "nests more than"),
         (b"\x0a\x00\xff\xff\xff\xff\x01\x00", "message", "cut short"),
-        (b"\x07" + b"\x06" * 2, "message", "no PDU"),
+        (b"\x07" + b"\x06" * 2, "message", "not a PDU"),
         (pmt_wire.encode(Pair({"sequence": 5}, None)), "message", "u8vector"),
         (pmt_wire.encode(Pair({"sequence": 5}, np.zeros(4, np.float32))), "message", "u8vector"),
         (pmt_wire.encode(Pair({"sequence": 5, "height": 4, "width": 4}, np.zeros(9, np.uint8))), "image", "9 bytes"),
@@ -211,11 +223,75 @@ def test_soft_bits_and_figures_that_are_none(server, context, codec, picture):
         ("detail_snr_db", "high"),
         ("erasures", [9, 1]),
         ("detail_snr_db", 10**400),
+        ("detail_snr_db", float("nan")),
+        ("detail_snr_db", True),
+        ("semantic_llr", [float("nan")] * 128),
+        ("semantic_llr", [10**400]),
     ):
         answer = json.loads(
             ask(context, server.address, header(**{**meta, "op": "decode", name: value}), bytes(data))[0]
         )
         assert (answer["ok"], answer["error"]) == (False, "frame"), answer
+
+
+def test_options_of_numpy_and_of_any_array_library(client, codec, picture):
+    class Foreign:
+        """An array of a library that only promises to become NumPy's."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.values, dtype, copy=True if copy is None else copy)
+
+    frame = codec.encode(picture, sequence=7, levels=2)
+    assert client.encode(picture, sequence=np.uint16(7), levels=np.int64(2)) == frame
+    assert client.encode(Foreign(picture), sequence=np.array(7), levels=np.array(2, np.int8)) == frame
+    lost = dataclasses.replace(frame, semantic=None)
+    llrs = (2 * np.unpackbits(np.array(codec.bundle.knowledge.codes[17])).astype(np.float32) - 1) * 4
+    expected = codec.decode(lost, snr_db=4.5, semantic_llr=llrs)
+    for soft in (llrs, llrs.astype(np.float16), llrs.tolist(), Foreign(llrs)):
+        for snr_db in (4.5, np.float32(4.5), np.array(4.5), np.float16(4.5)):
+            image, meta = client.decode(lost, snr_db=snr_db, semantic_llr=soft, neighbours=np.int32(1))
+            assert np.array_equal(image, expected.image)
+            assert (meta["repaired"], meta["label"], len(meta["neighbours"])) == (True, expected.label, 1)
+
+
+def test_options_that_are_none_are_one_line(client, codec, picture):
+    frame = codec.encode(picture)
+    for snr_db in (float("nan"), np.float32("nan"), True, "high"):
+        with pytest.raises(ServiceError, match="detail_snr_db is"):
+            client.decode(frame, snr_db=snr_db)
+    for levels in (True, 2.0, "many"):
+        with pytest.raises(ServiceError, match="levels is"):
+            client.encode(picture, levels=levels)
+    with pytest.raises(ServiceError, match="cannot be written as JSON"):
+        client.encode(picture, levels=object())
+    with pytest.raises(ServiceError, match="cannot be written as JSON"):
+        client.encode(picture, mode=b"digital")
+
+
+@pytest.mark.parametrize("delimiter", [[], [b""]], ids=["without delimiter", "with delimiter"])
+def test_a_dealer_may_leave_out_the_delimiter_and_send_an_empty_part(server, context, delimiter):
+    dealer = connect(context, zmq.DEALER, server.address)
+    for number, data in enumerate(([b""], [b"x"], [])):
+        dealer.send_multipart([*delimiter, header(op="encode", id=number), *data])
+        *before, answer = dealer.recv_multipart()
+        told = json.loads(answer)
+        assert before == delimiter
+        assert (told["ok"], told["id"], told["error"]) == (False, number, "message" if not data else "image")
+
+
+def test_a_request_over_a_proxy_finds_its_way_back(server, context):
+    """A REQ behind a ROUTER and a DEALER has two addresses before the delimiter."""
+    front, back = context.socket(zmq.ROUTER), connect(context, zmq.DEALER, server.address)
+    front.linger = 0
+    port = front.bind_to_random_port("tcp://127.0.0.1")
+    requester = connect(context, zmq.REQ, f"tcp://127.0.0.1:{port}")
+    requester.send_multipart([header(op="stats")])
+    back.send_multipart(front.recv_multipart())
+    front.send_multipart(back.recv_multipart())
+    assert json.loads(requester.recv_multipart()[0])["protocol"] == 1
 
 
 def test_what_is_too_large_is_hung_up_on(server, client, context):
@@ -407,12 +483,12 @@ def test_other_machines_need_keys_or_a_word(codec, tmp_path):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"address": "tcp://127.0.0.1:port"}, "cannot be listened to"),
-        ({"address": "nonsense", "without_keys": True}, "cannot be listened to"),
-        ({"keys": "nowhere"}, "server.key_secret: no key|nowhere"),
+        ({"address": "tcp://127.0.0.1:port"}, "cannot be bound"),
+        ({"address": "nonsense", "without_keys": True}, "cannot be bound"),
+        ({"keys": "nowhere"}, "nowhere/server.key_secret: cannot be read as a key"),
         ({"workers": 0}, "workers is 0"),
         ({"timeout_s": float("nan")}, "timeout_s is nan"),
-        ({"pull": ANY}, "pull and push go together"),
+        ({"pull": ANY}, "only one of pull and push is given"),
     ],
 )
 def test_a_service_that_cannot_be_is_one_line(codec, options, match):
@@ -422,7 +498,7 @@ def test_a_service_that_cannot_be_is_one_line(codec, options, match):
 
 
 def test_an_address_that_is_taken(codec, server):
-    with pytest.raises(ServiceError, match=r"cannot be listened to \(Address already in use"):
+    with pytest.raises(ServiceError, match=r"cannot be bound \(Address already in use"):
         CodecServer(codec, server.address)
 
 
@@ -514,7 +590,7 @@ def test_command_makes_keys_once(tmp_path, capsys):
     names = [Path(file).name for file in json.loads(capsys.readouterr().out)["files"]]
     assert names == ["server.key", "server.key_secret", "client.key", "client.key_secret"]
     assert command.main(["keys", str(tmp_path / "keys")]) == 2
-    assert "there are keys already" in capsys.readouterr().err
+    assert "the folder has keys already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -526,9 +602,9 @@ def test_command_makes_keys_once(tmp_path, capsys):
         (["encode", "nowhere.png", "x"], "nowhere.png"),
         (["decode", "nowhere.frame", "x"], "nowhere.frame: cannot be read"),
         (["stats", "--address", "tcp://127.0.0.1:9", "--timeout", "0.1"], "cannot be reached"),
-        (["stats", "--address", "nonsense"], "no address to connect to"),
+        (["stats", "--address", "nonsense"], "not an address to connect to"),
         (["stats", "--timeout", "-1"], "above 0"),
-        (["stats", "--keys", "nowhere"], "no key to be read"),
+        (["stats", "--keys", "nowhere"], "cannot be read as a key"),
     ],
 )
 def test_command_ends_with_one_line_and_status_2(bundle_folder, tmp_path, monkeypatch, capsys, arguments, match):
