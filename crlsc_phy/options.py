@@ -1,29 +1,59 @@
-"""Options of long work: validated dataclasses from YAML and from changes on the command line."""
+"""Options from YAML, the command line and Python: read, checked by pydantic, and reported in plain words.
+
+Options are dataclasses. What a field may be is said by its type, such as ``Annotated[float, Field(gt=0)]``.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache, wraps
 from importlib.abc import Traversable
+from numbers import Complex, Integral, Real
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import yaml
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ArgsKwargs, ErrorDetails
 
-from crlsc_phy.errors import CrlscError
+from crlsc_phy.errors import CrlscError, brief
 
-__all__ = ["Options"]
+__all__ = ["Number", "Options", "as_json", "checked", "one_of", "plain", "read_yaml"]
 
 T = TypeVar("T")
 
-
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+_PLAIN = {bool, int, float, complex, str, NoneType}
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+# What pydantic says, in the words of YAML and of our messages.
+_WORDS = {
+    "an object": "a mapping of options",
+    "a valid array": "a list",
+    "a valid tuple": "a list",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+}
+_BOUNDS = {
+    "greater_than": "it must be above {gt:g}",
+    "greater_than_equal": "it must be {ge:g} or more",
+    "less_than": "it must be below {lt:g}",
+    "less_than_equal": "it must be {le:g} or less",
+    "too_short": "give {min_length} or more",
+    "value_error": "{error}",
+}
+_LONGEST = 80
+"""Characters of a value that a message repeats."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the numbers of version 1.2: 1e-7 is one, and 0:20:5 is no 1205 seconds but a text."""
+    """YAML with the numbers of version 1.2: 1e-7 is a number, and 0:20:5 is text rather than 1205 seconds."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
@@ -39,28 +69,134 @@ _Loader.add_implicit_resolver(
 )
 
 
+def read_yaml(text: str, where: str, error: type[CrlscError]) -> Any:
+    """Parse YAML with the numbers of version 1.2.
+
+    Args:
+        text: A document, or the value of an option on the command line.
+        where: Where the text comes from; the error message begins with it.
+        error: Raised if the text is not YAML.
+
+    Returns:
+        Mappings, lists, text, numbers, booleans, dates and None.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+        raise error(f"{where}: not YAML ({brief(fault)})") from None
+
+
+def plain(value: Any) -> Any:
+    """Return a scalar or an array of numpy or torch as Python numbers, and any other value as it is.
+
+    Arrays and lists become tuples.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    # Scalars of a precision that Python has no type for, and those of other libraries.
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return complex(value) if isinstance(value, Complex) else value
+
+
+def as_json(value: Any) -> Any:
+    """Return what stands in JSON for a value that it does not have, for ``json.dumps(..., default=as_json)``.
+
+    Arrays become their numbers; anything else, such as a complex number or a date, becomes text.
+    """
+    made = plain(value)
+    return str(value) if made is value or isinstance(made, complex) else made
+
+
+def _number(value: Any) -> Any:
+    """A complex number that may be text, which is all that YAML and JSON have for it."""
+    try:
+        if isinstance(value, str | int | float | complex) and not isinstance(value, bool):
+            return complex(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("it must be a complex number such as 0.5-0.2j")
+
+
+Number = Annotated[complex, BeforeValidator(_number), Field(strict=False)]
+"""Type of a complex option: a number, or text such as ``0.5-0.2j``."""
+
+
+def one_of(names: Iterable[str]) -> AfterValidator:
+    """Return a validator for ``Annotated[str, ...]`` that refuses text other than ``names``."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"choose one of {', '.join(name or repr(name) for name in names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def checked(error: type[CrlscError]) -> Callable[[type[T]], type[T]]:
+    """Make the constructor of a frozen dataclass check its arguments against the types of the fields.
+
+    Scalars and arrays of numpy or torch are taken as the numbers they hold. Checks of several fields together stay in
+    ``__post_init__``.
+
+    Args:
+        error: Raised by the constructor, with a line for each wrong argument.
+    """
+
+    def decorate(kind: type[T]) -> type[T]:
+        names = _names(kind)
+
+        @wraps(kind.__init__)
+        def init(self: T, /, *given: Any, **named: Any) -> None:
+            values = {name: plain(value) for name, value in (*zip(names, given, strict=False), *named.items())}
+            try:
+                _adapter(kind).validator.validate_python(ArgsKwargs((), values), self_instance=self)  # type: ignore[arg-type]
+            except ValidationError as faults:
+                raise error(_told(kind, faults)) from None
+
+        kind.__init__ = init  # type: ignore[assignment]
+        return kind
+
+    return decorate
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    # A dataclass alone takes no configuration from outside; as part of another type it does, and so do those in it.
+    return TypeAdapter(kind | None, config=_STRICT)  # type: ignore[operator]
+
+
 @dataclass(frozen=True)
 class Options:
-    """Reads options, and says what is wrong with them in one line.
+    """Reader of the options of one kind of work.
 
     Attributes:
-        error: What is raised.
-        example: A change that would do, for messages.
+        error: Raised if options are wrong: a line for each fault.
+        example: A change on the command line that would do, for messages.
     """
 
     error: type[CrlscError]
     example: str
 
     def load(self, name: str | Path, shipped: Traversable, changes: Sequence[str] = ()) -> Any:
-        """What a YAML file holds, with changes.
+        """Read a YAML file and apply changes to it.
 
         Args:
-            name: The file, or the name of one in ``shipped``.
-            shipped: The folder of those that come with the package.
-            changes: Such as ``encoder.loop.steps=10``; the value is YAML.
+            name: Path of the file, or the name of one in ``shipped`` without its suffix.
+            shipped: Folder of the files that come with the package.
+            changes: Changes such as ``encoder.loop.steps=10``; the value is YAML.
+
+        Returns:
+            The content of the file, a new empty mapping if it is empty.
 
         Raises:
-            CrlscError: Of the kind ``error``, if the file is missing or not YAML, or a change is none.
+            CrlscError: Of the kind ``error``, if the file is missing or not YAML, or a change cannot be applied.
         """
         known = shipped / f"{name}.yaml"
         try:
@@ -68,81 +204,89 @@ class Options:
         except OSError as error:
             raise self.error(f"{name}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise self.error(f"{name}: not YAML (it is no UTF-8 text)") from None
-        content = self._parsed(text, str(name))
+            raise self.error(f"{name}: not YAML (the file is not UTF-8 text)") from None
+        content = read_yaml(text, str(name), self.error)
         content = {} if content is None else content
         for change in changes:
             self._change(content, change)
         return content
 
-    def _parsed(self, text: str, where: str) -> Any:
-        try:
-            return yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            raise self.error(f"{where}: not YAML ({' '.join(str(error).split())})") from None
-
     def _change(self, content: Any, change: str) -> None:
         path, equals, value = change.partition("=")
         if not equals:
-            raise self.error(f"--set {change}: must be OPTION=VALUE, such as {self.example}")
+            raise self.error(f"--set {change}: write OPTION=VALUE, such as {self.example}")
         *parents, key = path.split(".")
         for parent in parents:
             content = content.setdefault(parent, {}) if isinstance(content, dict) else None
         if not isinstance(content, dict):
-            raise self.error(f"--set {change}: {path} lies in no mapping of options")
-        content[key] = self._parsed(value, f"--set {change}")
+            raise self.error(f"--set {change}: {'.'.join(parents)} has no options; it is a value itself")
+        content[key] = read_yaml(value, f"--set {change}", self.error)
 
     def build(self, kind: type[T], content: Any, where: str) -> T:
-        """A dataclass from plain mappings; ``where`` they are from is for messages.
+        """Make a dataclass of plain mappings.
+
+        Args:
+            kind: The dataclass. Its fields may be dataclasses, or mappings and tuples of them.
+            content: Mappings, lists, text and numbers as YAML and JSON have them.
+            where: Where the content comes from; each line of an error message begins with it. May be empty.
 
         Raises:
-            CrlscError: Of the kind ``error``, if a key or a type is wrong.
+            CrlscError: Of the kind ``error``, if a key is unknown or missing, or a value is of another type or out of
+                range.
         """
-        if not isinstance(content, dict):
-            raise self.error(f"{where}: must be a mapping of options")
-        types = get_type_hints(kind)
-        known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-        values: dict[str, Any] = {}
-        for key, value in content.items():
-            if key not in known:
-                raise self.error(f"{where}: unknown option {key!r}; known are {', '.join(sorted(known))}")
-            values[key] = self._value(types[key], value, where, key)
-        for key, item in known.items():
-            if key not in values and item.default is MISSING and item.default_factory is MISSING:
-                raise self.error(f"{where}: {key} is missing")
-        return kind(**values)
+        where = where and f"{where}: "
+        if not isinstance(content, Mapping):
+            raise self.error(f"{where}options must be a mapping, not {_shown(content)}")
+        try:
+            built: T = _adapter(kind).validate_json(json.dumps(content, default=as_json))  # type: ignore[arg-type]
+        except ValidationError as faults:
+            raise self.error(_told(kind, faults, where)) from None
+        except (CrlscError, TypeError, ValueError, RecursionError) as error:
+            raise self.error(f"{where}{error}") from None
+        return built
 
-    def _value(self, wanted: Any, value: Any, where: str, key: str) -> Any:
-        if wanted is Any:
-            return value
-        if isinstance(wanted, UnionType):
-            return None if value is None else self._value(get_args(wanted)[0], value, where, key)
-        if is_dataclass(wanted):
-            return self.build(wanted, value, f"{where}: {key}")  # type: ignore[arg-type]
-        if get_origin(wanted) is Literal:
-            if value not in get_args(wanted):
-                raise self.error(f"{where}: {key} is {value!r}; choose one of {', '.join(map(repr, get_args(wanted)))}")
-            return value
-        if get_origin(wanted) is tuple:
-            if not isinstance(value, list):
-                raise self.error(f"{where}: {key} is {value!r}; it must be a list")
-            return tuple(self._value(get_args(wanted)[0], part, where, key) for part in value)
-        if get_origin(wanted) is not None:
-            if not isinstance(value, dict):
-                raise self.error(f"{where}: {key} must be a mapping of names")
-            wanted = get_args(wanted)[1]
-            return {str(name): self._value(wanted, part, f"{where}: {key}", name) for name, part in value.items()}
-        return self._plain(wanted, value, where, key)
 
-    def _plain(self, wanted: Any, value: Any, where: str, key: str) -> Any:
-        if wanted is float and type(value) is int:
-            return float(value)
-        if wanted is complex and isinstance(value, (int, float, str)):
-            # YAML has no complex numbers: they come as text.
-            try:
-                return complex(value)
-            except ValueError:
-                raise self.error(f"{where}: {key} is {value!r}; write a complex number like 0.5-0.2j") from None
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            raise self.error(f"{where}: {key} is {value!r}; it must be {wanted.__name__}")
-        return value
+def _told(kind: Any, faults: ValidationError, where: str = "") -> str:
+    """A line for each fault: where it is, what was given, and what is allowed."""
+    return "\n".join(where + _line(kind, fault) for fault in faults.errors(include_url=False))
+
+
+def _line(kind: Any, fault: ErrorDetails) -> str:
+    path = fault["loc"]
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    if fault["type"] == "missing":
+        return f"{name} is missing"
+    if fault["type"] == "unexpected_keyword_argument":
+        key, known = str(path[-1]), sorted(_names_at(kind, path[:-1]))
+        near = get_close_matches(key, known)
+        known = near + [each for each in known if each not in near]
+        place = name.removesuffix(key).rstrip(".")
+        return f"{place}{': ' if place else ''}unknown option {key!r}; choose one of {', '.join(known)}"
+    if fault["type"] in _BOUNDS:
+        allowed = _BOUNDS[fault["type"]].format(**fault["ctx"])
+    else:
+        allowed = fault["msg"].replace("Input should", "it must")
+        for theirs, ours in _WORDS.items():
+            allowed = allowed.replace(theirs, ours)
+    return f"{name} is {_shown(fault['input'])}; {allowed}"
+
+
+def _names_at(kind: Any, path: Iterable[int | str]) -> list[str]:
+    """Names of the options of the dataclass that lies within ``kind`` at ``path``."""
+    for step in path:
+        if is_dataclass(kind):
+            kind = get_type_hints(kind)[str(step)]
+        else:
+            kind = next(each for each in reversed(get_args(kind)) if each is not ...)
+        if isinstance(kind, UnionType):
+            kind = next(filter(is_dataclass, get_args(kind)))
+    return _names(kind)
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind) if each.init]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -56,7 +56,7 @@ def find_model(name: str) -> Model:
         ChannelError: If there is none.
     """
     if name not in MODELS:
-        raise ChannelError(f"no channel model {name!r}; choose one of {', '.join(MODELS)}")
+        raise ChannelError(f"channel model {name!r} is unknown; choose one of {', '.join(MODELS)}")
     return MODELS[name]
 
 

@@ -212,28 +212,45 @@ class StreamChannel:
             self._group = number, segment.group(number)
         return self._group[1]
 
-    def set(self, **changes: Any) -> None:
+    def set(self, /, **changes: Any) -> None:
         """Change settings while the stream runs.
 
         Noise and radios change with the next sample, the paths with their next knot. Phases go on from where they are;
         with another model or other taps the old ones turn into the new along a straight line over one hop.
 
+        Args:
+            changes: Fields of :class:`ChannelSettings`, apart from ``sample_rate``, ``rx``, ``tx`` and ``seed``.
+
         Raises:
-            ChannelError: If there is no such setting, it is fixed, or a value is out of range; nothing is changed then.
+            ChannelError: If a setting is unknown, fixed or out of range, or the model cannot have it; then nothing is
+                changed.
         """
-        fixed = [name for name in changes if name in FIXED and changes[name] != getattr(self._settings, name)]
-        if fixed:
-            raise ChannelError(f"{fixed[0]} cannot change while the channel runs; make another")
-        settings = self._settings.changed(**changes)
-        if (settings.sro_ppm is None) != (self._clock is None):
-            raise ChannelError("sro_ppm cannot be switched on or off while the channel runs; make it with sro_ppm=0")
-        if any(getattr(settings, name) != getattr(self._settings, name) for name in _TAPS):
-            # Made now: what cannot be shall not wait for the next knot to say so.
-            self._waiting = self._successor(settings)
+        settings, process = self._prepared(changes)
+        self._waiting = process or self._waiting
         self._oscillator.change(settings, self._position)
         if self._clock:
             self._clock.change(settings, self._position)
         self._settings = settings
+
+    def check(self, /, **changes: Any) -> None:
+        """Raise the error that :meth:`set` would raise, without changing anything.
+
+        Raises:
+            ChannelError: As :meth:`set`.
+        """
+        self._prepared(changes)
+
+    def _prepared(self, changes: dict[str, Any]) -> tuple[ChannelSettings, Process | None]:
+        """The settings after a change, and the process that follows at the next knot; None if the paths stay."""
+        settings = self._settings.changed(**changes)
+        for name in FIXED:
+            if getattr(settings, name) != getattr(self._settings, name):
+                raise ChannelError(f"{name} cannot change while the channel runs; make another channel")
+        if (settings.sro_ppm is None) != (self._clock is None):
+            raise ChannelError("sro_ppm cannot be switched on or off while the channel runs; make it with sro_ppm=0")
+        same = all(getattr(settings, name) == getattr(self._settings, name) for name in _TAPS)
+        # The process is made at once, so that a model that cannot be had is refused now and not at the next knot.
+        return settings, None if same else self._successor(settings)
 
     def gains_at(self, samples: ArrayLike) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
         """The true gains of the paths at some samples, before amplifier, clocks and oscillators have their say.

@@ -16,6 +16,7 @@ from crlsc_phy.cli import services
 from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.net.hosts import DEFAULT_CONTROL
+from crlsc_phy.options import read_yaml
 
 __all__ = ["main"]
 
@@ -111,27 +112,14 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _values(pairs: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` with values as YAML has them."""
+    """Read ``NAME=VALUE`` arguments; the values are YAML."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise ServiceError(f"{pair!r}: write NAME=VALUE")
-        try:
-            values[name] = _number(yaml.safe_load(text))
-        except yaml.YAMLError:
-            raise ServiceError(f"{pair!r}: no value that YAML knows") from None
+        values[name] = read_yaml(text, repr(pair), ServiceError)
     return values
-
-
-def _number(value: Any) -> Any:
-    """YAML takes 1e6, without a point, for a text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a sweep is told: which curves over which channels at which SNRs, as validated dataclasses from YAML."""
+"""Configuration of a sweep: its curves, channels and SNRs, as validated dataclasses read from YAML."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from crlsc_phy.channel import MODELS, ChannelSettings
-from crlsc_phy.errors import CrlscError, SweepError
-from crlsc_phy.link.chain import find_chain
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+
+from crlsc_phy.channel import ChannelSettings
+from crlsc_phy.channel.models import find_model
+from crlsc_phy.errors import ChannelError, SweepError
+from crlsc_phy.link.chain import CHAINS, find_chain
 from crlsc_phy.link.pictures import ImagesConfig
-from crlsc_phy.options import Options
+from crlsc_phy.options import Options, checked, one_of, plain
 from crlsc_phy.report.measures import MEASURES
 
 __all__ = [
@@ -28,37 +31,81 @@ __all__ = [
 
 _OPTIONS = Options(SweepError, "stop.replicas=10")
 _PRESETS = resources.files("crlsc_phy.sweep") / "presets"
-_ALONE = {"awgn": {"model": "awgn"}}
-"""The channels of a file that names none."""
 # More points than anybody looks at are a slip in a step.
 _MOST_SNRS = 1000
 _BY_TRIAL = ("snr_db", "noise_power", "seed")
 """Settings of a channel that each trial sets."""
 
 
+def parse_snrs(given: object) -> tuple[float, ...]:
+    """Read SNRs in dB.
+
+    Args:
+        given: A number, a range ``START:STOP:STEP`` whose stop is included, or several of them: separated by commas, in
+            a list or in an array.
+
+    Returns:
+        The SNRs in rising order, each once.
+
+    Raises:
+        SweepError: If it is none of these, or a range is empty or has too many points.
+    """
+    given = plain(given)
+    listed = given.split(",") if isinstance(given, str) else given
+    parts = listed if isinstance(listed, tuple | list) else [listed]
+    found = [snr for part in parts for snr in _snrs(part)]
+    if not found:
+        raise SweepError("snr_db is empty; give numbers or a range such as -10:25:2.5")
+    # Adding zero makes -0.0 of a range 0.0, which is another text but no other SNR.
+    return tuple(sorted({round(snr, 9) + 0.0 for snr in found}))
+
+
+def _snrs(part: object) -> list[float]:
+    if isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
+        return [float(part)]
+    try:
+        numbers = [float(number) for number in part.split(":")] if isinstance(part, str) else []
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+        raise SweepError(f"snr_db is {part!r}; give a number or a range START:STOP:STEP such as -10:25:2.5")
+    if len(numbers) == 1:
+        return numbers
+    start, stop, step = numbers
+    low, high = sorted((start, stop))
+    if step <= 0:
+        fix = f"{low:g}:{high:g}:{abs(step) or 1:g}"
+        raise SweepError(f"snr_db {part!r} has the step {step:g}; a step must be above 0: write {fix}")
+    if start > stop:
+        raise SweepError(f"snr_db {part!r} stops before it starts; write {low:g}:{high:g}:{step:g}")
+    count = math.floor((stop - start) / step + 1e-9) + 1
+    if count > _MOST_SNRS:
+        raise SweepError(f"snr_db {part!r} has {count} points; take a step of {(stop - start) / 50:g} or so")
+    return [start + index * step for index in range(count)]
+
+
+_Snrs = Annotated[tuple[float, ...], PlainValidator(parse_snrs)]
+
+
+@checked(SweepError)
 @dataclass(frozen=True)
 class StopConfig:
     """When a point has seen enough.
 
     Attributes:
-        replicas: Most replicas; of pictures each replica sends one.
-        errors: Fewer replicas do with so many block errors, or frames lost where there are no blocks; 0 for no limit.
-        half_width: Or with a 95 % interval of ``measure`` that reaches no further than this to either side; 0 for none.
+        replicas: Largest number of replicas; with pictures each replica sends one.
+        errors: Stop after so many block errors, or lost frames where there are no blocks; 0 for no limit.
+        half_width: Stop when the 95 % interval of ``measure`` reaches no further than this to either side; 0 for none.
         measure: A name of :data:`crlsc_phy.report.measures.MEASURES`; empty for the main one of the chain.
+
+    Raises:
+        SweepError: If a value is out of range.
     """
 
-    replicas: int = 8
-    errors: int = 0
-    half_width: float = 0.0
-    measure: str = ""
-
-    def __post_init__(self) -> None:
-        if self.replicas < 1:
-            raise SweepError(f"replicas is {self.replicas}; it must be 1 or more")
-        if self.errors < 0 or not 0 <= self.half_width < math.inf:
-            raise SweepError("errors and half_width must be 0 or more")
-        if self.measure and self.measure not in MEASURES:
-            raise SweepError(f"no measure {self.measure!r}; choose one of {', '.join(MEASURES)}")
+    replicas: Annotated[int, Field(ge=1)] = 8
+    errors: Annotated[int, Field(ge=0)] = 0
+    half_width: Annotated[float, Field(ge=0)] = 0.0
+    measure: Annotated[str, one_of(("", *MEASURES))] = ""
 
 
 @dataclass(frozen=True)
@@ -66,34 +113,40 @@ class KeepConfig:
     """Received pictures that are kept for the report.
 
     Attributes:
-        snr_db: At which points.
-        replicas: Of each, the first so many.
+        snr_db: Es/N0 in dB of the points that keep pictures.
+        replicas: Number of replicas that are kept at each, the first ones.
     """
 
-    snr_db: tuple[float, ...] = ()
+    snr_db: Annotated[tuple[float, ...], PlainValidator(lambda given: () if given == [] else parse_snrs(given))] = ()
     replicas: int = 0
 
 
 @dataclass(frozen=True)
-class CurveConfig:
+class _Curve:
+    """A curve without the options of its chain; see :class:`CurveConfig`."""
+
+    chain: Annotated[str, one_of(CHAINS)]
+    air: Literal["modem", "grid"]
+    csi: Literal["perfect", "ls"]
+    channels: tuple[str, ...]
+    snr_db: _Snrs
+    stop: StopConfig
+
+
+@dataclass(frozen=True)
+class CurveConfig(_Curve):
     """A curve.
 
     Attributes:
         chain: A name of :data:`crlsc_phy.link.chain.CHAINS`.
-        options: Of this chain: a dataclass of its own.
-        air, csi: As of :class:`crlsc_phy.link.chain.Scene`.
+        air, csi: See :class:`crlsc_phy.link.chain.Scene`.
         channels: Names of the channels that it runs over.
-        snr_db: Es/N0 of its points.
+        snr_db: Es/N0 of its points in dB.
         stop: When a point has seen enough.
+        options: Options of the chain, in a dataclass of its own.
     """
 
-    chain: str
     options: Any
-    air: Literal["modem", "grid"]
-    csi: Literal["perfect", "ls"]
-    channels: tuple[str, ...]
-    snr_db: tuple[float, ...]
-    stop: StopConfig
 
 
 @dataclass(frozen=True)
@@ -101,14 +154,14 @@ class SweepConfig:
     """A whole sweep.
 
     Attributes:
-        name: For the report.
-        seed: Of everything that is drawn.
+        name: Name for the report.
+        seed: Seed of everything that is drawn.
         bundle: Folder of the bundle.
         data: Folder of the data sets, as ``crlsc-train data`` makes it.
-        images: What is sent; links of bits need none.
-        channels: By name, without noise.
-        curves: By name.
-        keep: Pictures for the report.
+        images: Pictures to send; links of bits need none.
+        channels: Channels by name, without noise.
+        curves: Curves by name.
+        keep: Pictures that are kept for the report.
     """
 
     name: str
@@ -121,39 +174,55 @@ class SweepConfig:
     keep: KeepConfig
 
     def plain(self) -> dict[str, Any]:
-        """As mappings, lists and numbers that :func:`load_config` reads, everything said."""
-        return {
-            "name": self.name,
-            "seed": self.seed,
-            "bundle": self.bundle,
-            "data": self.data,
-            "images": asdict(self.images),
-            "channels": {name: _plain_channel(channel) for name, channel in self.channels.items()},
-            "curves": {name: _plain_curve(curve) for name, curve in self.curves.items()},
-            "keep": {"snr_db": list(self.keep.snr_db), "replicas": self.keep.replicas},
-        }
+        """Return the mappings, lists and numbers that :func:`load_config` reads, with every option spelled out."""
+        content: dict[str, Any] = _plain(asdict(self))
+        for curve in content["curves"].values():
+            curve.update(curve.pop("options"))
+        return content | {"channels": {name: _plain_channel(channel) for name, channel in self.channels.items()}}
+
+
+def _without_noise(raw: Any) -> Any:
+    for key in _BY_TRIAL:
+        if isinstance(raw, dict) and key in raw:
+            raise ValueError(f"leave out {key}; each point of the sweep sets it")
+    return raw
+
+
+def _usable(channel: ChannelSettings) -> ChannelSettings:
+    try:
+        find_model(channel.model)
+    except ChannelError as error:
+        raise ValueError(str(error)) from None
+    if channel.cir and not Path(channel.cir).is_file():
+        raise ValueError(f"there is no file {channel.cir}")
+    return channel
+
+
+_Channel = Annotated[ChannelSettings, BeforeValidator(_without_noise), AfterValidator(_usable)]
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """The top of a file: what is said once, and what is said for all curves."""
+class _File:
+    """A configuration file: the options of the sweep, and those of all curves that do not set their own."""
 
+    curves: Annotated[Mapping[str, Mapping[str, Any]], Field(min_length=1)]
+    channels: Annotated[Mapping[str, _Channel], Field(min_length=1)] = field(
+        default_factory=lambda: {"awgn": ChannelSettings()}
+    )
+    snr_db: _Snrs = ()
     name: str = "sweep"
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     bundle: str = "models/default"
     data: str = "data"
     images: ImagesConfig = field(default_factory=ImagesConfig)
     air: Literal["modem", "grid"] = "modem"
     csi: Literal["perfect", "ls"] = "perfect"
     stop: StopConfig = field(default_factory=StopConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise SweepError(f"seed is {self.seed}; it must be a whole number of 0 or more")
+    keep: KeepConfig | None = None
 
 
 def presets() -> dict[str, str]:
-    """The configurations that ship with the package: names, and what the first line of each says."""
+    """Return the names of the configurations that ship with the package, and the first line of each."""
     files = sorted((each for each in _PRESETS.iterdir() if each.name.endswith(".yaml")), key=lambda each: each.name)
     return {
         each.name.removesuffix(".yaml"): each.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for each in files
@@ -177,162 +246,57 @@ def load_config(
     if str(name) not in presets() and not Path(name).is_file():
         raise SweepError(f"{name}: no such file, and no preset of that name; presets are {', '.join(presets())}")
     content = _OPTIONS.load(name, _PRESETS, changes)
-    try:
-        if not isinstance(content, dict):
-            raise SweepError("must be a mapping of options")
-        if snr_db is not None:
-            content = _for_all_curves(content, "snr_db", snr_db)
-        if channels:
-            known = _mapping(content.get("channels", _ALONE), "channels")
-            picked = {channel: known.get(channel, {"model": channel}) for channel in channels}
-            content = _for_all_curves(content, "channels", picked)
-        return _config(content, str(name))
-    except SweepError as error:
-        raise _located(str(name), error) from None
+    if snr_db is not None:
+        content = _for_all_curves(content, "snr_db", snr_db)
+    if channels:
+        known = content.get("channels") if isinstance(content, dict) else None
+        known = known if isinstance(known, dict) else {}
+        picked = {channel: known.get(channel, {"model": channel}) for channel in channels}
+        content = _for_all_curves(content, "channels", picked)
+    file = _OPTIONS.build(_File, content, str(name))
+    curves = {curve: _curve(file, raw, f"{name}: curves.{curve}") for curve, raw in file.curves.items()}
+    shared = {each.name: getattr(file, each.name) for each in fields(SweepConfig)}
+    return SweepConfig(**shared | {"curves": curves, "keep": file.keep or KeepConfig()})
 
 
-def parse_snrs(given: object) -> tuple[float, ...]:
-    """SNRs in dB: a number, a range ``START:STOP:STEP`` whose stop is included, or several, with commas or as a list.
-
-    Raises:
-        SweepError: If it is none of them, or a step leads nowhere.
-    """
-    listed = given.split(",") if isinstance(given, str) else given
-    parts = listed if isinstance(listed, list) else [listed]
-    found = [snr for part in parts for snr in _snrs(part)]
-    if not found:
-        raise SweepError("snr_db is empty; give numbers or a range such as -10:25:2.5")
-    # Adding zero makes -0.0 of a range 0.0, which is another text but no other SNR.
-    return tuple(sorted({round(snr, 9) + 0.0 for snr in found}))
-
-
-def _snrs(part: object) -> list[float]:
-    if isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
-        return [float(part)]
-    try:
-        numbers = [float(number) for number in part.split(":")] if isinstance(part, str) else []
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
-        raise SweepError(f"snr_db has {part!r}; give a number or a range START:STOP:STEP such as -10:25:2.5")
-    if len(numbers) == 1:
-        return numbers
-    start, stop, step = numbers
-    low, high = sorted((start, stop))
-    if step <= 0:
-        fix = f"{low:g}:{high:g}:{abs(step) or 1:g}"
-        raise SweepError(f"snr_db {part!r} has the step {step:g}; a step must be above 0: write {fix}")
-    if start > stop:
-        raise SweepError(f"snr_db {part!r} stops before it starts; write {low:g}:{high:g}:{step:g}")
-    count = math.floor((stop - start) / step + 1e-9) + 1
-    if count > _MOST_SNRS:
-        raise SweepError(f"snr_db {part!r} has {count} points; take a step of {(stop - start) / 50:g} or so")
-    return [start + index * step for index in range(count)]
-
-
-def _for_all_curves(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def _for_all_curves(content: Any, key: str, value: Any) -> Any:
     """The content with an option for all curves, and none of its own for any."""
+    if not isinstance(content, dict) or not isinstance(content.get("curves"), dict):
+        return content
     curves = {
         name: {each: kept for each, kept in curve.items() if each != key} if isinstance(curve, dict) else curve
-        for name, curve in _mapping(content.get("curves"), "curves").items()
+        for name, curve in content["curves"].items()
     }
     return {**content, "curves": curves, key: value}
 
 
-def _config(content: Mapping[str, Any], where: str) -> SweepConfig:
-    apart = ("snr_db", "channels", "curves", "keep")
-    unknown = content.keys() - {each.name for each in fields(_Shared)} - set(apart)
-    if unknown:
-        known = sorted({each.name for each in fields(_Shared)} | set(apart))
-        raise SweepError(f"unknown option {min(map(str, unknown))!r}; known are {', '.join(known)}")
-    shared = _OPTIONS.build(_Shared, {name: value for name, value in content.items() if name not in apart}, where)
-    raw_channels = _mapping(content.get("channels", _ALONE), "channels")
-    channels = {name: _channel(name, raw) for name, raw in raw_channels.items()}
-    over = {"channels": list(channels)} | {name: content[name] for name in ("snr_db",) if name in content}
-    over |= {"air": shared.air, "csi": shared.csi, "stop": asdict(shared.stop)}
-    curves = {name: _curve(name, raw, over) for name, raw in _mapping(content.get("curves"), "curves").items()}
-    keep = dict(_mapping(content["keep"], "keep")) if content.get("keep") else {}
-    if keep.get("snr_db"):
-        keep["snr_db"] = list(parse_snrs(keep["snr_db"]))
-    built = _OPTIONS.build(KeepConfig, keep, f"{where}: keep")
-    return SweepConfig(shared.name, shared.seed, shared.bundle, shared.data, shared.images, channels, curves, built)
-
-
-def _mapping(content: Any, what: str) -> dict[str, Any]:
-    if not isinstance(content, dict) or not content:
-        raise SweepError(f"{what} must be a mapping of names, with one at least")
-    return {str(name): value for name, value in content.items()}
-
-
-def _channel(name: str, raw: Any) -> ChannelSettings:
-    where = f"channel {name!r}"
-    if isinstance(raw, dict):
-        for key in _BY_TRIAL:
-            if key in raw:
-                raise SweepError(f"{where}: leave out {key}; each point of the sweep sets it")
-    try:
-        channel = _OPTIONS.build(ChannelSettings, raw, where)
-    except CrlscError as error:
-        raise _located(where, error) from None
-    if channel.model not in MODELS:
-        raise SweepError(f"{where}: no channel model {channel.model!r}; choose one of {', '.join(MODELS)}")
-    if channel.cir and not Path(channel.cir).is_file():
-        raise SweepError(f"{where}: cir {channel.cir}: no such file")
-    return channel
-
-
-def _curve(name: str, raw: Any, shared: Mapping[str, Any]) -> CurveConfig:
-    where = f"curve {name!r}"
-    if not isinstance(raw, dict) or "chain" not in raw:
-        raise SweepError(f"{where}: must be a mapping of options with chain: among them")
-    own = {each.name for each in fields(CurveConfig)} - {"options"}
-    content = dict(shared) | {key: value for key, value in raw.items() if key in own}
+def _curve(file: _File, raw: Mapping[str, Any], where: str) -> CurveConfig:
+    shared = {each.name: getattr(file, each.name) for each in fields(_Curve) if each.name != "chain"}
+    content = {**shared, "channels": list(file.channels), "stop": asdict(file.stop)}
+    if not (file.snr_db or "snr_db" in raw):
+        raise SweepError(f"{where}: snr_db is missing; say at which SNRs, such as snr_db: -10:25:2.5")
+    own = {each.name for each in fields(_Curve)}
+    content |= {key: value for key, value in raw.items() if key in own}
+    if isinstance(raw.get("stop"), dict):
+        content["stop"] = asdict(file.stop) | raw["stop"]
+    curve = _OPTIONS.build(_Curve, content, where)
+    for channel in curve.channels:
+        if channel not in file.channels:
+            raise SweepError(f"{where}: channel {channel!r} is unknown; there are {', '.join(file.channels)}")
     options = {key: value for key, value in raw.items() if key not in own}
-    try:
-        if "snr_db" not in content:
-            raise SweepError("snr_db is missing; say at which SNRs, such as snr_db: -10:25:2.5")
-        content["snr_db"] = list(parse_snrs(content["snr_db"]))
-        if isinstance(raw.get("stop"), dict):
-            content["stop"] = shared["stop"] | raw["stop"]
-        content["options"] = _OPTIONS.build(find_chain(str(content["chain"])).load().Options, options, where)
-        curve = _OPTIONS.build(CurveConfig, content, where)
-    except CrlscError as error:
-        raise _located(where, error) from None
-    unknown = [channel for channel in curve.channels if channel not in shared["channels"]]
-    if unknown:
-        raise SweepError(f"{where}: no channel {unknown[0]!r}; there are {', '.join(shared['channels'])}")
-    return curve
-
-
-def _located(where: str, error: CrlscError) -> SweepError:
-    """The error with the place where it is, once."""
-    return SweepError(str(error) if str(error).startswith(where) else f"{where}: {error}")
+    return CurveConfig(**vars(curve), options=_OPTIONS.build(find_chain(curve.chain).load().Options, options, where))
 
 
 def _plain_channel(channel: ChannelSettings) -> dict[str, Any]:
     """Settings apart from those at their defaults, most of which bear on other models."""
-    defaults = ChannelSettings()
-    said = {
-        each.name: getattr(channel, each.name)
-        for each in fields(channel)
-        if getattr(channel, each.name) != getattr(defaults, each.name)
-    }
-    return {"model": channel.model} | {name: _plain(value) for name, value in said.items()}
-
-
-def _plain_curve(curve: CurveConfig) -> dict[str, Any]:
-    options = {name: _plain(value) for name, value in asdict(curve.options).items()}
-    own = {
-        "air": curve.air,
-        "csi": curve.csi,
-        "channels": list(curve.channels),
-        "snr_db": list(curve.snr_db),
-        "stop": asdict(curve.stop),
-    }
-    return {"chain": curve.chain} | options | own
+    defaults = asdict(ChannelSettings())
+    said = {name: _plain(value) for name, value in asdict(channel).items() if value != defaults[name]}
+    return {"model": channel.model} | said
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return str(value) if isinstance(value, complex) else value

@@ -211,4 +211,4 @@ def test_demo_over_a_sionna_channel(folder, tmp_path, capsys):
     assert (metrics["images_sent"], metrics["images_received"]) == (3, 3)
     assert metrics["configuration"]["channel"] == "tdl-d"
     assert demo.main([*arguments[:-5], "--channel", "tdl-x"]) == 2
-    assert "no channel model 'tdl-x'" in capsys.readouterr().err
+    assert "channel model 'tdl-x' is unknown" in capsys.readouterr().err

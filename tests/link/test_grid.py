@@ -80,7 +80,7 @@ def test_pilots_and_padding_are_counted(symbols, ofdm):
 
 
 def test_several_antennas_and_unknown_models_are_refused():
-    with pytest.raises(ChannelError, match="no channel model 'tdl-x'"):
+    with pytest.raises(ChannelError, match="channel model 'tdl-x' is unknown"):
         Grid(ChannelSettings(model="tdl-x"))
     with pytest.raises(SweepError, match="1 x 2 antennas"):
         Grid(ChannelSettings(model="tdl-a", rx=2))

@@ -22,15 +22,15 @@ def test_an_empty_recipe_is_all_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz: 3", "unknown option 'stepz'; known are"),
-        ("encoder: {sizes: {a: {dimm: 3}}}", "encoder: sizes: a: unknown option 'dimm'"),
+        ("stepz: 3", "unknown option 'stepz'; choose one of analog"),
+        ("encoder: {sizes: {a: {dimm: 3}}}", r"encoder\.sizes\.a: unknown option 'dimm'; choose one of dim, pixels"),
         ("encoder: {sizes: {}}", "encoder.sizes is empty"),
-        ("encoder: {loop: {steps: true}}", "steps is True; it must be int"),
-        ("data: {public: photos}", "public is 'photos'; it must be a list"),
+        ("encoder: {loop: {steps: true}}", r"encoder\.loop\.steps is True; it must be a whole number"),
+        ("data: {public: photos}", r"data\.public is 'photos'; it must be a list"),
         ("decoder: {tasks: [cooking]}", "no task 'cooking'; choose among reconstruction"),
         ("decoder: {tasks: [retrieval]}", "lacks reconstruction"),
-        ("seed: many", "seed is 'many'; it must be int"),
-        ("encoder: 3", "must be a mapping"),
+        ("seed: many", "seed is 'many'; it must be a whole number"),
+        ("encoder: 3", "encoder is 3; it must be a mapping of options"),
         ("encoder: {sizes: {a: {dim: 32}}}", "detail.semantic_dim is 64"),
         ("skb: {code_bytes: 7}", "no multiple of skb.code_bytes 7"),
         ("a: [", "not YAML"),
@@ -62,9 +62,9 @@ def test_options_take_the_place_of_the_files():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("seed", "must be OPTION=VALUE"),
-        ("seed.x=3", "seed.x lies in no mapping of options"),
-        ("encoder.loop.stepz=3", "unknown option 'stepz'"),
+        ("seed", "write OPTION=VALUE, such as"),
+        ("seed.x=3", "seed has no options; it is a value itself"),
+        ("encoder.loop.stepz=3", "encoder.loop: unknown option 'stepz'; choose one of steps"),
         ("seed=[", "--set seed=\\[: not YAML"),
     ],
 )

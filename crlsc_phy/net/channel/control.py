@@ -9,6 +9,7 @@ import zmq
 
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.net.curve import use_client_keys
+from crlsc_phy.options import as_json
 
 __all__ = ["ask"]
 
@@ -35,7 +36,7 @@ def ask(question: dict[str, Any], address: str, timeout_s: float = 5.0, keys: st
         if keys:
             use_client_keys(socket, keys)
         socket.connect(address)
-        socket.send_string(json.dumps(question))
+        socket.send_string(json.dumps(question, default=as_json))
         if not socket.poll(round(1000 * timeout_s)):
             raise ServiceError(f"{address}: nothing answers within {timeout_s:g} s; is crlsc-channel running there?")
         answer: dict[str, Any] = json.loads(socket.recv())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from dataclasses import asdict
@@ -9,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 import zmq
 from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.channel.settings import ChannelSettings
 from crlsc_phy.errors import ServiceError
-from crlsc_phy.net.channel.config import to_plain
 from crlsc_phy.net.channel.control import ask
+from crlsc_phy.options import as_json
 from crlsc_phy.processes import end_process
 
 __all__ = ["ProcessChannel"]
@@ -46,11 +46,12 @@ class ProcessChannel:
         self._control = f"{place}/control"
         config = {
             "radios": {"a": {"tx": f"pull@{place}/in"}, "b": {"rx": f"push:{place}/out"}},
-            "links": [{"from": "a", "to": "b"} | to_plain(asdict(settings))],
+            "links": [{"from": "a", "to": "b"} | asdict(settings)],
             "control": self._control,
         }
         file = Path(self._folder.name) / "config.yaml"
-        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        # JSON is YAML too.
+        file.write_text(json.dumps(config, default=as_json), encoding="utf-8")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._process = subprocess.Popen(
@@ -100,7 +101,7 @@ class ProcessChannel:
             ChannelError: Likewise, where that can be told here.
         """
         settings = self.settings.changed(**changes)
-        ask({"do": "set"} | to_plain(changes), self._control)
+        ask({"do": "set"} | changes, self._control)
         self.settings = settings
 
     @property

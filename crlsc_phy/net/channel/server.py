@@ -13,16 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import zmq
+from pydantic import Field
 
 from crlsc_phy.channel import StreamChannel
-from crlsc_phy.errors import ChannelError, CrlscError, ServiceError
-from crlsc_phy.net.channel.config import EmulatorConfig, Radio, from_plain, to_plain
+from crlsc_phy.errors import ChannelError, CrlscError, ServiceError, brief
+from crlsc_phy.net.channel.config import OPTIONS, EmulatorConfig
 from crlsc_phy.net.channel.streams import SINKS, SOURCES, Place, Samples, Sink, Source, Tag
 from crlsc_phy.net.curve import Doorkeeper
+from crlsc_phy.options import as_json
 
 __all__ = ["ChannelServer"]
 
@@ -30,7 +32,22 @@ _CHUNK = 1 << 16
 _TICK_MS = 10
 _RATE_OVER_S = 1.0
 _MOST_QUESTION = 1 << 16
+_LONGEST_RECORD_S = 100
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _RampQuestion:
+    setting: str
+    to: float
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
+
+
+@dataclass(frozen=True)
+class _RecordQuestion:
+    file: str
+    start: Annotated[int, Field(ge=0, lt=1 << 62)]
+    stop: Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
 @dataclass
@@ -72,8 +89,8 @@ class ChannelServer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._doorkeeper = Doorkeeper(self._context, config.keys) if config.keys else None
-            self._sources = {radio.name: self._source(radio) for radio in config.radios if radio.tx}
-            self._sinks = {radio.name: self._sink(radio) for radio in config.radios if radio.rx}
+            self._sources = {name: self._source(radio.tx) for name, radio in config.radios.items() if radio.tx}
+            self._sinks = {name: self._sink(radio.rx) for name, radio in config.radios.items() if radio.rx}
             self._control = (
                 Place("rep", config.control, binds=True).open(self._context, zmq.REP, config.keys)
                 if config.control
@@ -90,14 +107,11 @@ class ChannelServer:
             self.close()
             raise
 
-    def _source(self, radio: Radio) -> Source:
-        assert radio.tx
-        socket = radio.tx.open(self._context, SOURCES[radio.tx.form], self._config.keys)
-        return Source(radio.tx, socket, self._config.queue)
+    def _source(self, place: Place) -> Source:
+        return Source(place, place.open(self._context, SOURCES[place.form], self._config.keys), self._config.queue)
 
-    def _sink(self, radio: Radio) -> Sink:
-        assert radio.rx
-        return Sink(radio.rx, radio.rx.open(self._context, SINKS[radio.rx.form], self._config.keys), self._config.queue)
+    def _sink(self, place: Place) -> Sink:
+        return Sink(place, place.open(self._context, SINKS[place.form], self._config.keys), self._config.queue)
 
     def addresses(self) -> dict[str, str]:
         """Where it listens, by what: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
@@ -218,63 +232,66 @@ class ChannelServer:
         try:
             question = json.loads(self._control.recv(zmq.NOBLOCK))
             if not isinstance(question, dict):
-                raise ServiceError("a question is a JSON object")
+                raise ServiceError('a question must be a JSON object such as {"do": "stats"}')
             answer = {"ok": True} | self._carry_out(question)
         except zmq.Again:
             return
-        except (CrlscError, ValueError, TypeError, RecursionError) as error:
+        except (CrlscError, ValueError, RecursionError) as error:
             answer = {"ok": False, "error": " ".join(str(error).split())}
-        self._control.send_string(json.dumps(answer))
+        except Exception as error:
+            # A question must not end the streams, whatever it is.
+            _log.exception("a question failed")
+            answer = {"ok": False, "error": f"internal error ({type(error).__name__}: {brief(error)})"}
+        self._control.send_string(json.dumps(answer, default=as_json))
 
     def _carry_out(self, question: dict[str, Any]) -> dict[str, Any]:
         verbs = {"get": self._get, "set": self._set, "ramp": self._ramp, "record": self._record, "stats": self._stats}
-        verb = question.pop("do", None)
+        verb = str(question.pop("do", None))
         if verb == "stop":
             self.stop()
             return {}
         if verb not in verbs:
-            raise ServiceError(f"no question {verb!r}; there are {', '.join((*verbs, 'stop'))}")
+            raise ServiceError(f"question {verb!r} is unknown; choose one of {', '.join((*verbs, 'stop'))}")
         return verbs[verb](question)
 
     def _channel(self, question: dict[str, Any]) -> tuple[str, StreamChannel]:
-        name = question.pop("link", next(iter(self._channels)) if len(self._channels) == 1 else None)
+        only = next(iter(self._channels)) if len(self._channels) == 1 else ""
+        name = str(question.pop("link", only))
         if name not in self._channels:
-            raise ServiceError(f"no link {name!r}; there are {', '.join(self._channels)}")
+            raise ServiceError(f"link {name!r} is unknown; choose one of {', '.join(self._channels)}")
         return name, self._channels[name]
 
     def _get(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        return {"link": name, "settings": to_plain(asdict(channel.settings)), "position": channel.position}
+        return {"link": name, "settings": asdict(channel.settings), "position": channel.position}
 
     def _set(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        channel.set(**from_plain(question))
+        channel.set(**question)
         self._ramps = [ramp for ramp in self._ramps if ramp.link != name or ramp.setting not in question]
         return {"link": name, "position": channel.position}
 
     def _ramp(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        setting, target, seconds = (question.pop(key, None) for key in ("setting", "to", "seconds"))
-        low = getattr(channel.settings, str(setting), None)
-        numbers = (low, target, seconds)
-        if question or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers):
-            raise ServiceError("a ramp needs link, setting, to and seconds, and a setting that is a number now")
-        # What the end would be refused for is refused now.
-        channel.settings.changed(**{setting: float(target)})
-        end = self.position + round(seconds * channel.settings.sample_rate)
-        self._ramps = [ramp for ramp in self._ramps if (ramp.link, ramp.setting) != (name, setting)]
-        self._ramps.append(_Ramp(name, str(setting), self.position, end, float(low or 0.0), float(target)))
+        asked = OPTIONS.build(_RampQuestion, question, "ramp")
+        low = getattr(channel.settings, asked.setting, None)
+        if isinstance(low, bool) or not isinstance(low, int | float):
+            raise ServiceError(
+                f"ramp: setting {asked.setting!r} is not a number now; name one that is, or set it first"
+            )
+        channel.check(**{asked.setting: asked.to})
+        end = self.position + round(asked.seconds * channel.settings.sample_rate)
+        self._ramps = [ramp for ramp in self._ramps if (ramp.link, ramp.setting) != (name, asked.setting)]
+        self._ramps.append(_Ramp(name, asked.setting, self.position, end, float(low), asked.to))
         return {"link": name, "from": low, "until": end}
 
     def _record(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
-        file, start, stop = (question.get(key) for key in ("file", "start", "stop"))
-        if not isinstance(file, str) or not isinstance(start, int) or not isinstance(stop, int) or start >= stop:
-            raise ServiceError("a recording needs link, file, and the samples start and stop")
-        if stop - start > 100 * channel.settings.sample_rate:
-            raise ServiceError("a recording has up to 100 s")
-        channel.record(file, start, stop)
-        return {"link": name, "file": file}
+        asked = OPTIONS.build(_RecordQuestion, question, "record")
+        if not 0 < asked.stop - asked.start <= _LONGEST_RECORD_S * channel.settings.sample_rate:
+            raise ServiceError(f"record: stop must be above start, by {_LONGEST_RECORD_S} s of samples at most")
+        channel.record(asked.file, asked.start, asked.stop)
+        return {"link": name, "file": asked.file}
 
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
         now = time.monotonic()

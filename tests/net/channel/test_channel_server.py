@@ -372,14 +372,16 @@ def test_questions(context, tmp_path):
         with np.load(file) as arrays:
             assert arrays["gains"].shape[1:] == (1, 1, 23)
         for question, said in (
-            ({"do": "dance"}, "no question 'dance'"),
-            ({"do": "get", "link": "b>a"}, "no link 'b>a'; there are a>b"),
-            ({"do": "set", "speeed": 1}, "no setting 'speeed'"),
+            ({"do": "dance"}, "question 'dance' is unknown; choose one of get, set"),
+            ({"do": ["set"]}, "is unknown; choose one of get, set"),
+            ({"do": "get", "link": "b>a"}, "link 'b>a' is unknown; choose one of a>b"),
+            ({"do": "get", "link": {}}, "is unknown; choose one of a>b"),
+            ({"do": "set", "speeed": 1}, "unknown option 'speeed'; choose one of speed, "),
             ({"do": "set", "seed": 1}, "seed cannot change"),
-            ({"do": "ramp", "setting": "model", "to": 1, "seconds": 1}, "a setting that is a number now"),
-            ({"do": "ramp", "setting": "speed", "to": -1, "seconds": 1}, "must not be negative"),
-            ({"do": "record", "file": file, "start": 5, "stop": 5}, "a recording needs"),
-            ({"do": "record", "file": file, "start": 0, "stop": 10**12}, "up to 100 s"),
+            ({"do": "ramp", "setting": "model", "to": 1, "seconds": 1}, "setting 'model' is not a number now"),
+            ({"do": "ramp", "setting": "speed", "to": -1, "seconds": 1}, r"speed is -1\.0; it must be 0 or more"),
+            ({"do": "record", "file": file, "start": 5, "stop": 5}, "stop must be above start"),
+            ({"do": "record", "file": file, "start": 0, "stop": 10**12}, "by 100 s of samples at most"),
         ):
             with pytest.raises(ServiceError, match=said):
                 ask(question, control)
@@ -389,17 +391,104 @@ def test_questions(context, tmp_path):
             assert json.loads(raw.recv())["ok"] is False
 
 
-@pytest.mark.parametrize(("setting", "target"), [("sample_rate", 2e6), ("delay_spread", 10.0)])
-def test_a_ramp_that_cannot_be_ends_and_the_stream_goes_on(context, caplog, setting, target):
+def test_a_ramp_that_a_change_makes_impossible_ends_and_the_stream_goes_on(context, caplog):
     samples = noise(100_000)
     with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="tdl-a")) as at:
         sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
-        ask({"do": "ramp", "setting": setting, "to": target, "seconds": 0.01}, at["control"])
+        # The last path of tdl-a then is 3.8 ms late, which fits 4096 taps; that of tdl-e would be 8 ms late.
+        ask({"do": "ramp", "setting": "delay_spread", "to": 390e-6, "seconds": 0.3}, at["control"])
+        ask({"do": "set", "model": "tdl-e"}, at["control"])
         for _ in range(3):
             push_all(sender, samples)
             assert len(received(receiver, len(samples))) == len(samples)
         assert ask({"do": "stats"}, at["control"])["position"] == 300_000
-    assert len([record for record in caplog.records if f"the ramp of {setting} ends here" in record.getMessage()]) == 1
+    said = [record for record in caplog.records if "the ramp of delay_spread ends here" in record.getMessage()]
+    assert len(said) == 1
+
+
+OUT_OF_RANGE = [
+    ({"snr_db": -4000}, "snr_db is -4000; it must be -300 or more"),
+    ({"doppler_hz": 1e300}, r"doppler_hz is 1e\+300; it must be 1e\+12 or less"),
+    ({"rice_k_db": 4000}, "rice_k_db is 4000; it must be 300 or less"),
+    ({"clip_db": 1e300}, "clip_db is"),
+    ({"cfo_hz": -1e300}, "cfo_hz is"),
+    ({"delay_spread": 10.0}, "beyond 4096 taps"),
+    ({"taps": ["1e300"]}, "it must be finite"),
+    ({"taps": 10**400}, "it must be a complex number"),
+    ({"snr_db": float("nan")}, "it must be a finite number"),
+    ({"sample_rate": 2e6}, "sample_rate cannot change while the channel runs"),
+    ({"self": 1}, "unknown option 'self'"),
+]
+
+
+def test_what_is_out_of_range_is_refused_when_it_is_set_and_the_stream_goes_on(context):
+    samples = noise(1000)
+    # Ramps begin at a number.
+    numbers = {"snr_db": 10.0, "doppler_hz": 10.0, "clip_db": 30.0}
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="tdl-d", **numbers)) as at:
+        for change, said in OUT_OF_RANGE:
+            with pytest.raises(ServiceError, match=said):
+                ask({"do": "set"} | change, at["control"])
+            ((setting, target),) = change.items()
+            if setting in ("taps", "self"):
+                continue
+            with pytest.raises(ServiceError, match=said.partition(" is ")[0]):
+                ask({"do": "ramp", "setting": setting, "to": target, "seconds": 0.001}, at["control"])
+        for seconds in (1e308, -1.0, float("nan"), float("inf"), "soon", True):
+            with pytest.raises(ServiceError, match="ramp: seconds is"):
+                ask({"do": "ramp", "setting": "snr_db", "to": 0, "seconds": seconds}, at["control"])
+        for start, stop in ((0, 10**30), (-5, 5), (0.5, 7), (True, 7)):
+            with pytest.raises(ServiceError, match="record: st"):
+                ask({"do": "record", "file": "x.npz", "start": start, "stop": stop}, at["control"])
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        sender.send(samples.tobytes())
+        assert np.isfinite(received(receiver, 1000)).all()
+
+
+@pytest.mark.parametrize(("change", "said"), OUT_OF_RANGE[:8])
+def test_what_is_out_of_range_is_refused_in_the_file_too(change, said):
+    with pytest.raises((ServiceError, ChannelError), match=said):
+        ChannelServer(
+            EmulatorConfig.of({"radios": RADIOS, "links": [LINK | {"model": "tdl-d"} | change], "control": ANY})
+        )
+
+
+def test_a_fault_of_ours_in_a_question_does_not_end_the_streams(context, monkeypatch, caplog):
+    samples = noise(1000)
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}")) as at:
+        monkeypatch.setattr(ChannelServer, "_stats", lambda *_: 1 / 0)
+        with pytest.raises(ServiceError, match="internal error .ZeroDivisionError: division by zero"):
+            ask({"do": "stats"}, at["control"])
+        sender, receiver = connected(context, zmq.PUSH, at["a.tx"]), connected(context, zmq.PULL, at["b.rx"])
+        sender.send(samples.tobytes())
+        assert np.array_equal(received(receiver, 1000), samples)
+    assert "a question failed" in caplog.text
+
+
+def test_numbers_are_those_of_yaml_1_2_wherever_they_are_written(tmp_path):
+    file = tmp_path / "channel.yaml"
+    file.write_text(
+        f"radios: {{a: {{tx: 'pull@{ANY}'}}, b: {{rx: 'push:{ANY}'}}}}\n"
+        "defaults: {sample_rate: 11.52e6, delay_spread: 1e-7, noise_power: 2.5E-3}\n"
+        "links: [{from: a, to: b, snr_db: 20, taps: [1, 0.5-0.2j, 1e-1], dc: 1e-3j}]\n"
+        "patience_s: 2e-1\nqueue: 0x1000\n"
+    )
+    config = EmulatorConfig.load(file)
+    settings = config.links[0].settings
+    assert (settings.sample_rate, settings.delay_spread, settings.snr_db) == (11.52e6, 1e-7, 20.0)
+    # What a link says counts, whichever of the two that give the noise the defaults had.
+    assert settings.noise_power is None
+    assert (settings.taps, settings.dc) == ((1, 0.5 - 0.2j, 0.1), 1e-3j)
+    assert (config.patience_s, config.queue) == (0.2, 4096)
+
+
+def test_questions_take_what_numpy_users_have():
+    with running(*one_link(f"pull@{ANY}", f"push:{ANY}", model="static", taps=np.array([1, 0.5j]))) as at:
+        changes = {"snr_db": np.float32(7), "taps": np.array([0.25, 1j], np.complex64), "block": np.int16(5)}
+        ask({"do": "set"} | changes, at["control"])
+        settings = ask({"do": "get"}, at["control"])["settings"]
+    assert (settings["snr_db"], settings["block"]) == (7.0, 5)
+    assert list(map(complex, settings["taps"])) == [0.25, 1j]
 
 
 def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
@@ -452,23 +541,26 @@ LINK = {"from": "a", "to": "b"}
         ({"control": "tcp://*:8425"}, "other machines could connect"),
         ({"radios": {"a": {"tx": "carrier pigeon"}, "b": RADIOS["b"]}}, "no stream; write FORM:tcp"),
         ({"radios": {"a": {"tx": f"push:{ANY}"}, "b": RADIOS["b"]}}, "with a form of pull, sub, req"),
-        ({"radios": {"a": {"tx": f"pull@{ANY}", "colour": 1}, "b": RADIOS["b"]}}, "radio a has 'colour'"),
+        (
+            {"radios": {"a": {"tx": f"pull@{ANY}", "colour": 1}, "b": RADIOS["b"]}},
+            "radios.a: unknown option 'colour'; choose one of rx, tx",
+        ),
         ({"radios": {"a": RADIOS["a"]}}, "there must be a radio with tx and one with rx"),
-        ({"radios": []}, "radios must be a mapping"),
+        ({"radios": []}, "radios is []; it must be a mapping of options"),
         ({"links": []}, "there are no links"),
         ({"links": [LINK, LINK]}, "two links have the same ends"),
         ({"links": [{"from": "b", "to": "a"}]}, "no radio 'b' with tx"),
-        ({"links": [{"from": "a"}]}, "a link needs from and to"),
-        ({"links": [LINK | {"colour": 1}]}, "a link has 'colour'"),
-        ({"links": [LINK | {"rx": 2}]}, "a stream is that of one antenna"),
-        ({"links": [LINK | {"taps": ["x"]}]}, "is no complex number"),
-        ({"links": [LINK | {"speed": -1.0}]}, "must not be negative"),
-        ({"links": [LINK | {"model": "tdl-z"}]}, "no channel model"),
-        ({"queue": 3}, "1024 samples or more"),
-        ({"full": "explode"}, "choose wait or drop"),
-        ({"patience_s": 0}, "must be above 0"),
-        ({"velocity": 3}, "the configuration has 'velocity'"),
-        ({"defaults": {"colour": 3}}, "defaults has 'colour'"),
+        ({"links": [{"from": "a"}]}, "link {'from': 'a'}: needs from and to"),
+        ({"links": [LINK | {"colour": 1}]}, "link a>b: unknown option 'colour'; choose one of adc_bits"),
+        ({"links": [LINK | {"rx": 2}]}, "link a>b: a stream has one antenna"),
+        ({"links": [LINK | {"taps": ["x"]}]}, "link a>b: taps[0] is 'x'; it must be a complex number such as 0.5-0.2j"),
+        ({"links": [LINK | {"speed": -1.0}]}, "link a>b: speed is -1.0; it must be 0 or more"),
+        ({"links": [LINK | {"model": "tdl-z"}]}, "channel model 'tdl-z' is unknown"),
+        ({"queue": 3}, "queue is 3; it must be 1024 or more"),
+        ({"full": "explode"}, "full is 'explode'; it must be 'wait' or 'drop'"),
+        ({"patience_s": 0}, "patience_s is 0; it must be above 0"),
+        ({"velocity": 3}, "unknown option 'velocity'; choose one of control"),
+        ({"defaults": {"colour": 3}}, "defaults: unknown option 'colour'"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(tmp_path, capsys, change, said):
@@ -501,7 +593,7 @@ def test_a_wrong_call_is_one_line(tmp_path, monkeypatch, capsys, arguments, said
 
 
 def test_errors_of_a_link_are_its_own():
-    with pytest.raises(ChannelError, match="must be a finite number"):
+    with pytest.raises(ChannelError, match="link a>b: snr_db is 'loud'; it must be a number"):
         EmulatorConfig.of({"radios": RADIOS, "links": [LINK | {"snr_db": "loud"}]})
 
 
