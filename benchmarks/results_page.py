@@ -27,7 +27,7 @@ from crlsc_phy.report.curves import draw_curves, looks
 from crlsc_phy.report.differences import Difference, Standing, difference, standings
 from crlsc_phy.report.figure import INK, drawing
 from crlsc_phy.report.measures import MEASURES
-from crlsc_phy.report.results import Line, Run, read_run
+from crlsc_phy.report.results import LineResults, SweepRun, read_run
 from crlsc_phy.sweep.store import ORIGINALS, PICTURES
 
 SWEEPS = ("pictures", "meaning", "bits")
@@ -40,11 +40,11 @@ SHOWN = ("hybrid 1/12", "WebP genie 1/12", "WebP QPSK 1/2, 1/12", "DeepJSCC 1/8"
 CLEAN_DB = 20
 
 
-def line(run: Run, curve: str, channel: str) -> Line:
+def line(run: SweepRun, curve: str, channel: str) -> LineResults:
     return next(each for each in run.lines if (each.curve, each.channel) == (curve, channel))
 
 
-def where_behind(run: Run, rate: str, channel: str) -> str:
+def where_behind(run: SweepRun, rate: str, channel: str) -> str:
     """Where the best of ours is ahead, level or behind the best of the others at a rate, by PSNR."""
     curves = [each for each in run.lines if each.channel == channel and rate in each.curve and BOUND not in each.curve]
     rows = standings(curves, {each.curve: run.is_own(each.curve) for each in curves}, "psnr_db")
@@ -61,7 +61,7 @@ def _places(rows: Sequence[Standing], verdict: str) -> str:
     return f"**{verdict}** at {snrs} dB ({min(margins):+.1f} to {max(margins):+.1f} dB)"
 
 
-def goals(pictures: Run, meaning: Run) -> str:
+def goals(pictures: SweepRun, meaning: SweepRun) -> str:
     """The goals that these sweeps are held against."""
     ours = line(pictures, "hybrid 1/12", "awgn")
     rows = []
@@ -100,7 +100,7 @@ def _margin(found: Difference) -> str:
     return f"{found.value:+.2f} dB ({found.low:+.2f} to {found.high:+.2f})"
 
 
-def measured(run: Run, measure: str, channel: str, digits: int) -> str:
+def measured(run: SweepRun, measure: str, channel: str, digits: int) -> str:
     """A measure of every curve over a channel at every SNR, with intervals."""
     lines = [each for each in run.lines if each.channel == channel]
     rows = []
@@ -118,7 +118,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
+def draw_sheet(run: SweepRun, channel: str, number: int, target: Path) -> None:
     """What each curve shows of one picture at the SNRs of which pictures were kept, and the picture itself."""
     snrs = run.config["keep"]["snr_db"]
     lines = [line(run, name, channel) for name in SHOWN]
@@ -143,7 +143,7 @@ def draw_sheet(run: Run, channel: str, number: int, target: Path) -> None:
     drawn.unlink()
 
 
-def _received(run: Run, each: Line, snr: float, name: str | None) -> UInt8Image:
+def _received(run: SweepRun, each: LineResults, snr: float, name: str | None) -> UInt8Image:
     found = next(result for result in each.points[snr].results if result.image == name)
     return _read(run.folder / PICTURES / f"{found.job}.png")
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> UInt8Image:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def draw_plots(run: Run, name: str, out: Path) -> list[str]:
+def draw_plots(run: SweepRun, name: str, out: Path) -> list[str]:
     """The figures of a sweep; returns their lines of Markdown."""
     shown = []
     for measure, channel, rates in product(PLOTS[name], run.config["channels"], RATES.get(name, [("",)])):
@@ -170,7 +170,7 @@ def draw_plots(run: Run, name: str, out: Path) -> list[str]:
     return shown
 
 
-def write_page(runs: dict[str, Run], out: Path) -> None:
+def write_page(runs: dict[str, SweepRun], out: Path) -> None:
     """The page, its figures and the tables of points."""
     pictures, meaning = runs["pictures"], runs["meaning"]
     channels = list(pictures.config["channels"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["placed", "sha256_of", "sync", "write_array", "write_text"]
+__all__ = ["placed", "sha256_of", "short_name", "sync", "unused_name", "write_array", "write_text"]
 
+_LONGEST = 200
 _KEPT = 32
 """Characters of a file's name in the name it is written under: at most 128 bytes of the 255 that file systems take."""
 
@@ -44,6 +46,22 @@ def placed(path: Path) -> Iterator[Path]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def short_name(name: str) -> str:
+    """Return ``name``, or its beginning and a hash of the whole if it takes more than 200 bytes.
+
+    File systems take 255 bytes, which is fewer characters where they are not ASCII, and less with a suffix.
+    """
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= _LONGEST:
+        return name
+    return f"{name[:_KEPT]}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+
+
+def unused_name(name: str, taken: Collection[str]) -> str:
+    """Return ``name``, or if it is taken ``name-2``, ``name-3`` and so on."""
+    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
 
 
 def write_text(path: Path, text: str, durable: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of ``crlsc-sweep`` that read results: report, compare and import."""
+"""The verbs ``report``, ``compare`` and ``import`` of ``crlsc-sweep``."""
 
 from __future__ import annotations
 
@@ -28,34 +28,40 @@ __all__ = ["add_verbs"]
 
 def add_verbs(subparsers: Subparsers) -> None:
     """Add the verbs ``report``, ``compare`` and ``import``."""
-    report = subparsers.add_parser("report", help="write the report of a run anew")
+    report = subparsers.add_parser("report", help="write the report of a run again")
     report.description = "Write report.html, results.csv and plots/ from the results in a run's folder."
-    report.add_argument("folder", type=Path, metavar="DIR", help="the --out folder of a run")
-    report.add_argument("--width", choices=WIDTHS, default="column", help="of the figures in plots/ (%(default)s)")
+    report.add_argument("folder", type=Path, metavar="DIR", help="folder of a run: its --out")
+    report.add_argument("--width", choices=WIDTHS, default="column", help="width of the plots (default: %(default)s)")
     report.set_defaults(run=_report)
 
-    compare = subparsers.add_parser("compare", help="say what differs between two runs")
+    compare = subparsers.add_parser("compare", help="compare two runs")
     compare.description = (
-        "Compare the points that have the same curve, channel and SNR in both runs, and mark what has changed by more "
-        "than chance."
+        "Compare the points that have the same curve, channel and SNR in both runs, and mark those whose difference "
+        "has a 95 %% interval without 0."
     )
-    compare.add_argument("before", type=Path, metavar="RUN1", help="folder of a run")
-    compare.add_argument("after", type=Path, metavar="RUN2", help="folder of another")
-    compare.add_argument("--measure", default="psnr_db", metavar="NAME", help=f"{', '.join(MEASURES)} (%(default)s)")
-    compare.add_argument("--out", type=Path, metavar="FILE", help="write a page too, FILE.html")
+    compare.add_argument("before", type=Path, metavar="RUN1", help="folder of the first run")
+    compare.add_argument("after", type=Path, metavar="RUN2", help="folder of the second run")
+    compare.add_argument(
+        "--measure", default="psnr_db", metavar="NAME", help=f"one of {', '.join(MEASURES)} (default: %(default)s)"
+    )
+    compare.add_argument("--out", type=Path, metavar="FILE", help="also write an HTML page")
     compare.set_defaults(run=_compare)
 
-    take = subparsers.add_parser("import", help="put curves that another tool found beside those of a run")
+    take = subparsers.add_parser("import", help="add curves of another tool to the report of a run")
     take.description = (
-        "Take curves from a CSV file with a header into a run's folder; its report shows them dashed. The columns are "
-        "snr_db and measures; or with --measure, snr_db and a column a curve."
+        "Copy curves from a CSV file in UTF-8 with a header into a run's folder; its report shows them dashed. The "
+        "columns are snr_db and measures, or with --measure snr_db and one column per curve."
     )
-    take.add_argument("file", type=Path, metavar="FILE", help="the CSV file")
-    take.add_argument("--as", dest="name", required=True, metavar="NAME", help="what the curves are called")
+    take.add_argument("file", type=Path, metavar="FILE", help="CSV file")
+    take.add_argument("--as", dest="name", required=True, metavar="NAME", help="name of the curves in the report")
     take.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    take.add_argument("--columns", default="", metavar="NAME=COLUMN,...", help="what the file calls snr or a measure")
-    take.add_argument("--measure", default="", metavar="NAME", help="what the columns hold if each is a curve")
-    take.add_argument("--channel", default="", metavar="NAME", help="of the run, if it has several and the file none")
+    take.add_argument(
+        "--columns", default="", metavar="NAME=COLUMN,...", help="columns of the file with the SNR (snr) or a measure"
+    )
+    take.add_argument("--measure", default="", metavar="NAME", help="measure in all columns, for one column per curve")
+    take.add_argument(
+        "--channel", default="", metavar="NAME", help="channel of the curves, if the run has several and the file none"
+    )
     take.set_defaults(run=_import)
 
     for verb in (report, compare, take):
@@ -82,7 +88,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _show(comparison: Comparison, options: argparse.Namespace) -> None:
     table = Table(box=None, header_style="bold")
     for name in ("curve", "channel", "Es/N0 [dB]", "first", "second", "difference", "95 % interval", ""):
-        table.add_column(name, justify="left" if name in ("curve", "channel", "") else "right")
+        table.add_column(name, justify="left" if name in ("curve", "channel", "") else "right", overflow="fold")
     for change in comparison.changes:
         found = change.difference
         known = found.low == found.low
@@ -109,7 +115,7 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
 def _import(options: argparse.Namespace) -> int:
     channels = list(read_run(options.out).config["channels"])
     if options.channel and options.channel not in channels:
-        raise SweepError(f"{options.out} has no channel {options.channel!r}; it has {', '.join(channels)}")
+        raise SweepError(f"{options.out} has no channel {options.channel!r}; choose one of {', '.join(channels)}")
     channel = options.channel or (channels[0] if len(channels) == 1 else "")
     lines = import_curves(options.file, options.out, options.name, channel, _columns(options.columns), options.measure)
     known = [{"curve": line.curve, "channel": line.channel, "points": len(line.snrs)} for line in lines]
@@ -126,7 +132,9 @@ def _columns(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     for ours, _, theirs in pairs:
         if not theirs:
-            raise SweepError(f"--columns {text}: write NAME=COLUMN, such as snr=SNR,psnr_db=PSNR")
+            raise SweepError(f"--columns {text}: give NAME=COLUMN, such as snr=SNR,psnr_db=PSNR")
         if ours not in ("snr", "snr_db", "curve", "channel", *MEASURES):
-            raise SweepError(f"--columns: {ours!r} is none of snr, curve, channel, {', '.join(MEASURES)}")
+            raise SweepError(
+                f"--columns: {ours!r} is unknown; choose one of snr, curve, channel, {', '.join(MEASURES)}"
+            )
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

@@ -1,4 +1,4 @@
-"""The pictures that a sweep sends: of a folder, or of a data set."""
+"""The pictures that a sweep sends, from a folder or from a data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from crlsc_phy.errors import CrlscError, SweepError
+from crlsc_phy.files import short_name, unused_name
 from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image, read_heldout, read_labels
 from crlsc_phy.link.chain import TestImage
 
@@ -18,13 +19,13 @@ __all__ = ["ImagesConfig", "identity_of_images", "open_sent"]
 
 @dataclass(frozen=True)
 class ImagesConfig:
-    """The pictures that are sent.
+    """Choice of the pictures to send.
 
     Attributes:
-        source: A folder, or a set as :func:`crlsc_phy.data.open_images` takes it; empty for none.
-        longest: Larger pictures are reduced until no side has more pixels.
-        count: How many, the first ones; 0 for all.
-        heldout: Of a folder, only those that its ``index.json`` says are held out of training.
+        source: A folder, or a data set as :func:`crlsc_phy.data.open_images` takes it; empty for none.
+        longest: Longest side in pixels; larger pictures are reduced to it.
+        count: Number of pictures, the first of the source; 0 for all.
+        heldout: Whether to take only pictures of a folder whose ``index.json`` keeps them out of training.
     """
 
     source: str = ""
@@ -33,39 +34,41 @@ class ImagesConfig:
     heldout: bool = False
 
     def __post_init__(self) -> None:
-        if self.longest < 1 or self.count < 0:
-            raise SweepError("longest must be 1 pixel or more, and count 0 or more")
+        if self.longest < 1:
+            raise SweepError(f"longest is {self.longest}; it must be 1 pixel or more")
+        if self.count < 0:
+            raise SweepError(f"count is {self.count}; it must be 0 (all) or more")
 
 
 def open_sent(config: ImagesConfig, data: Path) -> tuple[TestImage, ...]:
-    """Read the pictures.
+    """Read the pictures to send.
 
     Args:
-        config: Which ones.
+        config: Choice of the pictures.
         data: Folder of the data sets.
 
+    Returns:
+        Pictures with names that are unique and can be file names.
+
     Raises:
-        SweepError: If there is no such folder or set, or nothing in it.
+        SweepError: If there is no such folder or data set, or it holds no picture.
     """
     if not config.source:
-        raise SweepError("images: a curve sends pictures; name a folder or a set by images.source or --images")
+        raise SweepError("images: a curve sends pictures; give a folder or a data set as images.source or --images")
     try:
         found = _of_folder(config) if _is_folder(config.source) else _of_set(config, data)
         pictures = list(islice(found, config.count or None))
     except CrlscError as error:
         raise SweepError(f"images: {error}") from None
-    names: dict[str, int] = {}
-    sent = []
+    sent: dict[str, TestImage] = {}
     for key, image, labels in pictures:
-        name = re.sub(r"[^\w.-]+", "-", key).strip("-.") or "picture"
-        names[name] = names.get(name, 0) + 1
-        unique = name if names[name] == 1 else f"{name}-{names[name]}"
-        sent.append(TestImage(unique, fit_within(image, config.longest), labels))
-    return tuple(sent)
+        name = unused_name(short_name(re.sub(r"[^\w.-]+", "-", key).strip("-.")) or "picture", sent)
+        sent[name] = TestImage(name, fit_within(image, config.longest), labels)
+    return tuple(sent.values())
 
 
 def identity_of_images(images: Sequence[TestImage]) -> str:
-    """SHA-256 in hex of names, labels and pixels."""
+    """Return the SHA-256 in hex of names, labels and pixels."""
     digest = hashlib.sha256()
     for sent in images:
         digest.update(repr((sent.name, sent.labels, sent.image.shape)).encode())
@@ -77,7 +80,7 @@ _Picture = tuple[str, UInt8Image, tuple[str, ...]]
 
 
 def _is_folder(source: str) -> bool:
-    """Whether it is no name of a set; these have a colon or end with a split."""
+    """Return whether a source is a folder: names of data sets have a colon or end with a split."""
     return Path(source).is_dir() or not re.search(r":|@(train|heldout)$", source)
 
 
@@ -88,14 +91,14 @@ def _of_folder(config: ImagesConfig) -> Iterator[_Picture]:
         kept = read_heldout(folder)
         paths = [path for path in paths if path.name in kept]
         if not paths:
-            raise SweepError(f"{folder}: its index.json says of no picture that it is held out; set heldout: false")
+            raise SweepError(f"{folder}: index.json marks no picture as held out; set heldout: false to send them all")
     labels = read_labels(folder)
     return ((path.stem, load_image(path), tuple(labels.get(path.name, ()))) for path in paths)
 
 
 def _of_set(config: ImagesConfig, data: Path) -> Iterator[_Picture]:
     if config.heldout:
-        raise SweepError("heldout is for folders; of a set name the split: photos@heldout")
+        raise SweepError("heldout is for folders; name the split of a data set instead, such as photos@heldout")
     try:
         from crlsc_phy.data import open_images
     except ModuleNotFoundError as error:

@@ -1,20 +1,21 @@
-"""Two runs side by side: what has changed from one to the other, and what only one has."""
+"""Comparison of two runs: the points that changed, and the curves that only one of them has."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crlsc_phy.errors import SweepError
+from crlsc_phy.report.charts import chart
 from crlsc_phy.report.curves import looks
 from crlsc_phy.report.differences import FEWEST_PAIRS, Difference, difference
-from crlsc_phy.report.imported import ForeignLine, read_imported
-from crlsc_phy.report.measures import MEASURES
-from crlsc_phy.report.page import chart_data, write_page
-from crlsc_phy.report.results import Curve, Estimate, Run, read_run
+from crlsc_phy.report.imported import ImportedLine, read_imported
+from crlsc_phy.report.measures import MEASURES, check_measure
+from crlsc_phy.report.page import write_page
+from crlsc_phy.report.results import Curve, Estimate, SweepRun, read_run
 
 __all__ = ["Change", "Comparison", "as_json", "compare_runs", "write_comparison"]
 
@@ -24,8 +25,9 @@ class Change:
     """A point that both runs have.
 
     Attributes:
-        curve, channel, snr_db: Which.
-        before, after: The figures of the first and of the second run.
+        curve, channel: Names of the curve and of the channel.
+        snr_db: Es/N0 in dB.
+        before, after: Estimates of the first and of the second run.
         difference: ``after - before``.
     """
 
@@ -39,13 +41,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs have to say about each other.
+    """Comparison of two runs by one measure.
 
     Attributes:
-        measure: Of which figure.
-        changes: Of the points that both have.
-        only_before, only_after: Curve and channel of the lines that only the one has.
-        alone: How many points of lines in both only one of them has.
+        measure: Name of the measure.
+        changes: Points that both runs have.
+        only_before, only_after: Curve and channel of the lines that only the first or only the second run has.
+        alone: Number of points that one run lacks, on lines that both have.
     """
 
     measure: str
@@ -56,18 +58,17 @@ class Comparison:
 
 
 def compare_runs(before: str | Path, after: str | Path, measure: str = "psnr_db") -> Comparison:
-    """Compare the points with the same curve, channel and SNR, by name; imported curves too.
+    """Compare the points of two runs that have the same curve, channel and SNR; imported curves are included.
 
     Args:
         before: Folder of the first run.
-        after: Folder of the second.
-        measure: Which figure.
+        after: Folder of the second run.
+        measure: A key of :data:`~crlsc_phy.report.measures.MEASURES`.
 
     Raises:
-        SweepError: If a folder holds no run, there is no such measure, or the runs share no point that has it.
+        SweepError: If a folder holds no run, the measure is unknown, or the runs share no point that has it.
     """
-    if measure not in MEASURES:
-        raise SweepError(f"{measure!r} is no measure; there are {', '.join(MEASURES)}")
+    check_measure(measure)
     first, second = (_with_measure(read_run(folder), measure) for folder in (before, after))
     changes, alone = [], 0
     for names in [names for names in first if names in second]:
@@ -79,7 +80,9 @@ def compare_runs(before: str | Path, after: str | Path, measure: str = "psnr_db"
                 continue
             changes.append(Change(*names, snr, old, new, difference(other, one, snr, measure)))
     if not changes:
-        raise SweepError(f"{before} and {after} share no point with {measure}; say --measure, or compare other runs")
+        raise SweepError(
+            f"{before} and {after} share no point with {measure}; choose another --measure, or compare other runs"
+        )
     return Comparison(
         measure,
         tuple(changes),
@@ -89,7 +92,7 @@ def compare_runs(before: str | Path, after: str | Path, measure: str = "psnr_db"
     )
 
 
-def _with_measure(run: Run, measure: str) -> dict[tuple[str, str], Curve]:
+def _with_measure(run: SweepRun, measure: str) -> dict[tuple[str, str], Curve]:
     curves: Sequence[Curve] = [*run.lines, *read_imported(run.folder)]
     return {
         (curve.curve, curve.channel): curve
@@ -99,29 +102,34 @@ def _with_measure(run: Run, measure: str) -> dict[tuple[str, str], Curve]:
 
 
 def write_comparison(path: Path, comparison: Comparison, before: str | Path, after: str | Path) -> None:
-    """Write a comparison as a page that stands alone.
+    """Write a comparison as a page in one file.
 
     Args:
-        path: The file.
-        comparison: What it shows.
-        before: What the first run is called there.
-        after: What the second is.
+        path: HTML file to write.
+        comparison: The comparison.
+        before: Name of the first run on the page.
+        after: Name of the second run on the page.
 
     Raises:
-        CrlscError: If the libraries are missing, or the file cannot be written.
+        CrlscError: If Jinja or plotly is not installed, or the file cannot be written.
     """
+    measure = comparison.measure
     curves = _differences(comparison)
     look = looks({curve.curve: True for curve in curves}, [])
-    data = chart_data(curves, [comparison.measure], look)
-    shown = data["measures"][comparison.measure]
+    channels = list(dict.fromkeys(curve.channel for curve in curves))
+    title = MEASURES[measure].title
     # Differences have both signs, and no bounds.
-    shown |= {"title": f"{shown['title']}, second less first", "log": False, "rate": False}
+    axis = replace(MEASURES[measure], title=f"{title}, second minus first", kind="mean", logarithmic=False)
+    over = {channel: [curve for curve in curves if curve.channel == channel] for channel in channels}
     write_page(
         path,
         "compare.html",
-        data=data,
-        chosen=comparison.measure,
-        title=MEASURES[comparison.measure].title,
+        figures={measure: {channel: chart(over[channel], measure, look, axis) for channel in channels}},
+        measures={measure: axis},
+        channels=channels,
+        look=look,
+        chosen=measure,
+        title=title,
         comparison=comparison,
         before=str(before),
         after=str(after),
@@ -130,17 +138,17 @@ def write_comparison(path: Path, comparison: Comparison, before: str | Path, aft
 
 
 def _differences(comparison: Comparison) -> list[Curve]:
-    """The differences as curves, for the plots."""
+    """Return the differences as curves, for the plots."""
     lines: dict[tuple[str, str], dict[tuple[str, float], Estimate]] = {}
     for change in comparison.changes:
         found = change.difference
         estimate = Estimate(found.value, found.low, found.high, found.pairs)
         lines.setdefault((change.curve, change.channel), {})[comparison.measure, change.snr_db] = estimate
-    return [ForeignLine(*names, estimates) for names, estimates in lines.items()]
+    return [ImportedLine(*names, estimates) for names, estimates in lines.items()]
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison ready for JSON: NaN becomes null."""
+    """Return the comparison as JSON values: NaN becomes null."""
     return {
         "measure": comparison.measure,
         "points": [

@@ -1,4 +1,4 @@
-"""Curves against SNR on paper: how each looks, and the figures of a sweep as PNG and PDF."""
+"""Static plots of curves against SNR, as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ if TYPE_CHECKING:
 __all__ = ["WIDTHS", "Look", "draw_curves", "looks"]
 
 WIDTHS = {"column": 3.5, "double": 7.16}
-"""Inches that IEEE journals give to a figure in one column or over both."""
+"""Widths in inches of a figure in one column or over both columns of an IEEE journal."""
 
 # M. Okabe and K. Ito, "Color universal design" (2008), without yellow, which is too faint on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
-# matplotlib's name and plotly's. As many as share no factor with the colours, so that no pair comes twice for long.
+# matplotlib's name, plotly's, and an SVG path for the legend. The number of markers has no factor in common with the
+# number of colours, so a pair of both repeats late.
 _MARKERS = (
-    ("o", "circle"),
-    ("s", "square"),
-    ("^", "triangle-up"),
-    ("D", "diamond"),
-    ("p", "pentagon"),
-    ("P", "cross"),
-    ("X", "x"),
-    ("*", "star"),
+    ("o", "circle", "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z"),
+    ("s", "square", "M-3.6,-3.6h7.2v7.2h-7.2z"),
+    ("^", "triangle-up", "M0,-4.5L4.5,3.5H-4.5z"),
+    ("D", "diamond", "M0,-5L5,0L0,5L-5,0z"),
+    ("p", "pentagon", "M0,-4.8L4.6,-1.5L2.8,3.9H-2.8L-4.6,-1.5z"),
+    ("P", "cross", "M-1.6,-4.5h3.2v2.9h2.9v3.2h-2.9v2.9h-3.2v-2.9h-2.9v-3.2h2.9z"),
+    ("X", "x", "M-4,-2L-2,-4L0,-2L2,-4L4,-2L2,0L4,2L2,4L0,2L-2,4L-4,2L-2,0z"),
+    ("*", "star", "M0,-5L1.3,-1.6L5,-1.5L2.1,0.8L3.1,4.4L0,2.3L-3.1,4.4L-2.1,0.8L-5,-1.5L-1.3,-1.6z"),
 )
+_LONGEST = 60
+"""Characters of a name in a legend."""
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -52,35 +55,37 @@ _STYLE: Any = {
     "lines.linewidth": 1.0,
     "lines.markersize": 4.5,
     "lines.markeredgewidth": 0.8,
-    # Fonts as outlines that a publisher's checks accept, not as Type 3.
+    # Publishers' checks refuse Type 3 fonts.
     "pdf.fonttype": 42,
 }
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a curve looks in every plot.
+    """Appearance of a curve, the same in every plot.
 
     Attributes:
-        colour: Of all of it.
-        marker, symbol: What matplotlib and plotly call its marker.
-        own: Ours have filled markers, others hollow ones.
-        imported: Such are dashed.
+        colour: Colour of line and marker, as ``#rrggbb``.
+        marker, symbol: Name of the marker in matplotlib and in plotly.
+        path: The marker as an SVG path.
+        own: True for a curve of this project, which has filled markers.
+        imported: True for an imported curve, which is dashed.
     """
 
     colour: str
     marker: str
     symbol: str
+    path: str
     own: bool
     imported: bool
 
 
 def looks(own: Mapping[str, bool], imported: Sequence[str]) -> dict[str, Look]:
-    """Colour and marker of each curve, by name.
+    """Choose colour and marker of each curve, by name.
 
     Args:
-        own: The curves in their order, and whether each is ours.
-        imported: Which of them were imported.
+        own: Names of the curves in their order; True for those of this project.
+        imported: Names of the imported curves.
     """
     return {
         name: Look(_COLOURS[number % len(_COLOURS)], *_MARKERS[number % len(_MARKERS)], own[name], name in imported)
@@ -91,14 +96,14 @@ def looks(own: Mapping[str, bool], imported: Sequence[str]) -> dict[str, Look]:
 def draw_curves(
     targets: Sequence[Path], curves: Sequence[Curve], measure: str, look: Mapping[str, Look], width: str = "column"
 ) -> None:
-    """Draw the curves over one channel with their intervals.
+    """Draw curves over one channel with their 95 % intervals.
 
     Args:
-        targets: Files, ``.png`` or ``.pdf``.
-        curves: Over the same channel.
-        measure: What to draw.
-        look: Of each curve, by name.
-        width: One of :data:`WIDTHS`.
+        targets: Files to write, ``.png`` or ``.pdf``.
+        curves: Curves over the same channel.
+        measure: A key of :data:`~crlsc_phy.report.measures.MEASURES`.
+        look: Appearance of each curve, by name.
+        width: A key of :data:`WIDTHS`.
 
     Raises:
         CrlscError: If matplotlib is not installed, or a file cannot be written.
@@ -112,7 +117,7 @@ def draw_curves(
         handles = [_draw(axes, curve, measure, look[curve.curve]) for curve in curves]
         kind = MEASURES[measure]
         axes.set_xlabel("$E_\\mathrm{s}/N_0$ [dB]")
-        axes.set_ylabel(f"{kind.title} [{kind.unit}]" if kind.unit else kind.title)
+        axes.set_ylabel(kind.label)
         if kind.logarithmic:
             axes.set_yscale("log")
             low, high = axes.get_ylim()
@@ -121,18 +126,22 @@ def draw_curves(
             axes.set_ylim(10 ** math.floor(min(math.log10(low), -1)), top)
         elif kind.kind != "mean":
             axes.set_ylim(-0.03, 1.03)
-        figure.legend(
-            handles=handles,
+        legend = figure.legend(
+            handles,
+            [_legend_name(curve.curve, look[curve.curve].imported) for curve in curves],
             loc="outside lower center",
             ncols=columns,
             handlelength=2.4,
             columnspacing=1.2,
             labelspacing=0.3,
         )
+        for text in legend.get_texts():
+            # A dollar in a name does not begin a formula.
+            text.set_parse_math(False)
 
 
 def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
-    """Draw a curve; what stands for it in a legend is returned."""
+    """Draw a curve and return its line for the legend."""
     logarithmic = MEASURES[measure].logarithmic
     known = [(snr, curve.estimate(snr, measure)) for snr in curve.snrs]
     known = [(snr, estimate) for snr, estimate in known if not math.isnan(estimate.value)]
@@ -142,7 +151,7 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
         [snr for snr, _ in shown],
         [estimate.value for _, estimate in shown],
         [
-            # Of equal values a mean and its ends may differ by rounding.
+            # The mean of equal values may lie outside its interval by rounding.
             [max(estimate.value - estimate.low, 0.0) for _, estimate in shown],
             [max(estimate.high - estimate.value, 0.0) for _, estimate in shown],
         ],
@@ -153,9 +162,7 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
         elinewidth=0.6,
         capsize=1.5,
     ).lines[0]
-    # Of the line alone: bars in a legend are clutter.
-    drawn.set_label(f"{curve.curve} (imported)" if look.imported else curve.curve)
-    # A rate of 0 has no place on a logarithmic axis; what is known is that it is below the interval's end.
+    # A rate of 0 has no place on a logarithmic axis; it is known to be below the end of the interval.
     below = [(snr, estimate.high) for snr, estimate in known if logarithmic and estimate.value == 0]
     if below:
         ends = [end for _, end in below]
@@ -163,3 +170,11 @@ def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
             [snr for snr, _ in below], ends, [end / 2 for end in ends], uplims=True, linestyle="", color=look.colour
         )
     return drawn
+
+
+def _legend_name(name: str, imported: bool) -> str:
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST - 20]}…{name[-19:]}"
+    # matplotlib leaves names that begin with an underscore out of a legend.
+    name = f" {name}" if name.startswith("_") else name
+    return f"{name} (imported)" if imported else name

@@ -1,4 +1,4 @@
-"""Which of two curves is better at an SNR, by how much, and how sure that is."""
+"""Differences between two curves at an SNR, with their 95 % intervals."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 
 from crlsc_phy.quality.intervals import bootstrap, difference_interval
 from crlsc_phy.report.measures import MEASURES
-from crlsc_phy.report.results import UNKNOWN, Curve, Estimate, Line
+from crlsc_phy.report.results import UNKNOWN, Curve, Estimate, LineResults
 
 __all__ = ["FEWEST_PAIRS", "Difference", "Standing", "difference", "standings"]
 
 FEWEST_PAIRS = 6
-"""With fewer images even a difference of the same sign in all of them happens by chance: 2 * 0.5**6 < 0.05."""
+"""Fewest images for a test. With fewer, equal signs in all of them are too likely by chance: 2 * 0.5**5 > 0.05."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger one figure is than another.
+    """Difference of two estimates.
 
     Attributes:
-        value: NaN if either is unknown.
-        low, high: Its 95 % interval; NaN if there is too little to say.
-        pairs: Images that both sent and that were compared one by one; 0 if the two are taken as independent.
+        value: The difference; NaN if either estimate is unknown.
+        low, high: Its 95 % interval; NaN if there are too few results for one.
+        pairs: Number of images that both sent and that were compared one by one; 0 if the estimates are taken as
+            independent.
     """
 
     value: float
@@ -36,25 +37,25 @@ class Difference:
 
     @property
     def tested(self) -> bool:
-        """Whether there is an interval, and of enough images."""
+        """True if there is an interval, and from enough images."""
         return not math.isnan(self.low) and (not self.pairs or self.pairs >= FEWEST_PAIRS)
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0."""
+        """True if the interval excludes 0."""
         return self.tested and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Who leads at an SNR.
+    """The leading curves at one SNR.
 
     Attributes:
-        snr_db: Es/N0.
+        snr_db: Es/N0 in dB.
         leaders: Names of the curves with the best value.
         own, other: Names of the best curve of ours and of the best of the others; empty if there is none.
-        own_estimate, other_estimate: Their figures.
-        margin: How much better ours is, negative where it is behind; None without either.
+        own_estimate, other_estimate: Their estimates.
+        margin: Advantage of ours, negative where it is behind; None without curves of both kinds.
     """
 
     snr_db: float
@@ -67,9 +68,9 @@ class Standing:
 
     @property
     def verdict(self) -> str:
-        """``ahead``, ``behind``, or ``level`` if the data cannot tell; empty without either.
+        """``ahead`` or ``behind``, ``level`` if the interval includes 0, or empty without a margin.
 
-        What rests on values alone ends in ``, untested``.
+        The verdict ends in ``, untested`` if it rests on values without an interval, or on too few images.
         """
         if self.margin is None:
             return ""
@@ -80,8 +81,17 @@ class Standing:
 
 
 def difference(one: Curve, other: Curve, snr_db: float, measure: str) -> Difference:
-    """``one - other``; image by image where both sent the same, which takes the spread between images out."""
-    if MEASURES[measure].kind != "count" and isinstance(one, Line) and isinstance(other, Line):
+    """Return ``one - other`` at an SNR.
+
+    Where both sent the same images they are compared image by image, which removes the spread between images.
+
+    Args:
+        one: A curve.
+        other: The curve to subtract.
+        snr_db: Es/N0 in dB.
+        measure: A key of :data:`~crlsc_phy.report.measures.MEASURES`.
+    """
+    if MEASURES[measure].kind != "count" and isinstance(one, LineResults) and isinstance(other, LineResults):
         pairs = _pairs(one, other, snr_db, measure)
         if len(pairs) > 1:
             return Difference(float(pairs.mean()), *bootstrap(pairs), len(pairs))
@@ -90,7 +100,7 @@ def difference(one: Curve, other: Curve, snr_db: float, measure: str) -> Differe
     return Difference(a.value - b.value, *ends)
 
 
-def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> NDArray[np.float64]:
+def _pairs(one: LineResults, other: LineResults, snr_db: float, measure: str) -> NDArray[np.float64]:
     if snr_db not in one.points or snr_db not in other.points:
         return np.empty(0)
     a, b = (line.points[snr_db].by_image(measure) for line in (one, other))
@@ -98,12 +108,12 @@ def _pairs(one: Line, other: Line, snr_db: float, measure: str) -> NDArray[np.fl
 
 
 def standings(curves: Sequence[Curve], own: Mapping[str, bool], measure: str) -> list[Standing]:
-    """Who leads among the curves over one channel, at each SNR at which there are two or more.
+    """Return the leading curves at each SNR at which two curves or more have a value.
 
     Args:
-        curves: Over the same channel.
-        own: Of each curve's name, whether it is ours.
-        measure: One that is better higher or lower.
+        curves: Curves over the same channel.
+        own: True for the names of our curves, False for the others.
+        measure: A measure of quality: one whose ``better`` is not empty.
     """
     sign = -1.0 if MEASURES[measure].better == "lower" else 1.0
     found = []

@@ -1,4 +1,4 @@
-"""The report of a sweep: a page, figures for a paper, and a table, all from the rows in its folder."""
+"""The report of a sweep: a page, plots for a paper, and a table, made from the rows in its folder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from typing import Any
 
 from crlsc_phy.bundle import Bundle
 from crlsc_phy.errors import CrlscError, SweepError
-from crlsc_phy.files import write_text
+from crlsc_phy.files import short_name, unused_name, write_text
 from crlsc_phy.machine import processor
+from crlsc_phy.report.charts import chart, counted
 from crlsc_phy.report.curves import Look, draw_curves, looks
 from crlsc_phy.report.differences import FEWEST_PAIRS, Standing, standings
-from crlsc_phy.report.imported import ForeignLine, read_imported
+from crlsc_phy.report.imported import ImportedLine, read_imported
 from crlsc_phy.report.measures import MEASURES
-from crlsc_phy.report.page import chart_data, figure, ranges, write_page
-from crlsc_phy.report.results import CONFIG, RESULTS, Curve, Line, Result, Run, read_run
+from crlsc_phy.report.page import figure, ranges, typeset, write_page
+from crlsc_phy.report.results import CONFIG, RESULTS, Curve, LineResults, Result, SweepRun, read_run
 
 __all__ = ["write_report"]
 
@@ -39,20 +40,20 @@ def write_report(folder: str | Path, width: str = "column") -> Path:
     """Write ``report.html``, ``results.csv`` and ``plots/MEASURE-CHANNEL`` as PNG and PDF into a run's folder.
 
     Args:
-        folder: Of a run, which may still be going on.
-        width: Of the figures, one of :data:`crlsc_phy.report.curves.WIDTHS`.
+        folder: Folder of a run, which may still be going on.
+        width: Width of the plots, a key of :data:`crlsc_phy.report.curves.WIDTHS`.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         SweepError: If the folder holds no run, no results, or damaged ones.
-        CrlscError: If a library is missing, or a file cannot be written.
+        CrlscError: If a library is not installed, or a file cannot be written.
     """
     run = read_run(folder).configured()
     shown = _Shown(run, read_imported(run.folder))
     if not shown.measures:
-        raise SweepError(f"{run.folder / RESULTS}: holds no results yet; wait for the first, or look at its errors")
+        raise SweepError(f"{run.folder / RESULTS}: holds no results yet; wait for the first one, or read its errors")
     try:
         write_text(run.folder / TABLE, _table(shown))
         _draw(shown, run.folder / PLOTS, width)
@@ -64,10 +65,10 @@ def write_report(folder: str | Path, width: str = "column") -> Path:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A run and what was imported to stand beside it."""
+    """A run and the curves imported beside it."""
 
-    run: Run
-    imported: Sequence[ForeignLine]
+    run: SweepRun
+    imported: Sequence[ImportedLine]
 
     @property
     def curves(self) -> list[Curve]:
@@ -96,8 +97,12 @@ class _Shown:
         return [measure for measure in MEASURES if any(_has(curve, measure) for curve in self.curves)]
 
     def over(self, channel: str, measure: str) -> list[Curve]:
-        """The curves over a channel that have a measure."""
+        """Return the curves over a channel that have a measure."""
         return [curve for curve in self.curves if curve.channel == channel and _has(curve, measure)]
+
+    def snrs(self, curves: Sequence[Curve]) -> list[float]:
+        """Return the SNRs of all points of some curves in dB, ascending."""
+        return sorted({snr for curve in curves for snr in curve.snrs})
 
 
 def _has(curve: Curve, measure: str) -> bool:
@@ -112,9 +117,9 @@ def _table(shown: _Shown) -> str:
         name: (options or {}).get("chain", "") for name, options in (shown.run.config.get("curves") or {}).items()
     }
     for curve in shown.curves:
-        chain = chains.get(curve.curve, "") if isinstance(curve, Line) else "imported"
+        chain = chains.get(curve.curve, "") if isinstance(curve, LineResults) else "imported"
         for snr in curve.snrs:
-            point = curve.points[snr] if isinstance(curve, Line) else None
+            point = curve.points[snr] if isinstance(curve, LineResults) else None
             work = (len(point.results), f"{point.cpu_s:.3f}") if point else ("", "")
             for measure in shown.measures:
                 found = curve.estimate(snr, measure)
@@ -126,13 +131,22 @@ def _table(shown: _Shown) -> str:
 
 def _draw(shown: _Shown, folder: Path, width: str) -> None:
     folder.mkdir(exist_ok=True)
+    stems = _stems(shown.channels)
     for measure in shown.measures:
         for channel in shown.channels:
             curves = shown.over(channel, measure)
             if curves:
-                # A slash or a space in a channel's name is none in a file's.
-                stem = f"{measure}-{re.sub(r'[^A-Za-z0-9.+-]+', '_', channel)}"
-                draw_curves([folder / f"{stem}.{kind}" for kind in ("png", "pdf")], curves, measure, shown.look, width)
+                targets = [folder / f"{measure}-{stems[channel]}.{kind}" for kind in ("png", "pdf")]
+                draw_curves(targets, curves, measure, shown.look, width)
+
+
+def _stems(channels: Sequence[str]) -> dict[str, str]:
+    """Return a part of a file name for each channel, without characters that shells or LaTeX stumble over."""
+    stems: dict[str, str] = {}
+    for channel in channels:
+        stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", short_name(channel))
+        stems[channel] = unused_name(stem, stems.values())
+    return stems
 
 
 def _page(shown: _Shown) -> dict[str, Any]:
@@ -142,9 +156,20 @@ def _page(shown: _Shown) -> dict[str, Any]:
     return {
         "name": str(run.config.get("name") or run.folder.resolve().name),
         "summary": _summary(shown),
-        "data": chart_data(shown.curves, measures, shown.look),
+        "shown": shown,
+        "counted": counted,
+        "figures": {
+            measure: {
+                channel: chart(curves, measure, shown.look)
+                for channel in shown.channels
+                if (curves := shown.over(channel, measure))
+            }
+            for measure in measures
+        },
+        "measures": {name: MEASURES[name] for name in measures},
+        "channels": shown.channels,
+        "look": shown.look,
         "chosen": "psnr_db" if "psnr_db" in measures else measures[0],
-        "imported": bool(shown.imported),
         "standings": leads,
         "silent": [name for name in measures if name not in {lead["measure"] for lead in leads}],
         "fewest": FEWEST_PAIRS,
@@ -163,16 +188,16 @@ def _summary(shown: _Shown) -> str:
     run = shown.run
     counts = [len(point.results) for line in run.lines for point in line.points.values() if point.results]
     if not counts:
-        return "Imported curves alone."
+        return "Only imported curves."
     snrs = sorted({result.snr_db for result in run.results})
     replicas = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     words = [
         _plural(len({line.curve for line in run.lines}), "curve"),
         f"over {_plural(len({line.channel for line in run.lines}), 'channel')}",
-        f"at {snrs[0]:g} to {snrs[-1]:g} dB".replace("-", "−"),
+        typeset(f"at {snrs[0]:g} to {snrs[-1]:g} dB"),
     ]
     images = {result.image for result in run.results} - {None}
-    parts = [" ".join(words), f"{replicas} replicas a point"]
+    parts = [" ".join(words), f"{replicas} replicas per point"]
     return ", ".join(parts + [_plural(len(images), "picture")] * bool(images)) + "."
 
 
@@ -181,7 +206,7 @@ def _plural(count: int, word: str) -> str:
 
 
 def _leads(shown: _Shown) -> Iterator[dict[str, Any]]:
-    """For each measure of quality and channel, what the page says about who leads."""
+    """Yield the ranking for each measure of quality and channel."""
     for measure in shown.measures:
         if not MEASURES[measure].better:
             continue
@@ -209,7 +234,7 @@ def _sentence(rows: Sequence[Standing], measure: str) -> str:
     snrs = [row.snr_db for row in rows]
     compared = [row for row in rows if row.margin]
     if not compared:
-        return "There are only curves of ours, or none of ours: who leads is in the table."
+        return "No SNR has both curves of this project and others, so there is no margin."
     places: dict[str, list[float]] = {}
     for row in sorted(compared, key=lambda row: (_WORST_FIRST.index(row.verdict.partition(",")[0]), row.verdict)):
         places.setdefault(row.verdict, []).append(row.snr_db)
@@ -225,8 +250,8 @@ def _sentence(rows: Sequence[Standing], measure: str) -> str:
     return text
 
 
-def _pictures(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The kept pictures by channel and SNR, and the sent ones in the order of the columns."""
+def _pictures(run: SweepRun) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return the kept pictures by channel and SNR, and the sent ones in the order of the columns."""
     kept: dict[tuple[str, float], dict[str, dict[str, Result]]] = {}
     names: dict[str, None] = {}
     for line in run.lines:
@@ -250,11 +275,11 @@ def _pictures(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     return groups, [{"name": name, "uri": _uri(run.folder / "originals" / f"{name}.png")} for name in names]
 
 
-def _picture(run: Run, result: Result) -> Path:
+def _picture(run: SweepRun, result: Result) -> Path:
     return run.folder / "pictures" / f"{result.job}.png"
 
 
-def _cell(run: Run, name: str, result: Result | None) -> dict[str, str]:
+def _cell(run: SweepRun, name: str, result: Result | None) -> dict[str, str]:
     if result is None:
         return {"name": name, "uri": "", "caption": "not kept"}
     parts = []
@@ -270,13 +295,13 @@ def _cell(run: Run, name: str, result: Result | None) -> dict[str, str]:
 
 
 def _uri(path: Path) -> str:
-    """A PNG as it is, empty if it is not there."""
+    """Return a PNG as a data URI; empty if there is no such file."""
     if not path.is_file():
         return ""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _facts(run: Run) -> dict[str, str]:
+def _facts(run: SweepRun) -> dict[str, str]:
     last = datetime.fromtimestamp((run.folder / RESULTS).stat().st_mtime, timezone.utc)
     cpu_s = sum(result.cpu_s for result in run.results)
     facts = {
@@ -296,7 +321,7 @@ def _bundle_id(path: Path) -> str:
     try:
         return f"id {Bundle.load(path).shared_id.hex()}"
     except CrlscError:
-        return "which is not on this machine"
+        return "not on this machine"
 
 
 def _versions() -> str:

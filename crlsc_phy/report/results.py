@@ -1,4 +1,4 @@
-"""The results of a sweep: the rows of its folder as lines of points, each figure with its interval."""
+"""The results of a sweep: the rows of its folder, grouped into lines and points, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ __all__ = [
     "Curve",
     "Estimate",
     "Failure",
-    "Line",
+    "LineResults",
     "Point",
     "Result",
-    "Run",
+    "SweepRun",
     "read_run",
 ]
 
 CONFIG, RESULTS = "config.yaml", "results.jsonl"
 OWN_CHAINS = frozenset({"digital", "semantic", "analog", "hybrid"})
-"""Chains that are this project's; all others are what it is compared with."""
+"""Chains of this project; all others are baselines."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a point.
+    """A measure at one point, with its 95 % interval.
 
     Attributes:
-        value: NaN if it was not measured.
-        low, high: Its 95 % interval; NaN if there is too little to say.
-        n: Trials behind it: bits, blocks or frames of a count, else images sent.
-        events: Of counts and hits, how many there were.
+        value: The estimate; NaN if it was not measured.
+        low, high: Ends of the interval; NaN if there are too few results for one.
+        n: Number of trials: bits, blocks or frames for a count, images for other measures.
+        events: Number of events among the trials; None for means.
     """
 
     value: float
@@ -62,7 +62,7 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class _Row:
-    """Which job a row is of."""
+    """The job that a row belongs to."""
 
     job: str
     line: str
@@ -74,7 +74,14 @@ class _Row:
 
 @dataclass(frozen=True)
 class Result(_Row):
-    """A row: what one job found; see :class:`crlsc_phy.link.chain.Outcome`."""
+    """The row of a job that was done; see :class:`crlsc_phy.link.chain.Outcome`.
+
+    Attributes:
+        counts: Raw counts by name.
+        image: Name of the image that was sent; None for links of bits.
+        metrics: Metrics of the image by name, without those that were not measured.
+        cpu_s, wall_s: CPU time and elapsed time in seconds.
+    """
 
     counts: Mapping[str, int]
     image: str | None
@@ -85,21 +92,26 @@ class Result(_Row):
 
 @dataclass(frozen=True)
 class Failure(_Row):
-    """A row of a job that failed for good."""
+    """The row of a job that failed twice."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a line found at one SNR: its results, by replica; none if it is still to be run."""
+    """Results of a line at one SNR.
+
+    Attributes:
+        snr_db: Es/N0 in dB.
+        results: Ordered by replica; empty if none has been run yet.
+    """
 
     snr_db: float
     results: tuple[Result, ...]
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
-        """The raw counts, added up."""
+        """Sum of the raw counts."""
         total: Counter[str] = Counter()
         for result in self.results:
             total.update(result.counts)
@@ -107,11 +119,11 @@ class Point:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of its jobs, in seconds."""
+        """CPU time of the jobs in seconds."""
         return sum(result.cpu_s for result in self.results)
 
     def by_image(self, measure: str) -> dict[str, list[float]]:
-        """The values of each image; those of results without one each stand alone."""
+        """Return the values of a measure by image; each result without an image is a group of its own."""
         values: dict[str, list[float]] = defaultdict(list)
         for result in self.results:
             if measure in result.metrics:
@@ -119,7 +131,7 @@ class Point:
         return values
 
     def per_replica(self, measure: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Events and trials of a ``count``, int [replica] each, of the replicas that counted it."""
+        """Return the events and trials of a ``count``, int64 [replicas] each, for the replicas that have any."""
         event, trial = RATES[measure]
         pairs = [
             (result.counts.get(event, 0), result.counts[trial]) for result in self.results if result.counts.get(trial)
@@ -128,7 +140,7 @@ class Point:
         return events, trials
 
     def estimate(self, measure: str) -> Estimate:
-        """A figure with its interval, :data:`UNKNOWN` if it was not measured."""
+        """Return a measure with its interval, :data:`UNKNOWN` if it was not measured."""
         if measure not in self._estimates:
             self._estimates[measure] = self._estimate(measure)
         return self._estimates[measure]
@@ -159,39 +171,40 @@ class Point:
 
 def _hits(hits: NDArray[np.float64], sizes: NDArray[np.int64]) -> Estimate:
     happened, tried = int(hits.sum()), int(sizes.sum())
-    # Replicas of a picture are little new evidence; how little, no spread shows where all are hits or none: count none.
+    # Replicas of one picture are little new evidence. If all are hits, or none, the spread cannot tell how little: each
+    # picture then counts once.
     alike = happened in (0, tried)
     ends = rate_interval(hits / sizes, np.ones(len(sizes))) if alike else rate_interval(hits, sizes)
     return Estimate(happened / tried, *ends, tried, happened)
 
 
 class Curve(Protocol):
-    """What can be shown: a line of this run, or one that was imported."""
+    """A line that can be shown: one of this run, or an imported one."""
 
     @property
     def curve(self) -> str:
-        """Its name."""
+        """Name of the curve."""
 
     @property
     def channel(self) -> str:
-        """Name of the channel it was found over."""
+        """Name of the channel."""
 
     @property
     def snrs(self) -> Sequence[float]:
-        """Es/N0 of its points in dB, ascending."""
+        """Es/N0 of the points in dB, ascending."""
 
     def estimate(self, snr_db: float, measure: str) -> Estimate:
-        """A figure, :data:`UNKNOWN` where there is none."""
+        """Return a measure at an SNR, :data:`UNKNOWN` if there is none."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A curve over a channel.
+class LineResults:
+    """Results of a line, which is a curve over one channel.
 
     Attributes:
-        id: Hash of all that decides its results.
-        curve, channel: Their names.
-        points: By SNR in dB, ascending.
+        id: Hash of everything that decides the results.
+        curve, channel: Names of the curve and of the channel.
+        points: Points by SNR in dB, ascending.
     """
 
     id: str
@@ -209,28 +222,28 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A sweep's folder, read.
+class SweepRun:
+    """Contents of a sweep's folder.
 
     Attributes:
-        folder: Where it lies.
-        config: As the run was made with.
-        lines: In the order of the configuration: by channel, then by curve.
+        folder: The folder.
+        config: Configuration of the run, as YAML values.
+        lines: Lines in the order of the configuration: by channel, then by curve.
         failures: Jobs that failed and were not done later.
     """
 
     folder: Path
     config: Mapping[str, Any]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[LineResults, ...] = ()
     failures: tuple[Failure, ...] = field(default=())
 
     @property
     def results(self) -> Iterator[Result]:
-        """Every row."""
+        """All rows of jobs that were done."""
         return (result for line in self.lines for point in line.points.values() for result in point.results)
 
-    def configured(self) -> Run:
-        """Without the lines that an earlier configuration left in the folder."""
+    def configured(self) -> SweepRun:
+        """Return the run without lines that an earlier configuration left in the folder."""
         planned = {
             (name, channel)
             for name, curve in self.config["curves"].items()
@@ -239,12 +252,12 @@ class Run:
         return replace(self, lines=tuple(line for line in self.lines if (line.curve, line.channel) in planned))
 
     def is_own(self, curve: str) -> bool:
-        """Whether a curve's chain is this project's."""
+        """Return whether a curve's chain is one of :data:`OWN_CHAINS`."""
         return self.config["curves"].get(curve, {}).get("chain") in OWN_CHAINS
 
 
-def read_run(folder: str | Path) -> Run:
-    """Read a sweep's folder, of a run that has ended or is still going on.
+def read_run(folder: str | Path) -> SweepRun:
+    """Read a sweep's folder; the run may still be going on.
 
     A last row that was cut off is left out.
 
@@ -254,7 +267,7 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     config = _read_config(folder / CONFIG)
     results, failures = _read_rows(folder / RESULTS)
-    return Run(folder, config, _lines(folder, config, results), tuple(failures))
+    return SweepRun(folder, config, _lines(folder, config, results), tuple(failures))
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -271,7 +284,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
     try:
-        # What follows the last end of a line was cut off.
+        # A row without a line end was cut off.
         *whole, _ = path.read_bytes().split(b"\n")
     except OSError:
         raise SweepError(f"{path.parent}: holds no {RESULTS}; start the run first: crlsc-sweep run") from None
@@ -282,12 +295,12 @@ def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
             result = _read_row(row)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SweepError(
-                f"{path}:{number}: the row is damaged; delete this line and start the run again: it is made anew"
+                f"{path}:{number}: the row is damaged; delete this line and start the run again, which repeats the job"
             ) from None
         if isinstance(result, Failure):
             failures[result.job] = result
         else:
-            # A job has one outcome, however often it ran.
+            # A job has one outcome, however often its row is there.
             results.setdefault(result.job, result)
     return list(results.values()), [failure for job, failure in failures.items() if job not in results]
 
@@ -299,7 +312,7 @@ def _read_row(text: bytes) -> Result | Failure:
     if "error" in row:
         return Failure(**place, error=_text(row["error"]))
     image = row["image"]
-    return Result(
+    result = Result(
         **place,
         counts={name: int(count) for name, count in row["counts"].items()},
         image=image if image is None else _text(image),
@@ -307,19 +320,23 @@ def _read_row(text: bytes) -> Result | Failure:
         cpu_s=float(row["cpu_s"]),
         wall_s=float(row["wall_s"]),
     )
+    # Python reads 1e999 as infinity.
+    if not math.isfinite(sum(result.metrics.values(), result.snr_db)):
+        raise ValueError("an infinite number")
+    return result
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
-def _lines(folder: Path, config: Mapping[str, Any], results: Iterable[Result]) -> tuple[Line, ...]:
+def _lines(folder: Path, config: Mapping[str, Any], results: Iterable[Result]) -> tuple[LineResults, ...]:
     lines: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:
         lines[result.channel, result.curve].append(result)
@@ -334,8 +351,8 @@ def _place(names: Iterable[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> Line:
-    """A line with all its points, also those that are planned and have no result yet."""
+def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> LineResults:
+    """Return a line with all its points, including planned ones that have no result yet."""
     first = results[0]
     if any(result.line != first.line for result in results):
         raise SweepError(
@@ -346,4 +363,4 @@ def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> 
     for result in results:
         points.setdefault(result.snr_db, []).append(result)
     ordered = {snr: tuple(sorted(points[snr], key=lambda result: result.replica)) for snr in sorted(points)}
-    return Line(first.line, first.curve, first.channel, {snr: Point(snr, rows) for snr, rows in ordered.items()})
+    return LineResults(first.line, first.curve, first.channel, {snr: Point(snr, rows) for snr, rows in ordered.items()})

@@ -8,28 +8,34 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from small_sweep import BITS, KEPT, OURS, WEBP
 
+from crlsc_phy.cli.sweep import main
 from crlsc_phy.errors import SweepError
 from crlsc_phy.report.curves import draw_curves, looks
-from crlsc_phy.report.imported import import_curves
-from crlsc_phy.report.page import figure, ranges, signed
+from crlsc_phy.report.imported import ImportedLine, import_curves
+from crlsc_phy.report.page import figure, ranges, signed, typeset
 from crlsc_phy.report.report import write_report
-from crlsc_phy.report.results import read_run
+from crlsc_phy.report.results import Estimate, read_run
 
 FAILURE = "worker killed twice by signal 9 <oom>; give it more memory"
+METRICS = {"psnr_db", "ms_ssim", "label"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def reported(finished_sweep, tmp_path_factory) -> Path:
-    """The small sweep with a failed job and an imported curve, and its report."""
+    """The small sweep with fewer metrics, a failed job and an imported curve, and its report."""
     folder = Path(shutil.copytree(finished_sweep, tmp_path_factory.mktemp("reported") / "run"))
-    row = json.loads((folder / "results.jsonl").read_text().splitlines()[0])
-    failed = {key: row[key] for key in ("line", "curve", "channel", "snr_db", "replica")}
-    with (folder / "results.jsonl").open("a") as file:
-        file.write(json.dumps(failed | {"job": "f" * 20, "error": FAILURE}) + "\n")
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for row in rows:
+        # Each measure costs two plots.
+        row["metrics"] = {name: value for name, value in row["metrics"].items() if name in METRICS}
+    failed = {key: rows[0][key] for key in ("line", "curve", "channel", "snr_db", "replica")}
+    rows.append(failed | {"job": "f" * 20, "error": FAILURE})
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = folder.parent / "paper.csv"
     source.write_text("snr_db,psnr_db\n0,17.5\n8,19.25\n")
     import_curves(source, folder, "paper", "awgn")
@@ -76,12 +82,14 @@ def test_figures_are_for_a_journals_column(reported):
     assert not list(reported.rglob(".*.part"))
 
 
-def test_a_report_is_the_same_again(reported, tmp_path):
+def test_a_report_is_the_same_again(reported, tmp_path, capsys):
     again = Path(shutil.copytree(reported, tmp_path / "run"))
+    shutil.rmtree(again / "plots")
     for name in ("report.html", "results.csv"):
         (again / name).unlink()
-    write_report(again)
-    for name in ("results.csv", "plots/psnr_db-awgn.pdf", "plots/psnr_db-awgn.png"):
+    assert main(["report", str(again), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(again / "report.html")}
+    for name in ("report.html", "results.csv", "plots/psnr_db-awgn.pdf", "plots/psnr_db-awgn.png"):
         assert (again / name).read_bytes() == (reported / name).read_bytes()
 
 
@@ -99,18 +107,50 @@ def test_a_run_without_results_has_no_report(sweep_folder):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12.3456, "12.35"), (-0.5, "−0.500"), (0.0, "0.000"), (2.5e-5, "2.50e−05"), (math.nan, "–")]
+    ("value", "text"), [(12.3456, "12.35"), (-0.5, "-0.500"), (0.0, "0.000"), (2.5e-5, "2.50e-05"), (math.nan, "")]
 )
 def test_numbers_are_written_to_be_read(value, text):
     assert figure(value) == text
+    assert figure(value).isascii()
     assert signed(1.5) == "+1.50"
+    assert typeset(signed(-1.5e-5)) == "−1.50e−05"
 
 
 def test_snrs_in_words():
     assert ranges([-5, 0, 5, 15], [-10, -5, 0, 5, 10, 15]) == "−5 to 5 and 15\N{NO-BREAK SPACE}dB"
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_may_hold_what_matplotlib_and_file_systems_stumble_over(tmp_path):
+    names = ["costs $x_{", "_hidden", "曲線" * 120, "a\nb"]
+    lines = [ImportedLine(name, "awgn", {("psnr_db", 0.0): Estimate(20.0, 19.0, 21.0)}) for name in names]
+    draw_curves(
+        [tmp_path / f"a.{kind}" for kind in ("png", "pdf")], lines, "psnr_db", looks(dict.fromkeys(names, True), [])
+    )
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_channels_of_any_name_have_plots_of_their_own(sweep_folder):
+    channels = ["größe", "gräße", "é" * 240]
+    config = yaml.safe_load((sweep_folder / "config.yaml").read_text())
+    config["channels"] = {channel: {"model": "awgn"} for channel in channels}
+    config["curves"][OURS]["channels"] = channels
+    (sweep_folder / "config.yaml").write_text(yaml.safe_dump(config))
+    row = json.loads((sweep_folder / "results.jsonl").read_text().splitlines()[0])
+    row["metrics"] = {}
+    rows = [row | {"channel": channel, "job": f"{i:020}"} for i, channel in enumerate(channels)]
+    (sweep_folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report(sweep_folder)
+    names = {path.name for path in (sweep_folder / "plots").glob("frame_loss-*.png")}
+    assert len(names) == 3
+    assert {"frame_loss-gr_e.png", "frame_loss-gr_e-2.png"} < names
+    with (sweep_folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["channel"] for row in csv.DictReader(file)} == set(channels)
+
+
 # In a browser.
+
+TABLE = "document.querySelector('#tables ~ [data-measure]:not([hidden]) table')"
 
 
 @pytest.fixture(scope="module")
@@ -223,21 +263,24 @@ def test_imported_curves_are_dashed_and_names_are_text(page):
 
 
 def test_a_click_hides_a_curve_in_plot_and_table(page):
-    head = "return [...document.querySelectorAll('#table-0 thead th')].map(cell => cell.textContent)"
+    head = f"return [...{TABLE}.querySelectorAll('thead th:not([hidden])')].map(cell => cell.textContent)"
     assert page.execute_script(head) == ["Es/N0 [dB]", OURS, WEBP, "paper"]
     page.execute_script(f"document.querySelector('#legend button[data-curve={json.dumps(WEBP)}]').click()")
     assert set(drawn(page)) == {OURS, "paper"}
     assert page.execute_script(head) == ["Es/N0 [dB]", OURS, "paper"]
+    cells = f"return [...{TABLE}.querySelectorAll('tbody tr')].map(row => [...row.cells].filter(c => !c.hidden).length)"
+    assert page.execute_script(cells) == [3, 3, 3]
 
 
 def test_table_and_standing_agree_with_the_data(page, reported):
     (ours, webp, _) = read_run(reported).lines
     cells = page.execute_script(
-        "return [...document.querySelectorAll('#table-0 tbody tr')].map(r => [...r.cells].map(c => c.firstChild.data))"
+        f"return [...{TABLE}.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.firstChild.data))"
     )
-    values = [[figure(line.estimate(snr, "psnr_db").value) for line in (ours, webp)] for snr in ours.snrs]
+    values = [[figure(line.estimate(snr, "psnr_db").value) or "–" for line in (ours, webp)] for snr in ours.snrs]
     assert [row[:3] for row in cells] == [[f"{snr:g}", *row] for snr, row in zip(ours.snrs, values, strict=True)]
-    assert page.execute_script("return document.querySelectorAll('[data-measure]:not([hidden]) h3').length") == 1
+    # The ranking and the table.
+    assert page.execute_script("return document.querySelectorAll('[data-measure]:not([hidden]) h3').length") == 2
     text = page.execute_script("return document.querySelector('[data-measure=psnr_db]').innerText")
     assert "Against the best of the others, ours is" in text
     assert OURS in text

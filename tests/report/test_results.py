@@ -11,7 +11,7 @@ from small_sweep import BITS, IMAGES, OURS, SNRS, WEBP
 from crlsc_phy.errors import SweepError
 from crlsc_phy.quality.intervals import bootstrap, wilson
 from crlsc_phy.report.differences import Difference, difference, standings
-from crlsc_phy.report.results import Line, Point, Result, read_run
+from crlsc_phy.report.results import LineResults, Point, Result, read_run
 
 
 def rows_of(folder):
@@ -80,6 +80,8 @@ def test_a_row_cut_off_at_the_end_is_left_out(sweep_folder):
         b"\xff\xfe",
         b'{"job": "x", "line": "y", "curve": "c", "channel": "awgn", "snr_db": NaN, "replica": 0, "error": "e"}',
         b'{"job": "x", "line": "y", "curve": "c", "channel": "awgn", "snr_db": 1, "replica": 0, "counts": {}}',
+        b'{"job": "x", "line": "y", "curve": "c", "channel": "awgn", "snr_db": 1, "replica": 0, "counts": {}, "image": '
+        b'"a", "metrics": {"psnr_db": 1e999}, "cpu_s": 1, "wall_s": 1}',
     ],
 )
 def test_a_damaged_row_is_named_by_its_line(sweep_folder, damage):
@@ -165,7 +167,7 @@ def test_zero_errors_keep_their_count():
 
 def line(curve, values, images=None):
     rows = [result(i, f"image {i if images is None else images[i]}", psnr_db=value) for i, value in enumerate(values)]
-    return Line("id", curve, "awgn", {0.0: Point(0.0, tuple(rows))})
+    return LineResults("id", curve, "awgn", {0.0: Point(0.0, tuple(rows))})
 
 
 def test_pictures_are_compared_one_by_one():
@@ -213,7 +215,7 @@ def test_a_lead_in_few_pictures_is_no_more_than_that():
 def test_lower_is_better_where_it_is():
     def bits(curve, errors):
         counts = {"blocks": 1000, "block_errors": errors}
-        return Line("id", curve, "awgn", {0.0: Point(0.0, (result(0, None, counts),))})
+        return LineResults("id", curve, "awgn", {0.0: Point(0.0, (result(0, None, counts),))})
 
     (row,) = standings([bits("a", 10), bits("b", 200)], {"a": True, "b": False}, "bler")
     assert row.leaders == ("a",)

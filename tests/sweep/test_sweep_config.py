@@ -186,7 +186,7 @@ def test_a_curve_changes_what_it_names(bits):
         ("stop.measure=joy", "stop.measure is 'joy'; choose one of '', ber"),
         ("stop.replicas=many", "stop.replicas is 'many'; it must be a whole number"),
         ("seed=-1", "seed is -1; it must be 0 or more"),
-        ("curves.s={chain: semantic}", "name a folder or a set by images.source or --images"),
+        ("curves.s={chain: semantic}", "give a folder or a data set as images.source or --images"),
         ("keep=3", "keep is 3; it must be a mapping of options"),
     ],
 )
@@ -229,4 +229,4 @@ def test_a_folder_without_index_has_no_held_out_pictures(tmp_path, capsys):
     save_png(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
     given = ["--set", f"images.source={tmp_path}", "images.heldout=true"]
     assert main(["show", "quick", *given]) == 2
-    assert "its index.json says of no picture that it is held out" in capsys.readouterr().err
+    assert "index.json marks no picture as held out; set heldout: false" in capsys.readouterr().err
