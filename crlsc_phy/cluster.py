@@ -39,7 +39,7 @@ def ray_workers(address: str, jobs: int, error: type[CrlscError]) -> Iterator[in
         else:
             _knock(address)
             cluster.init(address, **quiet)
-    except (OSError, ValueError, RuntimeError) as problem:
+    except (OSError, OverflowError, ValueError, RuntimeError) as problem:
         raise error(f"--ray {address}: no cluster answers there ({brief(problem)})") from None
     try:
         register_ray()
