@@ -41,7 +41,7 @@ class RecordingWriter:
 
     def __init__(self, path: Path) -> None:
         if path.is_dir():
-            raise ModemError(f"{path}: is a folder; give a file with --out")
+            raise ModemError(f"{path}: is a folder; give a file")
         self.count = 0
         self._path = path
         self._file: BinaryIO
@@ -82,8 +82,7 @@ class RecordingWriter:
         try:
             yield
         except OSError as error:
-            reason = f"cannot be written ({error.strerror}); choose another file with --out"
-            raise ModemError(f"{self._path}: {reason}") from None
+            raise ModemError(f"{self._path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 def open_recording(path: Path) -> NDArray[Any]:
