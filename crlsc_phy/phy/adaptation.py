@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import TypeGuard
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.options import plain
 from crlsc_phy.phy.mcs import ANALOG_TABLE, MCS_TABLE
 from crlsc_phy.phy.modem import Burst
-from crlsc_phy.scalars import scalar
 
 __all__ = ["THRESHOLDS_DB", "LinkAdapter", "LinkReport", "analog_thresholds_db"]
 
@@ -77,7 +77,7 @@ class LinkReport:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, scalar(getattr(self, field.name)))
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         for name, high in (
             ("sequence", _SEQUENCES - 1),
             ("mcs", _INDICES[-1]),
@@ -139,10 +139,10 @@ def analog_thresholds_db(target_snr_db: float, repetitions: Sequence[int] = _REP
     Raises:
         ModemError: If the SNR is not a finite number, or the repetitions are not positive and falling.
     """
-    target = scalar(target_snr_db)
+    target = plain(target_snr_db)
     if not _is_number(target, int, float) or not math.isfinite(target):
         raise ModemError(f"target_snr_db is {target!r}; it must be a finite number")
-    copies = tuple(map(scalar, repetitions))
+    copies = tuple(map(plain, repetitions))
     if not copies or not all(_is_number(r, int) and r >= 1 for r in copies) or any(b >= a for a, b in pairwise(copies)):
         raise ModemError(f"repetitions are {copies}; they must be positive and falling")
     return tuple(target - 10 * math.log10(r) for r in copies)
@@ -199,9 +199,9 @@ class LinkAdapter:
         smoothing: float = 0.05,
         patience: int = 2,
     ) -> None:
-        needs = tuple(map(scalar, thresholds_db))
-        start, patience, target_bler = scalar(start), scalar(patience), scalar(target_bler)
-        margin_db, hysteresis_db, smoothing = scalar(margin_db), scalar(hysteresis_db), scalar(smoothing)
+        needs = tuple(map(plain, thresholds_db))
+        start, patience, target_bler = plain(start), plain(patience), plain(target_bler)
+        margin_db, hysteresis_db, smoothing = plain(margin_db), plain(hysteresis_db), plain(smoothing)
         finite = all(_is_number(need, int, float) and math.isfinite(need) for need in needs)
         if not needs or not finite or not all(a < b for a, b in pairwise(needs)):
             raise ModemError(f"link adapter: thresholds_db is {needs}; it must be one or more, finite and rising")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.scalars import scalar
+from crlsc_phy.options import plain
 
 __all__ = ["ANALOG_TABLE", "MCS_TABLE", "Mcs", "find_mcs"]
 
@@ -77,7 +77,7 @@ def find_mcs(mcs: int | str) -> Mcs:
         ModemError: If there is no such entry.
     """
     table = (*MCS_TABLE, *ANALOG_TABLE)
-    wanted = scalar(mcs)
+    wanted = plain(mcs)
     for entry in table:
         # To Python True is 1.
         if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) and wanted in (entry.index, entry.name):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.scalars import scalar
+from crlsc_phy.options import plain
 
 __all__ = ["LOWEST_PAPR_DB", "OVERSAMPLING", "ccdf", "check_papr", "clip_and_filter", "oversample", "papr_db"]
 
@@ -76,7 +76,7 @@ def check_papr(papr_db: float) -> float:
     Raises:
         ModemError: If it is not a finite number, or is below :data:`LOWEST_PAPR_DB`.
     """
-    level = scalar(papr_db)
+    level = plain(papr_db)
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not LOWEST_PAPR_DB <= level < math.inf:
         raise ModemError(f"papr_db is {level!r}; it must be a number of dB, {LOWEST_PAPR_DB:g} or higher")
     return level
