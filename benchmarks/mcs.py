@@ -106,7 +106,7 @@ def through_awgn(mcs: Mcs, decoder: Decoder, iterations: int) -> Callable[[np.ra
     block, segments = detail_of(mcs, WORDS * MAX_SEGMENT_BYTES)
 
     def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
-        bits = segments.split(rng.bytes(segments.size))
+        bits = segments.split(rng.bytes(segments.size), check=0)
         symbols = block.modulate(bits)
         variance = 10 ** (-snr_db / 10)
         received: lab.Samples = symbols + lab.complex_noise(rng, symbols.size, variance).reshape(symbols.shape)

@@ -24,6 +24,7 @@ from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.phy import Burst, BurstModem, Numerology
 from crlsc_phy.phy.demodulator import Reception
 from crlsc_phy.phy.layers import LayerReader, Receive
+from crlsc_phy.phy.layout import Layout, header_block, pack_header
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble
 
@@ -88,7 +89,7 @@ class KnownChannel:
         nothing = np.zeros(symbols)
         channel = (means @ self._basis).astype(np.complex64)
         error = np.zeros(symbols, np.float32)
-        return Reception(values, channel, self._noise, error, nothing, nothing, nothing, self._cfo)
+        return Reception(values, channel, self._noise, error, nothing, nothing, nothing, self._cfo, self._ofdm)
 
 
 def fading_job(job: tuple[int, int, int]) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ def fading_job(job: tuple[int, int, int]) -> list[dict[str, Any]]:
     numerology = modem.numerology
     ofdm = Ofdm(numerology)
     preamble = Preamble(ofdm)
-    reader = LayerReader(ofdm)
+    reader = LayerReader()
     tdl = TDL("A", DELAY_SPREAD_S, CARRIER_HZ, min_speed=SPEED)
     rows = [{"snr_db": snr_db, "bursts": bursts, "ours": 0, "known": 0} for snr_db in FADING_DB]
     for index in range(bursts):
@@ -133,14 +134,13 @@ def _read_known(reader: LayerReader, known: KnownChannel, samples: np.ndarray, f
     def receive(symbols: int) -> Receive:
         return lambda _: known.reception(samples, symbols)
 
-    from crlsc_phy.phy.layout import header_block
-
     try:
-        opened = reader.open(receive(header_block(Numerology()).symbols))
+        header, mcs = reader.header(receive(header_block(Numerology()).symbols), Numerology())
     except FrameError:
         return False
-    contents = reader.read(opened, receive(opened.layout.symbols))
-    return (contents.frame.header, contents.frame.semantic) == (frame.header, frame.semantic)
+    layout = Layout.of(Numerology(), header, mcs)
+    layers, _ = reader.layers(header, layout, receive(layout.symbols), layout.header.modulate(pack_header(header, mcs)))
+    return (layers.frame.header, layers.frame.semantic) == (frame.header, frame.semantic)
 
 
 def added(jobs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

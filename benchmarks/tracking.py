@@ -134,7 +134,7 @@ def llr_job(job: tuple[int, str, float, str, int]) -> list[dict[str, Any]]:
         layout = Layout.of(modem.numerology, frame.header, modem.mcs)
         if burst is None or layout.detail is None or layout.segments is None:
             continue
-        coded = layout.detail.coded_bits(layout.segments.split(frame.detail or b"")).ravel()
+        coded = layout.detail.coded_bits(layout.segments.split(frame.detail or b"", frame.header.check)).ravel()
         llr.append(np.abs(burst.llr))
         wrong.append((burst.llr > 0) != coded)
     size, error = np.concatenate(llr), np.concatenate(wrong)

@@ -219,7 +219,7 @@ class SemanticCodec:
         label, confidence = "", 0.0
         vector = np.zeros((1, self.bundle.knowledge.air_code.dim), np.float32)
         if frame.semantic is None:
-            code = self._repaired(semantic_llr, semantic_coded_llr)
+            code = self._repaired(header, semantic_llr, semantic_coded_llr)
         else:
             code = np.frombuffer(frame.semantic, np.uint8)
         if code is not None:
@@ -270,15 +270,14 @@ class SemanticCodec:
         return self.classes[best], float(shares[best] / shares.sum())
 
     def _repaired(
-        self, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None
+        self, header: FrameHeader, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.uint8] | None:
         """The air code that was meant by what is left of it, uint8 [M], if the knowledge bases can tell."""
         if not any(len(base) for base in self.bases):
             return None
         try:
             if coded_llr is not None:
-                size = self.bundle.knowledge.air_code.size
-                found = turbo_decode(coded_llr, size, partial(joint_extrinsic, self.bases))
+                found = turbo_decode(coded_llr, header, partial(joint_extrinsic, self.bases))
                 if found is not None:
                     return np.frombuffer(found, np.uint8)
             if llr is not None:

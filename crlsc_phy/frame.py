@@ -1,17 +1,38 @@
-"""The semantic frame: what one image becomes before it is modulated.
+"""The semantic frame: one image before it is modulated.
 
-    header (17 B, CRC-16) | semantic layer (air code, CRC-16) | detail layer (tokens, CRC-32)
+    header (20 B) | meaning (air code), CRC-16 | detail (tokens or symbols), CRC-32
 
-The layers stand alone. A modem protects the header and the semantic layer most, and may deliver a frame whose
-detail is lost or has holes; such a frame still decodes to a class, neighbours and a preview. Only a complete
-frame has a byte form. An analog detail layer is the exception to bits: its symbols arrive with noise on them.
+The layers stand alone. A modem protects the header and the meaning most, and may deliver a frame whose detail is lost
+or has holes; such a frame still decodes to a label, neighbours and a preview. Only a complete frame has a byte form.
+An analog detail layer is the exception to bits: its symbols arrive with noise on them.
+
+The header, big-endian, most significant bit first::
+
+    bits  field      use
+       4  version    2
+       2  mode       0 meaning alone, 1 digital detail, 2 analog detail, 3 hybrid (digital base and analog residual)
+       2  rate       code rate of meaning and preview on the air, 0 the most robust
+      16  sequence   counter of the sender
+      32  shared id  first bytes of the id of codebooks and knowledge base
+      12  height     less one, in pixels
+      12  width      less one
+       8  levels     levels of a digital detail, scale of an analog one
+      16  coder      coder of the detail, 0 the bundle's own
+       6  meaning    bytes of the air code
+       4  preview    bytes of a thumbnail
+       9  side       bytes of side information, without which the detail cannot be read; protected like the preview.
+                     In a hybrid frame it begins with the length of the digital base
+      21  detail     bytes of a digital detail, symbols of an analog one
+      16  CRC-16
+
+Each layer's CRC starts from the header's, so that a layer of another frame never passes. This version writes 0 as
+rate, coder, preview and side information: these, and mode 3, are for later versions. It refuses frames that use them.
 """
 
 from __future__ import annotations
 
 import binascii
 import enum
-import struct
 import zlib
 from dataclasses import dataclass, field
 
@@ -20,24 +41,49 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import FrameError
 
-__all__ = ["FRAME_VERSION", "FrameHeader", "Mode", "SemanticFrame"]
+__all__ = ["FRAME_VERSION", "SYMBOL", "FrameHeader", "Mode", "SemanticFrame", "crc16"]
 
-FRAME_VERSION = 1
+FRAME_VERSION = 2
 MAX_SIDE = 4096
-MAX_DETAIL_BYTES = (1 << 24) - 1
+MAX_SEMANTIC_BYTES = 63
+MAX_DETAIL = (1 << 21) - 1
+"""Largest detail layer, in bytes or analog symbols."""
 SYMBOL = np.dtype("<c8")
-"""How an analog symbol is stored in the detail layer."""
+"""Type of an analog symbol in the detail layer."""
 
-_HEADER = struct.Struct(">BBH4s3sB3s")
-_CRC16 = struct.Struct(">H")
-_CRC32 = struct.Struct(">I")
+_WIDTHS = {
+    "version": 4,
+    "mode": 2,
+    "rate": 2,
+    "sequence": 16,
+    "kb_id": 32,
+    "height": 12,
+    "width": 12,
+    "levels": 8,
+    "coder": 16,
+    "semantic_bytes": 6,
+    "preview": 4,
+    "side": 9,
+    "detail": 21,
+}
+_LATER = {
+    "rate": "another rate of the meaning",
+    "coder": "the detail of another coder",
+    "preview": "a preview layer",
+    "side": "side information",
+}
+"""Fields that must be zero in this version, and what they would announce."""
+_BODY_BYTES = sum(_WIDTHS.values()) // 8
+_CRC16_BYTES, _CRC32_BYTES = 2, 4
+# Of version 1: 15 bytes and a CRC-16.
+_VERSION_1_BODY = 15
 
 
 class Mode(enum.IntEnum):
-    """What the detail layer holds."""
+    """Kind of the detail layer."""
 
     SEMANTIC = 0
-    """Nothing: the semantic layer travels alone."""
+    """No detail layer."""
     DIGITAL = 1
     """Packed VQ tokens."""
     ANALOG = 2
@@ -46,19 +92,19 @@ class Mode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """Everything a receiver must know before it can read the layers.
+    """The part of a frame that a receiver must know before it can read the layers.
 
     Attributes:
         kb_id: First 4 bytes of the SHA-256 id of the bundle that the frame was made with.
         height, width: Size of the image in pixels, 1 to 4096.
-        semantic_bytes: Length of the air code, 0 to 255.
-        detail_bytes: Length of the detail layer, below 2**24; for analog symbols 8 each.
+        semantic_bytes: Length of the air code, 0 to 63.
+        detail_bytes: Length of the detail layer, below 2**21; of an analog one 8 for each symbol, below 2**24.
         levels: Residual codebook levels in a digital detail layer; the scale of an analog one; 0 to 255.
         sequence: Counter of the sender, modulo 2**16.
-        mode: What the detail layer holds.
+        mode: Kind of the detail layer.
     """
 
-    SIZE = _HEADER.size + _CRC16.size
+    SIZE = _BODY_BYTES + _CRC16_BYTES
 
     kb_id: bytes
     height: int
@@ -75,70 +121,105 @@ class FrameHeader:
         for name, value, low, high in (
             ("height", self.height, 1, MAX_SIDE),
             ("width", self.width, 1, MAX_SIDE),
-            ("semantic_bytes", self.semantic_bytes, 0, 255),
-            ("detail_bytes", self.detail_bytes, 0, MAX_DETAIL_BYTES),
+            ("semantic_bytes", self.semantic_bytes, 0, MAX_SEMANTIC_BYTES),
+            ("detail_bytes", self.detail_bytes, 0, MAX_DETAIL * self._unit),
             ("levels", self.levels, 0, 255),
             ("sequence", self.sequence, 0, 65535),
         ):
             if not low <= value <= high:
                 raise FrameError(f"{name} is {value}; it must be within {low} to {high}")
-        if self.mode is Mode.ANALOG and self.detail_bytes % SYMBOL.itemsize:
+        if self.detail_bytes % self._unit:
             raise FrameError(f"detail_bytes is {self.detail_bytes}; analog symbols have {SYMBOL.itemsize} bytes each")
 
+    @property
+    def _unit(self) -> int:
+        """Bytes that the field ``detail`` counts by."""
+        return SYMBOL.itemsize if self.mode is Mode.ANALOG else 1
+
+    @property
+    def check(self) -> int:
+        """The header's CRC-16, from which those of the layers start."""
+        return int.from_bytes(self.to_bytes()[-_CRC16_BYTES:], "big")
+
     def to_bytes(self) -> bytes:
-        """The header as 17 bytes, its CRC-16 last."""
-        geometry = (self.height - 1) << 12 | (self.width - 1)
-        body = _HEADER.pack(
-            FRAME_VERSION << 4 | self.mode,
-            self.semantic_bytes,
-            self.sequence,
-            self.kb_id,
-            geometry.to_bytes(3, "big"),
-            self.levels,
-            self.detail_bytes.to_bytes(3, "big"),
-        )
-        return body + _crc16(body)
+        """Return the header as 20 bytes, its CRC-16 last."""
+        values = {
+            "version": FRAME_VERSION,
+            "mode": self.mode,
+            "sequence": self.sequence,
+            "kb_id": int.from_bytes(self.kb_id, "big"),
+            "height": self.height - 1,
+            "width": self.width - 1,
+            "levels": self.levels,
+            "semantic_bytes": self.semantic_bytes,
+            "detail": self.detail_bytes // self._unit,
+        }
+        packed = 0
+        for name, width in _WIDTHS.items():
+            packed = packed << width | int(values.get(name, 0))
+        body = packed.to_bytes(_BODY_BYTES, "big")
+        return body + crc16(body)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FrameHeader:
-        """Read a header from the first 17 bytes of ``data``.
+        """Read a header from the first 20 bytes of ``data``.
 
         Raises:
-            FrameError: If ``data`` is too short, its CRC is wrong, or its version or mode is unknown.
+            FrameError: If ``data`` is too short, its CRC is wrong, its version or mode is unknown, or it announces a
+                layer that this version does not read.
         """
+        _refuse_version_1(data)
         if len(data) < cls.SIZE:
             raise FrameError(f"frame is cut short: {len(data)} bytes where the header alone has {cls.SIZE}")
-        body = data[: _HEADER.size]
-        if data[_HEADER.size : cls.SIZE] != _crc16(body):
+        body = data[:_BODY_BYTES]
+        if data[_BODY_BYTES : cls.SIZE] != crc16(body):
             raise FrameError("frame header is damaged (CRC-16 does not match)")
-        first, semantic_bytes, sequence, kb_id, geometry, levels, detail_bytes = _HEADER.unpack(body)
-        version, mode = first >> 4, first & 0xF
-        if version != FRAME_VERSION:
-            raise FrameError(f"frame has version {version}; this program reads version {FRAME_VERSION}")
-        if mode not in Mode.__members__.values():
-            raise FrameError(f"frame has mode {mode}; this program knows {', '.join(f'{m}' for m in Mode)}")
-        size = int.from_bytes(geometry, "big")
+        packed, values = int.from_bytes(body, "big"), dict[str, int]()
+        for name, width in reversed(_WIDTHS.items()):
+            values[name] = packed & ((1 << width) - 1)
+            packed >>= width
+        if values["version"] != FRAME_VERSION:
+            raise FrameError(
+                f"frame has version {values['version']}; this program reads version {FRAME_VERSION}: "
+                "give both ends the same crlsc-phy"
+            )
+        if values["mode"] not in Mode.__members__.values():
+            raise FrameError(f"frame has mode {values['mode']}; this program reads {', '.join(f'{m}' for m in Mode)}")
+        for name, what in _LATER.items():
+            if values[name]:
+                raise FrameError(f"frame has {what}, which this version does not read; update crlsc-phy")
+        mode = Mode(values["mode"])
         return cls(
-            kb_id=kb_id,
-            height=(size >> 12) + 1,
-            width=(size & 0xFFF) + 1,
-            semantic_bytes=semantic_bytes,
-            detail_bytes=int.from_bytes(detail_bytes, "big"),
-            levels=levels,
-            sequence=sequence,
-            mode=Mode(mode),
+            kb_id=values["kb_id"].to_bytes(4, "big"),
+            height=values["height"] + 1,
+            width=values["width"] + 1,
+            semantic_bytes=values["semantic_bytes"],
+            detail_bytes=values["detail"] * (SYMBOL.itemsize if mode is Mode.ANALOG else 1),
+            levels=values["levels"],
+            sequence=values["sequence"],
+            mode=mode,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticFrame:
-    """One image on the air.
+    """One image on the air: a header and its layers.
 
     Attributes:
-        header: Geometry, versions and lengths.
+        header: Geometry and lengths.
         semantic: The air code; None when a receiver lost it.
         detail: Packed tokens or analog symbols; None when a receiver lost all of them.
         erasures: Byte ranges ``(start, stop)`` of ``detail`` whose content a receiver lost (zero-filled).
+
+    Raises:
+        FrameError: If a layer has another length than the header says.
+
+    >>> header = FrameHeader(kb_id=bytes(4), height=64, width=48, semantic_bytes=16, detail_bytes=3)
+    >>> frame = SemanticFrame(header, semantic=bytes(16), detail=b"abc")
+    >>> len(frame.to_bytes())
+    45
+    >>> SemanticFrame.from_bytes(frame.to_bytes()) == frame
+    True
     """
 
     header: FrameHeader
@@ -174,19 +255,26 @@ class SemanticFrame:
     def coded_bytes(self) -> int:
         """Bytes of the frame that cross the air as bits, CRCs included: analog symbols are none."""
         header = self.header
-        digital = header.detail_bytes + _CRC32.size if header.mode is not Mode.ANALOG else 0
-        return header.SIZE + header.semantic_bytes + _CRC16.size + digital
+        digital = header.detail_bytes + _CRC32_BYTES if header.mode is not Mode.ANALOG else 0
+        return header.SIZE + header.semantic_bytes + _CRC16_BYTES + digital
 
     def to_bytes(self) -> bytes:
-        """The whole frame, a CRC behind each layer.
+        """Return the whole frame, a CRC behind each layer.
 
         Raises:
             FrameError: If a layer is lost or has erasures: a damaged frame has no byte form.
         """
         if self.semantic is None or self.detail is None or self.erasures:
             raise FrameError("frame has lost layers or erasures; only a complete frame has a byte form")
+        check = self.header.check
         return b"".join(
-            (self.header.to_bytes(), self.semantic, _crc16(self.semantic), self.detail, _crc32(self.detail))
+            (
+                self.header.to_bytes(),
+                self.semantic,
+                crc16(self.semantic, check),
+                self.detail,
+                _crc32(self.detail, check),
+            )
         )
 
     @classmethod
@@ -198,22 +286,38 @@ class SemanticFrame:
         """
         header = FrameHeader.from_bytes(data)
         semantic_end = header.SIZE + header.semantic_bytes
-        detail_start = semantic_end + _CRC16.size
+        detail_start = semantic_end + _CRC16_BYTES
         detail_end = detail_start + header.detail_bytes
-        size = detail_end + _CRC32.size
+        size = detail_end + _CRC32_BYTES
         if len(data) != size:
             raise FrameError(f"frame has {len(data)} bytes; its header says {size}")
         semantic, detail = data[header.SIZE : semantic_end], data[detail_start:detail_end]
-        if data[semantic_end:detail_start] != _crc16(semantic):
+        if data[semantic_end:detail_start] != crc16(semantic, header.check):
             raise FrameError("semantic layer is damaged (CRC-16 does not match)")
-        if data[detail_end:] != _crc32(detail):
+        if data[detail_end:] != _crc32(detail, header.check):
             raise FrameError("detail layer is damaged (CRC-32 does not match)")
         return cls(header, semantic, detail)
 
 
-def _crc16(data: bytes) -> bytes:
-    return _CRC16.pack(binascii.crc_hqx(data, 0xFFFF))
+def crc16(data: bytes, start: int = 0xFFFF) -> bytes:
+    """Return the CRC-16 of ``data``, 2 bytes: polynomial 0x1021 (ITU-T V.41), no reflection, no inversion.
+
+    Args:
+        data: Any bytes.
+        start: First state of the register, the header's CRC for a layer. From a state of 0 zero bytes would have the
+            CRC 0, and so would silence; 0xFFFF takes its place.
+    """
+    return binascii.crc_hqx(data, start or 0xFFFF).to_bytes(_CRC16_BYTES, "big")
 
 
-def _crc32(data: bytes) -> bytes:
-    return _CRC32.pack(zlib.crc32(data))
+def _crc32(data: bytes, start: int) -> bytes:
+    return zlib.crc32(data, start).to_bytes(_CRC32_BYTES, "big")
+
+
+def _refuse_version_1(data: bytes) -> None:
+    body, check = data[:_VERSION_1_BODY], data[_VERSION_1_BODY : _VERSION_1_BODY + _CRC16_BYTES]
+    if data and data[0] >> 4 == 1 and check == crc16(body):
+        raise FrameError(
+            f"frame has version 1; this program reads version {FRAME_VERSION}: encode the image again with this "
+            "crlsc-phy, and give the receiver the same"
+        )

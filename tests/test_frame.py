@@ -1,5 +1,6 @@
 """The semantic frame: bit-exact round trip, and a clear error for everything that is not a frame."""
 
+import binascii
 import dataclasses
 
 import numpy as np
@@ -8,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crlsc_phy.errors import FrameError
-from crlsc_phy.frame import FRAME_VERSION, SYMBOL, FrameHeader, Mode, SemanticFrame
+from crlsc_phy.frame import FRAME_VERSION, SYMBOL, FrameHeader, Mode, SemanticFrame, crc16
 
 
 @st.composite
 def frames(draw):
-    semantic = draw(st.binary(max_size=64))
+    semantic = draw(st.binary(max_size=63))
     mode = draw(st.sampled_from(Mode))
     unit = SYMBOL.itemsize if mode is Mode.ANALOG else 1
     count = unit * draw(st.integers(0, 300 // unit))
@@ -66,7 +67,7 @@ def test_noise_is_not_a_frame(data):
 
 
 def test_header_is_compact(frame):
-    assert FrameHeader.SIZE == len(frame.header.to_bytes()) == 17
+    assert FrameHeader.SIZE == len(frame.header.to_bytes()) == 20
 
 
 def test_bytes_behind_the_frame_are_refused(frame):
@@ -78,8 +79,48 @@ def test_a_newer_version_is_named(frame, monkeypatch):
     monkeypatch.setattr("crlsc_phy.frame.FRAME_VERSION", FRAME_VERSION + 1)
     newer = frame.to_bytes()
     monkeypatch.undo()
-    with pytest.raises(FrameError, match="version 2"):
+    with pytest.raises(FrameError, match="version 3; this program reads version 2"):
         SemanticFrame.from_bytes(newer)
+
+
+def test_a_frame_of_version_1_is_refused_by_name():
+    """As version 1 wrote it: one byte of version and mode, 14 more, and a CRC-16."""
+    body = bytes([1 << 4 | Mode.SEMANTIC, 16]) + bytes(13)
+    old = body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big") + bytes(16 + 2 + 4)
+    with pytest.raises(FrameError, match=r"frame has version 1; .* encode the image again"):
+        SemanticFrame.from_bytes(old)
+
+
+@pytest.mark.parametrize(
+    ("bit", "what"),
+    [
+        (7, "another rate"),
+        (95, "the detail of"),
+        (112, "a preview"),
+        (118, "side information"),
+        (5, "mode 3"),
+    ],
+)
+def test_what_later_versions_send_is_refused_by_name(frame, bit, what):
+    """Bits of the header's fields for later versions, counted from the most significant of all."""
+    mode = {"mode": Mode.ANALOG, "detail_bytes": 0} if what == "mode 3" else {}
+    body = int.from_bytes(dataclasses.replace(frame.header, **mode).to_bytes()[:18], "big") | 1 << 143 - bit
+    raw = body.to_bytes(18, "big")
+    with pytest.raises(FrameError, match=f"frame has {what}"):
+        FrameHeader.from_bytes(raw + crc16(raw))
+
+
+@given(frames(), st.data())
+def test_layers_of_another_frame_are_refused(frame, data):
+    """The same lengths, another image or another number: each layer's CRC is bound to its header."""
+    change = data.draw(st.sampled_from([{"sequence": frame.header.sequence ^ 1}, {"levels": frame.header.levels ^ 8}]))
+    other = SemanticFrame(dataclasses.replace(frame.header, **change), frame.semantic, frame.detail).to_bytes()
+    size, meaning = FrameHeader.SIZE, FrameHeader.SIZE + len(frame.semantic) + 2
+    raw = frame.to_bytes()
+    with pytest.raises(FrameError, match="semantic layer is damaged"):
+        SemanticFrame.from_bytes(other[:size] + raw[size:])
+    with pytest.raises(FrameError, match="detail layer is damaged"):
+        SemanticFrame.from_bytes(other[:meaning] + raw[meaning:])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +135,16 @@ def test_a_damaged_frame_has_no_byte_form(frame, semantic, detail, erasures):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"height": 0}, {"width": 4097}, {"sequence": 65536}, {"kb_id": b"123"}, {"detail_bytes": 1 << 24}]
+    "wrong",
+    [
+        {"height": 0},
+        {"width": 4097},
+        {"sequence": 65536},
+        {"kb_id": b"123"},
+        {"semantic_bytes": 64},
+        {"detail_bytes": 1 << 21},
+        {"detail_bytes": 8 << 21, "mode": Mode.ANALOG},
+    ],
 )
 def test_a_header_out_of_range_is_refused(wrong):
     fields = {"kb_id": b"1234", "height": 8, "width": 8, "semantic_bytes": 0, "detail_bytes": 0} | wrong

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from crlsc_phy.errors import FrameError, SweepError
+from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.link.burst import BurstLink, Passage
 from crlsc_phy.link.chain import Scene
 from crlsc_phy.link.symbols import SymbolLink, over_air
 from crlsc_phy.phy import Burst, Mcs
-from crlsc_phy.phy.layers import SIGNALLING_ITERATIONS, read_detail
-from crlsc_phy.phy.layout import Layout, unpack_semantic
+from crlsc_phy.phy.layers import EqualisedSymbols, LayerReader
+from crlsc_phy.phy.layout import Layout
 
 __all__ = ["FrameLink", "GridLink", "frame_link"]
+
+# The symbols of a grid are what they are: a second look at them tells nothing new.
+_READER = LayerReader(tries=1)
 
 
 class FrameLink(Protocol):
@@ -73,7 +75,17 @@ class GridLink:
         received, noise = self._link.send(symbols.reshape(1, -1), snr_db, np.random.default_rng(seed))
         passed = time.process_time()
         channel_uses = self.channel_uses(frame.header, mcs)
-        burst = _read(frame.header, layout, mcs, received.reshape(-1, 1), noise.reshape(-1, 1), channel_uses)
+        equalised = EqualisedSymbols(received.reshape(-1, 1), noise.reshape(-1, 1))
+        layers, _ = _READER.layers(frame.header, layout, lambda _: equalised, symbols[:0])
+        burst = Burst(
+            **vars(layers),
+            start=0,
+            snr_db=10 * float(np.log10(np.mean(1 / noise))),
+            cfo_hz=0.0,
+            evm_db=10 * float(np.log10(np.mean(noise))),
+            mcs=mcs,
+            channel_uses=channel_uses,
+        )
         return Passage(
             burst=burst,
             segments=burst.segments,
@@ -104,45 +116,3 @@ def frame_link(scene: Scene, papr_db: float | None = None) -> FrameLink:
     if papr_db is not None:
         raise SweepError(f"papr_db is {papr_db:g}; a grid has no waveform to clip: leave it out, or set air: modem")
     return GridLink(over_air(scene))
-
-
-def _read(
-    header: FrameHeader,
-    layout: Layout,
-    mcs: Mcs,
-    symbols: npt.NDArray[np.complex64],
-    noise: npt.NDArray[np.float32],
-    channel_uses: float,
-) -> Burst:
-    """The layers in equalised symbols, complex64 [n, 1], with a noise variance on each."""
-    semantic: bytes | None = b""
-    coded_llr = llr = np.empty(0, np.float32)
-    first = 0
-    if layout.semantic:
-        first = layout.semantic.symbols
-        soft = layout.semantic.soft_bits(symbols[:first], noise[:first])
-        words, posterior = layout.semantic.decode(soft, SIGNALLING_ITERATIONS)
-        coded_llr, llr = soft[0], posterior[0, : 8 * header.semantic_bytes]
-        try:
-            semantic = unpack_semantic(words[0].tobytes())
-        except FrameError:
-            semantic = None
-    detail = read_detail(layout, symbols[first:], noise[first:])
-    snr_db = 10 * float(np.log10(np.mean(1 / noise)))
-    return Burst(
-        frame=SemanticFrame(header, semantic, detail.data, detail.erasures),
-        start=0,
-        snr_db=snr_db,
-        cfo_hz=0.0,
-        evm_db=10 * float(np.log10(np.mean(noise))),
-        mcs=mcs,
-        semantic_ok=semantic is not None,
-        segments=layout.segments.count if layout.segments else 0,
-        segment_failures=detail.segment_failures,
-        llr=detail.llr,
-        semantic_coded_llr=coded_llr,
-        semantic_llr=llr,
-        symbols=detail.symbols,
-        symbol_noise=detail.symbol_noise,
-        channel_uses=channel_uses,
-    )

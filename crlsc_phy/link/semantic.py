@@ -188,7 +188,7 @@ class PictureChain(ABC):
 
 
 class SemanticChain(PictureChain):
-    """The semantic layer alone, with the header and its check 39 bytes; the knowledge base helps to decode it.
+    """The semantic layer alone, with the header and its check 42 bytes; the knowledge base helps to decode it.
 
     The picture is what the meaning alone suggests.
     """

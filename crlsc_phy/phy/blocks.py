@@ -262,18 +262,27 @@ class Segments:
         length = -(-size // count)
         return cls(size, -(-size // length), length)
 
-    def split(self, data: bytes) -> NDArray[np.uint8]:
-        """Bits with CRCs, uint8 [count, 8 * (length + 3)]."""
+    def split(self, data: bytes, check: int) -> NDArray[np.uint8]:
+        """Return the bits of the segments with their CRCs.
+
+        Args:
+            data: The detail layer.
+            check: CRC of the header, from which those of the segments start.
+
+        Returns:
+            uint8 [count, 8 * (length + 3)].
+        """
         padded = data.ljust(self.count * self.length, b"\0")
         parts = (padded[i : i + self.length] for i in range(0, len(padded), self.length))
-        words = b"".join(part + _check(part) for part in parts)
+        words = b"".join(part + _check(part, check) for part in parts)
         return np.unpackbits(np.frombuffer(words, np.uint8)).reshape(self.count, -1)
 
-    def join(self, words: NDArray[np.uint8]) -> tuple[bytes, tuple[tuple[int, int], ...], int]:
+    def join(self, words: NDArray[np.uint8], check: int) -> tuple[bytes, tuple[tuple[int, int], ...], int]:
         """Undo :meth:`split`.
 
         Args:
             words: Bytes with CRCs, uint8 [count, length + 3].
+            check: CRC of the header that they came with.
 
         Returns:
             The layer with failed segments zeroed, the byte ranges they cover (neighbours merged), and their number.
@@ -283,7 +292,7 @@ class Segments:
         failed = 0
         for index, word in enumerate(words):
             data = word[: self.length].tobytes()
-            if _check(data) == word[self.length :].tobytes():
+            if _check(data, check) == word[self.length :].tobytes():
                 parts.append(data)
                 continue
             failed += 1
@@ -306,6 +315,9 @@ def _scrambler(bits: int, network: int) -> NDArray[np.uint8]:
     return gold(1 << (bits - 1).bit_length(), _SCRAMBLER_SEED + network)[:bits]
 
 
-def _check(segment: bytes) -> bytes:
-    """CRC-24 of a segment, inverted: the decoder's answer to silence is all zeros, and that must not pass."""
-    return bytes(byte ^ 0xFF for byte in crc24(segment))
+def _check(segment: bytes, start: int) -> bytes:
+    """Return the CRC-24 of the header's CRC and a segment, inverted.
+
+    The decoder's answer to silence is all zeros, and that must not pass.
+    """
+    return bytes(byte ^ 0xFF for byte in crc24(start.to_bytes(2, "big") + segment))

@@ -19,7 +19,7 @@ from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble
 from crlsc_phy.phy.tracking import steady_drift, track
 
-__all__ = ["Demodulator", "Reception", "equalise"]
+__all__ = ["Demodulator", "Reception"]
 
 # What the tracker expects at first: the CFO left over by the preamble in cycles/sample, and a clock error.
 _CFO_LEFT = 2e-4
@@ -45,6 +45,7 @@ class Reception:
         phase_variance: Variance of its error [rad^2], float64 [symbols].
         slope: Phase slope taken out of each symbol [rad/carrier], float64 [symbols].
         cfo: Carrier frequency offset in cycles/sample, the tracked part included.
+        ofdm: Carriers and pilots of the numerology.
     """
 
     values: NDArray[np.complex64]
@@ -55,11 +56,33 @@ class Reception:
     phase_variance: NDArray[np.float64]
     slope: NDArray[np.float64]
     cfo: float
+    ofdm: Ofdm
 
     @property
     def snr(self) -> float:
         """Mean power of an occupied carrier over that of the noise on it."""
         return float(np.mean(np.abs(self.channel) ** 2)) / self.noise
+
+    def equalised(self, first: int = 0, count: int | None = None) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return the data of some symbols and the variance of the noise on each. Nothing is decided here.
+
+        Args:
+            first: First symbol.
+            count: Symbols; all that follow if None.
+
+        Returns:
+            complex64 and float32, both [count, data_carriers].
+        """
+        count = len(self.values) - first if count is None else count
+        columns = self.ofdm.data_columns(first, count)
+        rows = np.arange(first, first + count)[:, None]
+        row = np.zeros_like(rows) if len(self.channel) == 1 else rows
+        channel = self.channel[row, columns]
+        power = np.maximum(np.abs(channel) ** 2, np.float32(1e-9 * self.noise))
+        symbols = self.values[rows, columns] * (channel.conj() / power)
+        noise = (np.float32(self.noise) + self.channel_error[row]) / power
+        noise += self.phase_variance[rows].astype(np.float32)
+        return symbols.astype(np.complex64), noise.astype(np.float32)
 
 
 class Demodulator:
@@ -115,7 +138,9 @@ class Demodulator:
         index = np.arange(symbols) - (symbols - 1) / 2
         cfo += float(index @ phase) / max(float(index @ index), 1.0) / (2 * np.pi * numerology.symbol_length)
         errors = np.array([error], np.float32)
-        return Reception(values, estimate.channel[None], still_noise, errors, phase, variance, slope, cfo)
+        return Reception(
+            values, estimate.channel[None], still_noise, errors, phase, variance, slope, cfo, ofdm=self._ofdm
+        )
 
     def _train(self, samples: NDArray[np.complex64], cfo: float) -> tuple[NDArray[np.complex64], float]:
         """The training symbols over their known values, complex64 [2, occupied], and the noise by their difference."""
@@ -255,36 +280,11 @@ class Demodulator:
         noise = max(fading.noise, 1e-9 * float(np.mean(np.abs(channel) ** 2)))
         cfo += fading.frequency / (2 * np.pi * numerology.symbol_length)
         nothing = np.zeros(symbols)
-        return Reception(values, channel, noise, fading.error[1:].astype(np.float32), nothing, nothing, slope, cfo)
+        error = fading.error[1:].astype(np.float32)
+        return Reception(values, channel, noise, error, nothing, nothing, slope, cfo, ofdm=self._ofdm)
 
 
 def _widened(prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """A delay profile that also allows for paths which happened to fade while it was learned."""
     padded = np.pad(prior, 1)
     return np.maximum(np.maximum(padded[:-2], padded[2:]), prior) + 0.03 * float(np.mean(prior))
-
-
-def equalise(
-    ofdm: Ofdm, reception: Reception, first: int = 0, count: int | None = None
-) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    """Data of some symbols and the variance of the noise on each. Nothing is decided here.
-
-    Args:
-        ofdm: Carriers and pilots.
-        reception: From :meth:`Demodulator.receive`.
-        first: First symbol.
-        count: Symbols; all that follow if None.
-
-    Returns:
-        complex64 and float32, both [count, data_carriers].
-    """
-    count = len(reception.values) - first if count is None else count
-    columns = ofdm.data_columns(first, count)
-    rows = np.arange(first, first + count)[:, None]
-    row = np.zeros_like(rows) if len(reception.channel) == 1 else rows
-    channel = reception.channel[row, columns]
-    power = np.maximum(np.abs(channel) ** 2, np.float32(1e-9 * reception.noise))
-    symbols = reception.values[rows, columns] * (channel.conj() / power)
-    noise = (np.float32(reception.noise) + reception.channel_error[row]) / power
-    noise += reception.phase_variance[rows].astype(np.float32)
-    return symbols.astype(np.complex64), noise.astype(np.float32)

@@ -6,26 +6,24 @@ better guess.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import FrameError
 from crlsc_phy.frame import SYMBOL, FrameHeader, SemanticFrame
-from crlsc_phy.phy.blocks import CodedBlock, Decoder
-from crlsc_phy.phy.demodulator import Reception, equalise
+from crlsc_phy.phy.blocks import Carriers, CodedBlock, Decoder
 from crlsc_phy.phy.layout import Layout, header_block, pack_header, unpack_header, unpack_semantic
 from crlsc_phy.phy.mcs import Mcs
-from crlsc_phy.phy.ofdm import Ofdm
 
-__all__ = ["SIGNALLING_ITERATIONS", "Contents", "Detail", "LayerReader", "Opened", "Receive", "read_detail"]
+__all__ = ["EqualisedSymbols", "HeaderPrior", "LayerReader", "Layers", "Receive", "Soft"]
 
 SIGNALLING_ITERATIONS = 40
-"""Of the LDPC decoder, at most, for blocks A and B."""
+"""Most iterations of the LDPC decoder for blocks A and B."""
 _DETAIL_ITERATIONS = 25
 _TRIES = 3
 # Of the count of the headers before, with each new one.
@@ -33,218 +31,194 @@ _MEMORY = 0.8
 # Counts that every bit is given beforehand: after one header its bits are expected at 20 to 1.
 _DOUBT = 0.05
 
+
 T = TypeVar("T")
+S = TypeVar("S", bound="Soft")
 
-Receive = Callable[[NDArray[np.complex64]], Reception]
-"""The demodulated symbols, given the data of the first ones as far as they are known."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a burst's header says.
-
-    Attributes:
-        header, mcs: As sent.
-        layout: The burst that they make.
-    """
-
-    header: FrameHeader
-    mcs: Mcs
-    layout: Layout
+Receive = Callable[[NDArray[np.complex64]], S]
+"""Gives the symbols of a burst; its argument is the data of the first ones as far as they are known."""
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a burst holds.
+class Layers:
+    """The layers of a burst as received. LLRs are log p(1)/p(0), as in Sionna.
 
     Attributes:
-        frame: The frame, lost layers and bytes marked.
-        reception: The symbols that it was read from.
-        equalised: Data symbols, complex64 [symbols, data_carriers].
-        evm_db: Error of those of the header, which are known, over their power.
-        symbols_used: OFDM symbols up to the end of the last layer of which something arrived.
-        segments, segment_failures: Segments of the digital detail, and how many of them failed.
-        llr: Of the coded bits of the digital detail, float32 [bits].
-        semantic_coded_llr: Of the coded bits of block B, float32 [bits].
-        semantic_llr: Posterior, of the air code's bits, float32 [bits].
-        symbols: Unbiased analog symbols, complex64 [count].
-        symbol_noise: Variance of the noise on each, float32 [count].
+        frame: The frame; its ``semantic`` or ``detail`` is None where that layer is lost.
+        segments: Segments of the digital detail.
+        segment_failures: Segments whose CRC fails.
+        llr: Of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
+        semantic_coded_llr: Of the semantic layer's coded bits before decoding, float32 [40 (semantic_bytes + 2)], for
+            :func:`crlsc_phy.phy.turbo.turbo_decode`.
+        semantic_llr: Of the air code's bits, most significant first, after decoding, float32 [8 * semantic_bytes].
+        symbols: The analog detail, unbiased: what was sent at unit mean power, plus noise; complex64 [n].
+        symbol_noise: Variance of that noise, float32 [n].
     """
 
     frame: SemanticFrame
-    reception: Reception
-    equalised: NDArray[np.complex64]
-    evm_db: float
-    symbols_used: int
-    segments: int
-    segment_failures: int
-    llr: NDArray[np.float32]
-    semantic_coded_llr: NDArray[np.float32]
-    semantic_llr: NDArray[np.float32]
-    symbols: NDArray[np.complex64]
-    symbol_noise: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Detail:
-    """A detail layer as received.
-
-    Attributes:
-        data: Its bytes; None if all is lost.
-        erasures: Ranges of them that are lost.
-        segment_failures: Segments that failed.
-        llr: As in :class:`Contents`.
-        symbols: As there.
-        symbol_noise: As there.
-    """
-
-    data: bytes | None = b""
-    erasures: tuple[tuple[int, int], ...] = ()
+    segments: int = 0
     segment_failures: int = 0
     llr: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    semantic_coded_llr: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    semantic_llr: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     symbols: NDArray[np.complex64] = field(default_factory=lambda: np.empty(0, np.complex64))
     symbol_noise: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
+    @property
+    def semantic_ok(self) -> bool:
+        """Whether the semantic layer's CRC holds."""
+        return self.frame.semantic is not None
 
-def read_detail(
-    layout: Layout, symbols: NDArray[np.complex64], noise: NDArray[np.float32], decoder: Decoder = "min-sum"
-) -> Detail:
-    """Read a detail layer.
 
-    Args:
-        layout: Of the burst.
-        symbols: Its equalised data symbols behind the signalling, complex64 [symbols, data_carriers].
-        noise: Variance of the noise on each, float32 of that shape.
-        decoder: Of the LDPC code.
-    """
-    if layout.detail and layout.segments:
-        soft = layout.detail.soft_bits(symbols, noise)
-        words, _ = layout.detail.decode(soft, _DETAIL_ITERATIONS, decoder)
-        data, erasures, failures = layout.segments.join(words)
-        if failures == layout.segments.count:
-            return Detail(None, (), failures, soft.ravel())
-        return Detail(data, erasures, failures, soft.ravel())
-    if layout.analog:
-        analog, analog_noise = layout.analog.soft_symbols(symbols, noise)
-        # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
-        data = (analog / (1 + analog_noise)).astype(SYMBOL).tobytes()
-        return Detail(data, symbols=analog, symbol_noise=analog_noise)
-    return Detail()
+class Soft(Protocol):
+    """Equalised data symbols of a burst, as far as it has been received."""
+
+    def equalised(self, first: int = 0, count: int | None = None) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return the data of ``count`` symbols from ``first`` on, all that follow if None, and the noise on each.
+
+        Returns:
+            Symbols, complex64, and the variance of their noise, float32, both [count, data_carriers].
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class _Read(Generic[T]):
-    """A signalling block: what it says or why it says nothing, its LLRs before and after, and its reception."""
+class EqualisedSymbols:
+    """Symbols that come equalised, from a link without a waveform.
+
+    Attributes:
+        values: complex64 [symbols, data_carriers].
+        noise: Variance of the noise on each, float32 of that shape.
+    """
+
+    values: NDArray[np.complex64]
+    noise: NDArray[np.float32]
+
+    def equalised(self, first: int = 0, count: int | None = None) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return a part of the symbols; see :class:`Soft`."""
+        rows = slice(first, None if count is None else first + count)
+        return self.values[rows], self.noise[rows]
+
+
+@dataclass(frozen=True)
+class _Read(Generic[T, S]):
+    """A signalling block: its content or the reason why there is none, LLRs before and after decoding, its symbols."""
 
     value: T | None
     problem: FrameError | None
     llr: NDArray[np.float32]
     posterior: NDArray[np.float32]
-    reception: Reception
+    soft: S
 
 
+@dataclass(frozen=True)
 class LayerReader:
-    """Reads the bursts of one numerology.
+    """Reads the layers of bursts, from symbols that the receiver estimates again and again or from given ones.
 
-    Args:
-        ofdm: Its carriers.
-        decoder: Of the LDPC code.
+    Attributes:
+        decoder: Decoder of the LDPC code.
+        tries: Estimates of a block's symbols, the last ones with what decoding has told of them. 1 for symbols that
+            do not get better by that.
     """
 
-    def __init__(self, ofdm: Ofdm, decoder: Decoder = "min-sum") -> None:
-        self._ofdm = ofdm
-        self._decoder = decoder
-        self._habits = _Habits()
+    decoder: Decoder = "min-sum"
+    tries: int = _TRIES
 
-    def open(self, receive: Receive) -> Opened:
+    def header(
+        self, receive: Receive[S], carriers: Carriers, prior: NDArray[np.float32] | None = None
+    ) -> tuple[FrameHeader, Mcs]:
         """Read the header.
 
         Args:
             receive: Gives the symbols of block A at least.
+            carriers: The numerology.
+            prior: Of the bits of block A, log p(1)/p(0), float32 [1, k]; asked where the block alone fails.
 
         Raises:
             FrameError: If it cannot be read.
         """
-        numerology = self._ofdm.numerology
-        block = header_block(numerology)
-        nothing = np.empty((0, numerology.data_carriers), np.complex64)
-        read = self._signalling(block, receive, nothing, unpack_header, self._habits.prior)
+        nothing = np.empty((0, carriers.data_carriers), np.complex64)
+        read = self._signalling(header_block(carriers), receive, nothing, unpack_header, prior)
         if read.value is None:
             raise read.problem or FrameError("signalling block is damaged")
-        header, mcs = read.value
-        self._habits.learn(header, mcs)
-        return Opened(header, mcs, Layout.of(numerology, header, mcs))
+        return read.value
 
-    def read(self, opened: Opened, receive: Receive) -> Contents:
-        """Read the layers.
+    def layers(
+        self, header: FrameHeader, layout: Layout, receive: Receive[S], known: NDArray[np.complex64]
+    ) -> tuple[Layers, S]:
+        """Read the layers behind the header.
 
         Args:
-            opened: The header.
+            header: The burst's header.
+            layout: The burst's blocks.
             receive: Gives the symbols of the whole burst.
+            known: Data of its first symbols, those of the header, complex64 [n, data_carriers]; of no symbols where
+                the header was not sent.
+
+        Returns:
+            The layers, and the symbols that they were read from.
         """
-        header, layout = opened.header, opened.layout
-        known = layout.header.modulate(pack_header(header, opened.mcs))
-        first = used = len(known)
-        semantic: bytes | None = b""
-        semantic_coded_llr = semantic_llr = np.empty(0, np.float32)
+        lost = SemanticFrame(header, None if layout.semantic else b"", None if header.detail_bytes else b"")
+        layers, first = Layers(lost), len(known)
         if layout.semantic:
-            read = self._signalling(layout.semantic, receive, known, unpack_semantic)
-            reception, semantic = read.reception, read.value
-            semantic_coded_llr, semantic_llr = read.llr, read.posterior[: 8 * header.semantic_bytes].copy()
-            first += layout.semantic.symbols
-            used = first if semantic is not None else used
+            unpack = partial(unpack_semantic, check=header.check)
+            read = self._signalling(layout.semantic, receive, known, unpack)
+            posterior = read.posterior[: 8 * header.semantic_bytes].copy()
+            frame = replace(lost, semantic=read.value)
+            layers = replace(layers, frame=frame, semantic_coded_llr=read.llr, semantic_llr=posterior)
+            soft, first = read.soft, first + layout.semantic.symbols
         else:
-            reception = receive(known)
-        symbols, noise = equalise(self._ofdm, reception)
-        detail = read_detail(layout, symbols[first:], noise[first:], self._decoder)
-        return Contents(
-            frame=SemanticFrame(header, semantic, detail.data, detail.erasures),
-            reception=reception,
-            equalised=symbols,
-            evm_db=10 * float(np.log10(max(np.mean(np.abs(symbols[: len(known)] - known) ** 2), 1e-12))),
-            symbols_used=used if detail.data is None else layout.symbols,
-            segments=layout.segments.count if layout.segments else 0,
-            segment_failures=detail.segment_failures,
-            llr=detail.llr,
-            semantic_coded_llr=semantic_coded_llr,
-            semantic_llr=semantic_llr,
-            symbols=detail.symbols,
-            symbol_noise=detail.symbol_noise,
-        )
+            soft = receive(known)
+        return self._detail(layers, layout, *soft.equalised(first)), soft
+
+    def _detail(
+        self, layers: Layers, layout: Layout, symbols: NDArray[np.complex64], noise: NDArray[np.float32]
+    ) -> Layers:
+        """Add the detail layer, read from the equalised data symbols behind the signalling."""
+        frame = layers.frame
+        if layout.detail and layout.segments:
+            llr = layout.detail.soft_bits(symbols, noise)
+            words, _ = layout.detail.decode(llr, _DETAIL_ITERATIONS, self.decoder)
+            data, erasures, failures = layout.segments.join(words, frame.header.check)
+            count = layout.segments.count
+            if failures < count:
+                frame = replace(frame, detail=data, erasures=erasures)
+            return replace(layers, frame=frame, segments=count, segment_failures=failures, llr=llr.ravel())
+        if layout.analog:
+            analog, variance = layout.analog.soft_symbols(symbols, noise)
+            # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
+            detail = (analog / (1 + variance)).astype(SYMBOL).tobytes()
+            return replace(layers, frame=replace(frame, detail=detail), symbols=analog, symbol_noise=variance)
+        return layers
 
     def _signalling(
         self,
         block: CodedBlock,
-        receive: Receive,
+        receive: Receive[S],
         before: NDArray[np.complex64],
         unpack: Callable[[bytes], T],
         prior: NDArray[np.float32] | None = None,
-    ) -> _Read[T]:
-        """Read the signalling block behind the known symbols ``before``.
-
-        ``prior`` is what its bits may be expected to be, float32 [1, k]; it is asked where the block alone fails.
-        """
-        first = len(before)
-        known, tries = before, 0
-        while True:
-            tries += 1
-            reception = receive(known)
-            llr = block.soft_bits(*equalise(self._ofdm, reception, first, block.symbols))
+    ) -> _Read[T, S]:
+        """Read the signalling block behind the known symbols ``before``; ``prior`` is asked where it alone fails."""
+        known = before
+        for tries in range(1, self.tries + 1):
+            soft = receive(known)
+            llr = block.soft_bits(*soft.equalised(len(before), block.symbols))
             for expected in (None,) if prior is None else (None, prior):
-                words, posterior = block.decode(llr, SIGNALLING_ITERATIONS, self._decoder, expected)
+                words, posterior = block.decode(llr, SIGNALLING_ITERATIONS, self.decoder, expected)
                 try:
-                    return _Read(unpack(words[0].tobytes()), None, llr[0], posterior[0], reception)
+                    return _Read(unpack(words[0].tobytes()), None, llr[0], posterior[0], soft)
                 except FrameError as error:
                     problem = error
-            if tries == _TRIES:
-                return _Read(None, problem, llr[0], posterior[0], reception)
-            known = np.concatenate((before, block.expectation(llr, SIGNALLING_ITERATIONS, prior)))
+            if tries < self.tries:
+                known = np.concatenate((before, block.expectation(llr, SIGNALLING_ITERATIONS, prior)))
+        return _Read(None, problem, llr[0], posterior[0], soft)
 
 
-class _Habits:
-    """What the headers that were read have in common, as a prior for one that is hard to read.
+class HeaderPrior:
+    """Prior of a header's bits, learned from the headers that were read, for one that is hard to read.
 
-    Sequence and checks differ from header to header and are never expected.
+    Sequence and CRCs differ from header to header and are never expected.
     """
 
     def __init__(self) -> None:
@@ -252,17 +226,17 @@ class _Habits:
         self._seen = np.zeros((2, 1, 1))
 
     @property
-    def prior(self) -> NDArray[np.float32] | None:
-        """Of the bits of block A, log p(1)/p(0), float32 [1, k]; None before the first header."""
+    def llr(self) -> NDArray[np.float32] | None:
+        """LLRs of the bits of block A, log p(1)/p(0), float32 [1, k]; None before the first header."""
         if not self._seen.any():
             return None
         zeros, ones = self._seen + _DOUBT
         return np.asarray(self._settled * np.log(ones / zeros), np.float32)
 
     def learn(self, header: FrameHeader, mcs: Mcs) -> None:
-        """Take note of a header."""
+        """Learn from a header that was read."""
         bits = pack_header(header, mcs)
         # The checks are linear: a bit that no single change of the sequence turns is turned by none.
-        others = (dataclasses.replace(header, sequence=header.sequence ^ 1 << place) for place in range(16))
+        others = (replace(header, sequence=header.sequence ^ 1 << place) for place in range(16))
         self._settled = np.all([pack_header(other, mcs) == bits for other in others], axis=0)
         self._seen = _MEMORY * self._seen + [1 - bits, bits]

@@ -9,7 +9,6 @@ Blocks A and B have one fixed format, so that a receiver that never heard this s
 
 from __future__ import annotations
 
-import binascii
 import zlib
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import FrameError, ModemError
-from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, SemanticFrame, crc16
 from crlsc_phy.phy.blocks import (
     AnalogBlock,
     Carriers,
@@ -87,9 +86,9 @@ class Layout:
         """Data symbols of the layers of a complete frame, complex64 [symbols, data_carriers], without block A."""
         data = [np.empty((0, self.header.data_carriers), np.complex64)]
         if self.semantic:
-            data.append(self.semantic.modulate(pack_semantic(frame.semantic or b"")))
+            data.append(self.semantic.modulate(pack_semantic(frame.semantic or b"", frame.header.check)))
         if self.detail and self.segments:
-            data.append(self.detail.modulate(self.segments.split(frame.detail or b"")))
+            data.append(self.detail.modulate(self.segments.split(frame.detail or b"", frame.header.check)))
         if self.analog:
             data.append(self.analog.modulate(frame.symbols))
         return np.concatenate(data)
@@ -130,26 +129,22 @@ def carries(mcs: Mcs, header: FrameHeader) -> bool:
     return not header.detail_bytes or mcs.analog == (header.mode is Mode.ANALOG)
 
 
-def pack_semantic(semantic: bytes) -> NDArray[np.uint8]:
-    """Bits of block B, uint8 [1, bits]: the air code and its CRC-16."""
-    return _bits(semantic + _crc16(semantic))
+def pack_semantic(semantic: bytes, check: int) -> NDArray[np.uint8]:
+    """Return the bits of block B, uint8 [1, bits]: the air code and its CRC-16, which starts from the header's."""
+    return _bits(semantic + crc16(semantic, check))
 
 
-def unpack_semantic(data: bytes) -> bytes:
-    """The air code.
+def unpack_semantic(data: bytes, check: int) -> bytes:
+    """Return the air code in the bytes of block B.
 
     Raises:
-        FrameError: If its CRC is wrong.
+        FrameError: If its CRC is wrong, or it belongs to a header with another CRC.
     """
     semantic = data[:-SEMANTIC_CRC_BYTES]
-    if data[-SEMANTIC_CRC_BYTES:] != _crc16(semantic):
+    if data[-SEMANTIC_CRC_BYTES:] != crc16(semantic, check):
         raise FrameError("semantic layer is damaged (CRC-16 does not match)")
     return semantic
 
 
 def _bits(data: bytes) -> NDArray[np.uint8]:
     return np.unpackbits(np.frombuffer(data, np.uint8))[None]
-
-
-def _crc16(data: bytes) -> bytes:
-    return binascii.crc_hqx(data, 0xFFFF).to_bytes(2, "big")

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.errors import FrameError, ModemError
-from crlsc_phy.frame import SemanticFrame
+from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.phy.blocks import Decoder
-from crlsc_phy.phy.demodulator import Demodulator, Reception, equalise
-from crlsc_phy.phy.layers import Contents, LayerReader, Opened, Receive
-from crlsc_phy.phy.layout import Layout, header_block
+from crlsc_phy.phy.demodulator import Demodulator, Reception
+from crlsc_phy.phy.layers import HeaderPrior, LayerReader, Layers, Receive
+from crlsc_phy.phy.layout import Layout, header_block, pack_header
 from crlsc_phy.phy.mcs import Mcs
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble, Sync
@@ -67,45 +67,24 @@ class Counters:
     segment_failures: int = 0
 
 
-@dataclass(frozen=True)
-class Burst:
-    """A received burst.
-
-    LLRs are log p(1)/p(0), as in Sionna.
+@dataclass(frozen=True, kw_only=True)
+class Burst(Layers):
+    """A received burst: its layers, and what the receiver found of the channel.
 
     Attributes:
-        frame: The frame; its ``semantic`` or ``detail`` is None where that layer is lost.
         start: Index of the burst's first sample since the receiver was made; negative if the stream begins within it.
         snr_db: Estimated Es/N0 on an occupied carrier, mean over carriers.
         cfo_hz: Estimated carrier frequency offset.
         evm_db: Error of the equalised header symbols over their power.
         mcs: MCS of the detail layer.
-        semantic_ok: Whether the semantic layer's CRC holds.
-        segments: Segments of the detail layer.
-        segment_failures: Segments whose CRC fails.
-        llr: Of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
-        semantic_coded_llr: Of the semantic layer's coded bits before decoding, float32 [40 (semantic_bytes + 2)], for
-            :func:`crlsc_phy.phy.turbo.turbo_decode`.
-        semantic_llr: Of the air code's bits, most significant first, after decoding, float32 [8 * semantic_bytes].
-        symbols: The analog detail, unbiased: what was sent at unit mean power, plus noise; complex64 [n].
-        symbol_noise: Variance of that noise, float32 [n].
         channel_uses: Complex samples times the occupied part of the band, guard left out.
     """
 
-    frame: SemanticFrame
     start: int
     snr_db: float
     cfo_hz: float
     evm_db: float
     mcs: Mcs
-    semantic_ok: bool
-    segments: int
-    segment_failures: int
-    llr: NDArray[np.float32]
-    semantic_coded_llr: NDArray[np.float32]
-    semantic_llr: NDArray[np.float32]
-    symbols: NDArray[np.complex64]
-    symbol_noise: NDArray[np.float32]
     channel_uses: float
 
     @property
@@ -118,13 +97,22 @@ class Burst:
         return 10 * float(np.log10(max(1 / error - 1, 1e-6)))
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What the header of a burst tells."""
+
+    header: FrameHeader
+    mcs: Mcs
+    layout: Layout
+
+
 @dataclass
 class _Pending:
     """A burst that has begun: its start in absolute samples, CFO in cycles/sample, and its header once read."""
 
     start: int
     cfo: float
-    opened: Opened | None = None
+    opened: _Opened | None = None
 
 
 class Receiver:
@@ -154,7 +142,8 @@ class Receiver:
         self._ofdm, self._preamble, self._demodulator = ofdm, preamble, demodulator
         self._numerology = ofdm.numerology
         self._max_burst_samples = max_burst_samples
-        self._reader = LayerReader(ofdm, decoder)
+        self._reader = LayerReader(decoder)
+        self._header_prior = HeaderPrior()
         self._taps = taps
         self.counters = Counters()
         # Samples before the search position that timing may still fall back on.
@@ -293,7 +282,7 @@ class Receiver:
         symbols = header_block(self._numerology).symbols
         self._need = self._pending.start + self._demodulator.samples_needed(symbols)
 
-    def _demodulate(self, pending: _Pending, symbols: int) -> Receive:
+    def _demodulate(self, pending: _Pending, symbols: int) -> Receive[Reception]:
         samples = self._buffer[pending.start - self._origin :]
 
         def receive(known: NDArray[np.complex64]) -> Reception:
@@ -308,17 +297,20 @@ class Receiver:
         """Read the header."""
         behind_sync = pending.start + self._preamble.sync_length
         try:
-            opened = self._reader.open(self._demodulate(pending, header_block(self._numerology).symbols))
+            receive = self._demodulate(pending, header_block(self._numerology).symbols)
+            header, mcs = self._reader.header(receive, self._numerology, self._header_prior.llr)
         except FrameError as error:
             self.counters.header_failures += 1
             self._leave(behind_sync, header_ok=False, problem=str(error))
             return
-        needed = self._demodulator.samples_needed(opened.layout.symbols)
+        self._header_prior.learn(header, mcs)
+        layout = Layout.of(self._numerology, header, mcs)
+        needed = self._demodulator.samples_needed(layout.symbols)
         if needed > self._demodulator.samples_needed(0) + self._max_burst_samples:
             self.counters.oversize += 1
             self._leave(behind_sync, header_ok=True, problem="header claims a burst beyond the limit")
             return
-        pending.opened = opened
+        pending.opened = _Opened(header, mcs, layout)
         self._need = pending.start + needed
 
     def _leave(self, position: int, **outcome: Any) -> None:
@@ -328,10 +320,21 @@ class Receiver:
             self._taps.end()
         self._resume(position)
 
-    def _finish(self, pending: _Pending, opened: Opened) -> Burst:
+    def _finish(self, pending: _Pending, opened: _Opened) -> Burst:
         """Read the layers of a burst whose header is known."""
-        contents = self._reader.read(opened, self._demodulate(pending, opened.layout.symbols))
-        burst = self._burst(pending, opened, contents)
+        layout = opened.layout
+        known = layout.header.modulate(pack_header(opened.header, opened.mcs))
+        layers, reception = self._reader.layers(opened.header, layout, self._demodulate(pending, layout.symbols), known)
+        received, _ = reception.equalised(0, len(known))
+        burst = Burst(
+            **vars(layers),
+            start=pending.start,
+            snr_db=10 * float(np.log10(max(reception.snr, 1e-6))),
+            cfo_hz=reception.cfo * self._numerology.sample_rate,
+            evm_db=10 * float(np.log10(max(np.mean(np.abs(received - known) ** 2), 1e-12))),
+            mcs=opened.mcs,
+            channel_uses=self._samples(layout.symbols) * self._numerology.occupied / self._numerology.fft_size,
+        )
         self.counters.bursts += 1
         self.counters.semantic_failures += not burst.semantic_ok
         self.counters.segments += burst.segments
@@ -342,7 +345,7 @@ class Receiver:
             self._taps.write("analog", burst.symbols)
         # Behind the last layer that arrived, not behind the burst that the header claims: it may lie, and where the
         # lie would be another burst may stand.
-        end = pending.start + self._samples(contents.symbols_used)
+        end = pending.start + self._samples(_arrived_symbols(layout, burst.frame))
         facts = ("start", "snr_db", "cfo_hz", "evm_db", "semantic_ok", "segments", "segment_failures")
         self._leave(
             end - self._numerology.cp_length // 2,
@@ -352,30 +355,10 @@ class Receiver:
         )
         return burst
 
-    def _burst(self, pending: _Pending, opened: Opened, contents: Contents) -> Burst:
-        occupancy = self._numerology.occupied / self._numerology.fft_size
-        return Burst(
-            frame=contents.frame,
-            start=pending.start,
-            snr_db=10 * float(np.log10(max(contents.reception.snr, 1e-6))),
-            cfo_hz=contents.reception.cfo * self._numerology.sample_rate,
-            evm_db=contents.evm_db,
-            mcs=opened.mcs,
-            semantic_ok=contents.frame.semantic is not None,
-            segments=contents.segments,
-            segment_failures=contents.segment_failures,
-            llr=contents.llr,
-            semantic_coded_llr=contents.semantic_coded_llr,
-            semantic_llr=contents.semantic_llr,
-            symbols=contents.symbols,
-            symbol_noise=contents.symbol_noise,
-            channel_uses=self._samples(opened.layout.symbols) * occupancy,
-        )
-
     def _tap(self, reception: Reception) -> None:
         """Dump what the demodulator found; a later try at the same burst replaces it."""
         if self._taps:
-            symbols, noise = equalise(self._ofdm, reception)
+            symbols, noise = reception.equalised()
             for name, values in (
                 ("channel", reception.channel),
                 ("phase", reception.phase),
@@ -384,3 +367,11 @@ class Receiver:
                 ("noise", noise),
             ):
                 self._taps.write(name, values)
+
+
+def _arrived_symbols(layout: Layout, frame: SemanticFrame) -> int:
+    """Return the OFDM symbols up to the end of the last layer of which something arrived."""
+    if frame.detail is not None:
+        return layout.symbols
+    semantic = layout.semantic.symbols if layout.semantic and frame.semantic is not None else 0
+    return layout.header.symbols + semantic

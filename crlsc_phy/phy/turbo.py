@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.errors import FrameError, ModemError
+from crlsc_phy.frame import FrameHeader
 from crlsc_phy.phy.blocks import signalling_code
 from crlsc_phy.phy.layout import SEMANTIC_CRC_BYTES, unpack_semantic
 
@@ -29,18 +30,19 @@ _ROUNDS = 20
 _ITERATIONS = 20
 
 
-def turbo_decode(coded_llr: ArrayLike, size: int, outer: Outer) -> bytes | None:
-    """The air code of a burst whose semantic layer was lost, or None if it stays lost.
+def turbo_decode(coded_llr: ArrayLike, header: FrameHeader, outer: Outer) -> bytes | None:
+    """Return the air code of a burst whose semantic layer was lost, or None if it stays lost.
 
     Args:
-        coded_llr: Of the semantic layer's coded bits, log p(1)/p(0), float32 [40 (size + 2)]; see
-            ``Burst.semantic_coded_llr``.
-        size: Bytes of the air code.
+        coded_llr: Of the semantic layer's coded bits, log p(1)/p(0), float32 [40 (M + 2)] for an air
+            code of M bytes; see ``Burst.semantic_coded_llr``.
+        header: The burst's header.
         outer: Such as :func:`crlsc_phy.knowledge.joint.joint_extrinsic` of knowledge bases.
 
     Raises:
         ModemError: If the LLRs are of another number, or not finite.
     """
+    size = header.semantic_bytes
     code = signalling_code(size + SEMANTIC_CRC_BYTES)
     llr = np.atleast_2d(np.asarray(coded_llr, np.float32))
     if llr.shape != (1, code.n) or not np.isfinite(llr).all():
@@ -50,7 +52,7 @@ def turbo_decode(coded_llr: ArrayLike, size: int, outer: Outer) -> bytes | None:
     for _ in range(_ROUNDS):
         posterior, _, _ = code.decode(llr, _ITERATIONS, prior)
         try:
-            return unpack_semantic(np.packbits(posterior[0] > 0).tobytes())
+            return unpack_semantic(np.packbits(posterior[0] > 0).tobytes(), header.check)
         except FrameError:
             prior[0, bits] = outer(posterior[0, bits] - prior[0, bits])
     return None

@@ -163,10 +163,10 @@ def test_adapted_takes_what_the_link_adapter_would(scene, codec):
 
 
 def test_analog_gains_with_every_db(scene):
-    chain = AnalogChain(AnalogOptions(cbr=0.2), scene)
+    chain = AnalogChain(AnalogOptions(cbr=0.21), scene)
     found = [metrics(chain, snr)["psnr_db"] for snr in (-6.0, 0.0, 6.0, 12.0, 25.0)]
     assert (np.diff(found) > 0.3).all()
-    assert metrics(chain, 6.0)["cbr"] <= 0.2
+    assert metrics(chain, 6.0)["cbr"] <= 0.21
 
 
 def test_a_wrong_snr_and_clipped_peaks_cost_quality(scene):
@@ -280,7 +280,7 @@ def test_what_no_mcs_has_room_for_is_not_sent(scene):
     assert outcome.counts == {"frames": 1, "frames_lost": 1}
     assert found["outage"] == 1 and found["cbr"] == found["air_bytes"] == 0
     with pytest.raises(SweepError, match="cbr is too low for picture rocket: .* carry no byte with 64qam-5/6"):
-        SeparateChain(SeparateOptions(cbr=0.05), scene)
+        SeparateChain(SeparateOptions(cbr=0.055), scene)
 
 
 def test_stripped_files_buy_quality(scene):

@@ -46,7 +46,7 @@ def test_llrs_mean_what_they_say_in_fading(make_frame, channel):
     modem = BurstModem(mcs="16qam-1/2")
     frame = make_frame(detail=1500)
     layout = Layout.of(modem.numerology, frame.header, modem.mcs)
-    coded = layout.detail.coded_bits(layout.segments.split(frame.detail)).ravel()
+    coded = layout.detail.coded_bits(layout.segments.split(frame.detail, frame.header.check)).ravel()
     iq = np.pad(modem.modulate(frame), (300, 300))
     llr, wrong = [], []
     for seed in range(8):

@@ -70,6 +70,6 @@ def test_power_and_band(preset, make_frame):
 def test_channel_uses_count_everything(make_frame):
     modem = BurstModem()
     frame = make_frame(semantic=16, detail=288)
-    # 480 samples of preamble, then 24 + 23 + 49 symbols of 80 samples.
+    # 480 samples of preamble, then 28 + 23 + 49 symbols of 80 samples.
     assert modem.channel_uses(frame.header) == pytest.approx(modem.burst_samples(frame.header) * 52 / 64)
-    assert modem.burst_samples(frame.header) == 480 + 96 * 80
+    assert modem.burst_samples(frame.header) == 480 + 100 * 80

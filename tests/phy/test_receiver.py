@@ -1,5 +1,7 @@
 """The receiver's stream: any chunking, bursts in a row, and input that is no burst at all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -120,10 +122,21 @@ def lying_burst(modem, header):
     return np.concatenate((modem._preamble.waveform, symbols.ravel()))
 
 
+def test_layers_behind_the_header_of_another_frame_are_lost(make_frame):
+    """The same sizes and another number: what passes for a picture must be that of its header."""
+    modem, frame = BurstModem(), make_frame()
+    other = replace(frame.header, sequence=frame.header.sequence ^ 1)
+    layout = Layout.of(modem.numerology, other, modem.mcs)
+    data = np.concatenate((layout.header.modulate(pack_header(other, modem.mcs)), layout.modulate(frame)))
+    symbols = modem._ofdm.waveform(modem._ofdm.grid(data), modem.numerology.cp_length)
+    (burst,) = modem.receive(np.concatenate((modem._preamble.waveform, symbols.ravel(), np.zeros(1000))))
+    assert burst.frame == SemanticFrame(other, None, None)
+
+
 def test_header_that_claims_too_much_is_bounded(make_frame):
     modem = BurstModem(max_burst_samples=100_000)
     frame = make_frame()
-    header = FrameHeader(bytes(4), 4096, 4096, 255, (1 << 24) - 1)
+    header = FrameHeader(bytes(4), 4096, 4096, 63, (1 << 21) - 1)
     iq = np.r_[lying_burst(modem, header), modem.modulate(frame), np.zeros(1000)]
     assert [b.frame for b in modem.receive(iq)] == [frame]
     assert modem.counters.oversize == 1

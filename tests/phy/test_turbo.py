@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.frame import FrameHeader
 from crlsc_phy.phy import BurstModem
 from crlsc_phy.phy.turbo import turbo_decode
 
@@ -39,8 +40,8 @@ def test_what_is_known_of_a_code_brings_it_back(make_frame, channel):
     lost = lost_bursts(make_frame, channel, -9, 40)
     assert len(lost) > 10
     ignorant, faint = knowing(0.0), knowing(1.0)
-    alone = [turbo_decode(b.semantic_coded_llr, 16, ignorant(frame.semantic)) for frame, b in lost]
-    helped = [turbo_decode(b.semantic_coded_llr, 16, faint(frame.semantic)) for frame, b in lost]
+    alone = [turbo_decode(b.semantic_coded_llr, b.frame.header, ignorant(frame.semantic)) for frame, b in lost]
+    helped = [turbo_decode(b.semantic_coded_llr, b.frame.header, faint(frame.semantic)) for frame, b in lost]
     assert sum(code is not None for code in alone) < 0.2 * len(lost)
     assert sum(code == frame.semantic for code, (frame, _) in zip(helped, lost, strict=True)) > 0.8 * len(lost)
 
@@ -54,7 +55,7 @@ def test_the_outer_decoder_is_asked_for_what_it_adds(make_frame, channel):
         asked.append(llr.copy())
         return np.full(128, -10.0, np.float32)
 
-    assert turbo_decode(burst.semantic_coded_llr, 16, stubborn) != frame.semantic
+    assert turbo_decode(burst.semantic_coded_llr, burst.frame.header, stubborn) != frame.semantic
     assert len(asked) > 1
     assert np.abs(asked[-1]).mean() < 10
 
@@ -62,11 +63,11 @@ def test_the_outer_decoder_is_asked_for_what_it_adds(make_frame, channel):
 def test_a_wrong_prior_makes_no_wrong_code(make_frame, channel):
     rng = np.random.default_rng(5)
     lost = lost_bursts(make_frame, channel, -9, 40)
-    wrong = [turbo_decode(b.semantic_coded_llr, 16, knowing(1.0)(rng.bytes(16))) for _, b in lost]
+    wrong = [turbo_decode(b.semantic_coded_llr, b.frame.header, knowing(1.0)(rng.bytes(16))) for _, b in lost]
     assert all(code in (None, frame.semantic) for code, (frame, _) in zip(wrong, lost, strict=True))
 
 
 @pytest.mark.parametrize("llr", [np.zeros(719), np.zeros((2, 720)), np.full(720, np.nan), np.full(720, np.inf), []])
 def test_llrs_that_do_not_fit_are_refused(llr):
     with pytest.raises(ModemError, match="needs 720 finite LLRs"):
-        turbo_decode(llr, 16, lambda llr: llr)
+        turbo_decode(llr, FrameHeader(bytes(4), 64, 64, 16, 0), lambda llr: llr)
