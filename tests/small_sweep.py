@@ -35,7 +35,7 @@ def run_small_sweep(folder: Path, bundle_folder: Path, image_folder: Path) -> No
     }
     path = folder.parent / f"{folder.name}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    run_sweep(make_plan(load_config(path)), folder)
+    run_sweep(make_plan(load_config(path)), folder, jobs=0)
     with open_store(folder, make_plan(load_config(path, [f"snr_db={[*SNRS, 12.0]}"]))):
         # As if killed before the first job of the third.
         pass

@@ -1,4 +1,4 @@
-"""``crlsc-sweep``: curves of links over SNR, from a configuration to a report."""
+"""The command ``crlsc-sweep``: measure links against SNR, and report the curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from rich.table import Table
 from crlsc_phy.channel.models import MODELS
 from crlsc_phy.cli import sweep_baseline, sweep_report
 from crlsc_phy.cli.verbs import run_verb
-from crlsc_phy.errors import SweepError
 from crlsc_phy.link.chain import CHAINS, ChainKind
 from crlsc_phy.report.report import write_report
 from crlsc_phy.sweep.config import load_config, presets
@@ -29,12 +28,12 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault), 1 (jobs failed) or 130 (interrupted)."""
+    """Run the command and return its exit status: 0, 1 (jobs failed), 2 (wrong input) or 130 (interrupted)."""
     return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="crlsc-sweep", description="Curves of links over SNR, with intervals.")
+    parser = argparse.ArgumentParser(prog="crlsc-sweep", description="Measure links against SNR, with 95 % intervals.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_run(verbs)
     _add_show(verbs)
@@ -47,51 +46,65 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(verbs: Subparsers) -> None:
-    run = verbs.add_parser("run", help="run a sweep and write its report; what is done is not done again")
+    run = verbs.add_parser("run", help="run a sweep, or resume it, and write its report")
     run.description = (
-        "Run a sweep, and write its report. Killed or interrupted and started again, it goes on; with more SNRs, "
-        "replicas or curves it adds them to what is there."
+        "Run a sweep and write its report. A run that was killed or interrupted resumes with the same command. With "
+        "more SNRs, replicas or curves the command adds them to the results."
     )
     run.set_defaults(run=_run)
     _configuration(run)
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    run.add_argument("--ray", default="", metavar="ADDRESS", help="run on a Ray cluster; local starts one here")
-    run.add_argument("--no-report", action="store_true", help="leave out the report; crlsc-sweep report makes it later")
-    run.add_argument("--json", action="store_true", help="print what was run as JSON")
+    run.add_argument("--ray", default="", metavar="ADDRESS", help="run on a Ray cluster; 'local' starts one here")
+    run.add_argument("--no-report", action="store_true", help="write no report; crlsc-sweep report writes it later")
+    run.add_argument("--json", action="store_true", help="print a summary as JSON")
 
 
 def _add_show(verbs: Subparsers) -> None:
-    show = verbs.add_parser("show", help="show what would run, and how long it would take")
+    show = verbs.add_parser("show", help="show the jobs of a sweep and estimate their time")
     show.description = (
-        "Show the lines, points and jobs of a sweep; two replicas of each line are run to estimate times."
+        "Show the lines, points and jobs of a sweep. Two replicas of each line are run to estimate the time."
     )
     show.set_defaults(run=_show)
     _configuration(show)
-    show.add_argument("--json", action="store_true", help="print it as JSON")
+    show.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def _configuration(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("config", metavar="CONFIG", help=f"a YAML file, or a preset: {', '.join(presets())}")
+    verb.add_argument("config", metavar="CONFIG", help=f"YAML file, or a preset: {', '.join(presets())}")
     verb.add_argument("--snr", metavar="SNRS", help="Es/N0 in dB for all curves: 0,5 or a range such as --snr=-5:20:5")
     verb.add_argument(
-        "--channel", nargs="+", default=[], metavar="NAME", help="channels for all curves: the file's names, or models"
+        "--channel",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="channels for all curves: names in the file, or channel models",
     )
-    verb.add_argument("--images", metavar="SOURCE", help="a folder of pictures, or a set such as photos@heldout")
+    verb.add_argument("--images", metavar="SOURCE", help="folder of pictures, or a data set such as photos@heldout")
     verb.add_argument("--data", metavar="DIR", help="folder of the data sets that crlsc-train data has fetched")
     verb.add_argument("--bundle", metavar="DIR", help="folder of the bundle")
-    verb.add_argument("--seed", type=int, help="of everything that is drawn")
-    verb.add_argument("--replicas", type=int, metavar="N", help="most replicas of a point")
+    verb.add_argument("--seed", type=int, help="seed of everything that is drawn")
+    verb.add_argument("--replicas", type=int, metavar="N", help="largest number of replicas per point")
     verb.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="OPTION=VALUE", help="like stop.errors=100"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change options of the file, such as stop.errors=100",
     )
-    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread each (%(default)s)")
+    verb.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes of one thread each (default: %(default)s); 0 runs the jobs in this process, where a "
+        "job that is killed ends the run",
+    )
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """The plan that the options ask for, with every chain looked at."""
-    if options.jobs < 1:
-        raise SweepError(f"--jobs {options.jobs}: must be 1 or more")
-    said = {
+    """Return the plan that the options describe, after every chain was checked."""
+    changes = {
         "images.source": options.images,
         "images.heldout": None if options.images is None else False,
         "data": options.data,
@@ -99,8 +112,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         "seed": options.seed,
         "stop.replicas": options.replicas,
     }
-    changes = [f"{name}={json.dumps(value)}" for name, value in said.items() if value is not None]
-    plan = make_plan(load_config(options.config, [*changes, *options.set], options.snr, options.channel))
+    said = [f"{name}={json.dumps(value)}" for name, value in changes.items() if value is not None]
+    plan = make_plan(load_config(options.config, [*said, *options.set], options.snr, options.channel))
     check_chains(plan)
     return plan
 
@@ -115,15 +128,15 @@ def _run(options: argparse.Namespace) -> int:
         print(_told(summary, options.out, report))
     if summary.failed:
         print(
-            f"crlsc-sweep: {summary.failed} jobs failed; {options.out / 'results.jsonl'} says why, and the same "
-            "command tries them again",
+            f"crlsc-sweep: {summary.failed} jobs failed; their errors are in {options.out / 'results.jsonl'}, and the "
+            "same command tries them again",
             file=sys.stderr,
         )
     return 1 if summary.failed else 0
 
 
 def _told(summary: Summary, folder: Path, report: Path | None) -> str:
-    before = f", {summary.known} were there" if summary.known else ""
+    before = f", {summary.known} done before" if summary.known else ""
     return f"{report or folder}: {summary.points} points, {summary.ran} jobs run{before}"
 
 
@@ -140,8 +153,9 @@ def _show(options: argparse.Namespace) -> int:
         }
         for line in plan.lines.values()
     ]
-    seconds = sum(row["jobs"] * row["seconds_a_job"] for row in rows) / options.jobs
-    total = {"lines": len(rows), "points": plan.points, "jobs": plan.most_jobs, "processes": options.jobs}
+    processes = max(options.jobs, 1)
+    seconds = sum(row["jobs"] * row["seconds_a_job"] for row in rows) / processes
+    total = {"lines": len(rows), "points": plan.points, "jobs": plan.most_jobs, "processes": processes}
     if options.json:
         print(json.dumps({**total, "seconds": seconds, "each": rows}))
         return 0
@@ -155,7 +169,7 @@ def _show(options: argparse.Namespace) -> int:
     Console(width=200).print(table)
     print(
         f"{total['lines']} lines, {total['points']} points, at most {total['jobs']} jobs: about {_spoken(seconds)} "
-        f"with {options.jobs} {'process' if options.jobs == 1 else 'processes'}"
+        f"with {processes} {'process' if processes == 1 else 'processes'}"
     )
     return 0
 

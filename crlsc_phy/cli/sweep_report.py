@@ -37,7 +37,7 @@ def add_verbs(subparsers: Subparsers) -> None:
     compare = subparsers.add_parser("compare", help="compare two runs")
     compare.description = (
         "Compare the points that have the same curve, channel and SNR in both runs, and mark those whose difference "
-        "has a 95 %% interval without 0."
+        "has a 95 % interval without 0."
     )
     compare.add_argument("before", type=Path, metavar="RUN1", help="folder of the first run")
     compare.add_argument("after", type=Path, metavar="RUN2", help="folder of the second run")

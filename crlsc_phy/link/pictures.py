@@ -8,15 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from crlsc_phy.errors import CrlscError, SweepError
 from crlsc_phy.files import short_name, unused_name
 from crlsc_phy.images import UInt8Image, find_images, fit_within, load_image, read_heldout, read_labels
 from crlsc_phy.link.chain import TestImage
+from crlsc_phy.options import checked
 
 __all__ = ["ImagesConfig", "identity_of_images", "open_sent"]
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class ImagesConfig:
     """Choice of the pictures to send.
@@ -26,18 +31,15 @@ class ImagesConfig:
         longest: Longest side in pixels; larger pictures are reduced to it.
         count: Number of pictures, the first of the source; 0 for all.
         heldout: Whether to take only pictures of a folder whose ``index.json`` keeps them out of training.
+
+    Raises:
+        SweepError: If a value is out of range.
     """
 
     source: str = ""
-    longest: int = 256
-    count: int = 0
+    longest: Annotated[int, Field(ge=1)] = 256
+    count: Annotated[int, Field(ge=0)] = 0
     heldout: bool = False
-
-    def __post_init__(self) -> None:
-        if self.longest < 1:
-            raise SweepError(f"longest is {self.longest}; it must be 1 pixel or more")
-        if self.count < 0:
-            raise SweepError(f"count is {self.count}; it must be 0 (all) or more")
 
 
 def open_sent(config: ImagesConfig, data: Path) -> tuple[TestImage, ...]:

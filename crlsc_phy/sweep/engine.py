@@ -1,7 +1,7 @@
-"""Runs a sweep: hands out jobs, decides when a point has seen enough, and writes what was found.
+"""Engine of a sweep: hands out jobs, stops points that have enough results, and writes the rows.
 
-What is written does not depend on how many processes there are, on which is faster, or on kills: the results of a
-point are taken in the order of its replicas, and what was run ahead of a stop is not written.
+The rows do not depend on the number of processes, on their speed or on kills: the results of a point are taken in the
+order of its replicas, and results that were run beyond a stop are not written.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from crlsc_phy.sweep.workers import Answer, open_workers
 __all__ = ["Summary", "check_chains", "run_sweep", "seconds_a_job"]
 
 _SHOWN_S = 0.2
-"""Time between two looks at how far a run has come, which cost what jobs could use."""
+"""Seconds between two updates of the progress, which take CPU time from the jobs."""
 
 
 @dataclass
 class Summary:
-    """What a run has done.
+    """Summary of a run.
 
     Attributes:
-        points: That the sweep has.
-        ran: Jobs that were run, with those that failed.
-        known: Jobs whose results were there before.
-        failed: Jobs that failed.
+        points: Number of points of the sweep.
+        ran: Number of jobs that were run, including those that failed.
+        known: Number of jobs with results from earlier runs.
+        failed: Number of jobs that failed.
     """
 
     points: int
@@ -47,22 +47,22 @@ class Summary:
 
     @property
     def results(self) -> int:
-        """How many there are now."""
+        """Number of results in the folder."""
         return self.known + self.ran - self.failed
 
 
 def check_chains(plan: Plan) -> None:
-    """Make each chain once, and let it go.
+    """Make each chain once and discard it.
 
     Raises:
-        SweepError: If one cannot work in its scene.
+        SweepError: If a chain cannot work in its scene.
     """
     for line in plan.lines.values():
         line.make_chain()
 
 
 def seconds_a_job(line: Line) -> float:
-    """How long a replica takes in the middle of a line's SNRs, in seconds, once everything is loaded."""
+    """Measure the seconds that a replica takes in the middle of a line's SNRs, once everything is loaded."""
     chain = line.make_chain()
     middle = line.snr_db[len(line.snr_db) // 2]
     for replica in range(2):
@@ -73,19 +73,20 @@ def seconds_a_job(line: Line) -> float:
 
 
 def run_sweep(plan: Plan, folder: Path, jobs: int = 1, ray: str = "") -> Summary:
-    """Run what is not there yet.
+    """Run the jobs of a plan that have no result yet.
 
     Args:
-        plan: What there is to run; the caller has let :func:`check_chains` look at it.
-        folder: For the results; see :mod:`crlsc_phy.sweep.store`.
-        jobs: Processes on this machine; on a Ray cluster tasks at a time, where 1 stands for as many as it has CPUs.
-        ray: Address of a Ray cluster, ``local`` to start one here; empty for none.
+        plan: The plan, which the caller has passed to :func:`check_chains`.
+        folder: Folder for the results; see :mod:`crlsc_phy.sweep.store`.
+        jobs: Number of processes on this machine; 0 runs the jobs in the calling process, where a job that is killed
+            ends the run. On a Ray cluster the number of tasks at a time, where 0 and 1 stand for one per CPU.
+        ray: Address of a Ray cluster, ``local`` to start one here, or empty for none.
 
     Raises:
-        SweepError: If the folder cannot be used, or no cluster be reached.
+        SweepError: If the folder cannot be used, or the cluster cannot be reached.
     """
-    if jobs < 1:
-        raise SweepError(f"--jobs {jobs}: must be 1 or more")
+    if jobs < 0:
+        raise SweepError(f"jobs is {jobs}; it must be 0 or more")
     with open_store(folder, plan) as store:
         points = {
             (line.id, snr_db): _Replicas(plan, line, snr_db, store.known)
@@ -106,18 +107,18 @@ def run_sweep(plan: Plan, folder: Path, jobs: int = 1, ray: str = "") -> Summary
 
 
 class _Replicas:
-    """The replicas of a point: which are to be run, and which count.
+    """The replicas of a point: those to run, and those that count.
 
     Attributes:
-        taken: How many count so far.
-        done: Whether it has seen enough.
+        taken: Number of replicas that count so far.
+        done: True if the point has enough results.
     """
 
     def __init__(self, plan: Plan, line: Line, snr_db: float, known: Mapping[str, Result]) -> None:
         self._line, self._snr_db = line, snr_db
         self._all = [line.job(snr_db, replica, plan.config.keep) for replica in range(line.stop.replicas)]
         self._known = {job.replica: known[job.key] for job in self._all if job.key in known}
-        # To stop within a round would leave out some of the pictures.
+        # A stop within a round would leave out some of the pictures.
         self._round = max(len(line.scene.images), 1)
         self._arrived: dict[int, Answer] = {}
         self._results: list[Result] = []
@@ -132,16 +133,16 @@ class _Replicas:
 
     @property
     def known(self) -> int:
-        """How many were there before."""
+        """Number of replicas with results from earlier runs."""
         return len(self._known)
 
     @property
     def open(self) -> int:
-        """How many are to be run yet, at most."""
+        """Largest number of replicas still to run."""
         return 0 if self.done else sum(job.replica not in self._known for job in self._all[self.taken :])
 
     def jobs(self) -> Iterator[Job]:
-        """Those to be run, as long as there is not enough."""
+        """Yield the jobs to run until the point has enough results."""
         for job in self._all:
             if self._enough:
                 return
@@ -149,7 +150,7 @@ class _Replicas:
                 yield job
 
     def accept(self, job: Job, answer: Answer) -> list[Answer]:
-        """Take an answer; returns those to be written now."""
+        """Take an answer, and return the answers to write now."""
         self._arrived[job.replica] = answer
         return self._advance()
 
@@ -182,17 +183,17 @@ class _Replicas:
                 return True
         if stop.half_width:
             found = Point(self._snr_db, tuple(self._results)).estimate(self._line.measure)
-            # Not so with NaN, which stands for too few results.
+            # False for NaN, which stands for too few results.
             return found.high - found.low <= 2 * stop.half_width
         return False
 
 
 class _Watch:
-    """Shows on a terminal how far a run has come, how fast it goes and how long it takes yet."""
+    """Progress of a run on a terminal: points, jobs, rate and time left."""
 
     def __init__(self, points: Mapping[Any, _Replicas]) -> None:
         self._points = points
-        # On stderr, as results on stdout may be JSON.
+        # On stderr, since stdout may be JSON.
         console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -228,7 +229,7 @@ class _Watch:
         task = self._progress.tasks[0]
         rate = f"{task.speed:.2g} jobs/s" if task.speed else ""
         done = sum(point.done for point in self._points.values())
-        # Points that stop early leave less to do than was thought.
+        # The total shrinks with each point that stops early.
         self._progress.update(
             self._task, completed=self._answers, total=self._answers + self._open, points=done, rate=rate
         )

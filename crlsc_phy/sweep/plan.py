@@ -1,7 +1,7 @@
-"""What a sweep runs: its lines, points and jobs, each named by what decides its result.
+"""Plan of a sweep: its lines, points and jobs, each identified by a hash of everything that decides its result.
 
-A line is a curve over a channel, a point one of its SNRs, a job one replica of a point. A job's seed comes from its
-key, and its key from the line, the SNR and the replica: no point depends on which others there are.
+A line is a curve over one channel, a point is one of its SNRs, and a job is one replica of a point. The seed of a job
+is derived from its key, and the key from the line, the SNR and the replica. So no point depends on the other points.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Job:
     """One replica of a point.
 
     Attributes:
-        key: By which its result is known, 20 hex digits.
+        key: Identifies the result, 20 hex digits.
         line: Id of its line.
-        snr_db: Es/N0.
-        replica: From 0.
+        snr_db: Es/N0 in dB.
+        replica: Number of the replica, from 0.
         keep: Whether the received picture is kept.
     """
 
@@ -44,22 +44,22 @@ class Job:
 
     @property
     def trial(self) -> Trial:
-        """What the chain is asked for."""
+        """The trial that the chain runs."""
         half = len(self.key) // 2
         return Trial(self.snr_db, self.replica, (int(self.key[:half], 16), int(self.key[half:], 16)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve over a channel.
+    """A curve over one channel.
 
     Attributes:
-        id: Hash of all that decides its results, 16 hex digits.
-        curve, channel: Their names.
-        kind, options: Its chain.
-        scene: Where that works.
-        snr_db: Its points.
-        stop: When a point has seen enough; it does not decide what a replica finds, and is no part of the id.
+        id: Hash of everything that decides its results, 16 hex digits.
+        curve, channel: Names of the curve and of the channel.
+        kind, options: The chain and its options.
+        scene: Scene of the chain.
+        snr_db: Es/N0 of its points in dB.
+        stop: When a point has enough results. It does not change what a replica finds, so the id leaves it out.
     """
 
     id: str
@@ -72,12 +72,18 @@ class Line:
     stop: StopConfig
 
     def job(self, snr_db: float, replica: int, keep: KeepConfig) -> Job:
-        """One of its jobs."""
+        """Return one of its jobs.
+
+        Args:
+            snr_db: Es/N0 of the point in dB.
+            replica: Number of the replica, from 0.
+            keep: Pictures to keep for the report.
+        """
         kept = self.kind.images and snr_db in keep.snr_db and replica < keep.replicas
         return Job(_digest([self.id, snr_db, replica])[:20], self.id, snr_db, replica, kept)
 
     def make_chain(self) -> Chain:
-        """Its chain, loaded and ready.
+        """Return its chain, loaded and ready.
 
         Raises:
             SweepError: If options, scene and bundle do not go together.
@@ -89,18 +95,18 @@ class Line:
 
     @property
     def measure(self) -> str:
-        """The measure that its interval is judged by."""
+        """Name of the measure whose interval may stop a point."""
         return self.stop.measure or self.kind.measure
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that can run.
+    """A sweep that is ready to run.
 
     Attributes:
-        config: What it was made from.
-        lines: By id, in the order in which they run.
-        images: That are sent.
+        config: Its configuration.
+        lines: Lines by id, in the order in which they run.
+        images: Pictures to send.
     """
 
     config: SweepConfig
@@ -109,20 +115,20 @@ class Plan:
 
     @property
     def points(self) -> int:
-        """How many points there are."""
+        """Number of points."""
         return sum(len(line.snr_db) for line in self.lines.values())
 
     @property
     def most_jobs(self) -> int:
-        """How many jobs there are if no point stops early."""
+        """Number of jobs if no point stops early."""
         return sum(len(line.snr_db) * line.stop.replicas for line in self.lines.values())
 
 
 def make_plan(config: SweepConfig) -> Plan:
-    """Open bundle and pictures, and find what is to be run. No chain is made yet.
+    """Open the bundle and the pictures, and plan the jobs. No chain is made yet.
 
     Raises:
-        SweepError: If bundle or pictures are missing, or two curves are the same.
+        SweepError: If the bundle or the pictures are missing, or two curves are the same.
     """
     kinds = {name: find_chain(curve.chain) for name, curve in config.curves.items()}
     images: tuple[TestImage, ...] = ()
@@ -172,7 +178,7 @@ def _line(
 
 
 def _channel_identity(settings: ChannelSettings) -> dict[str, Any]:
-    # Of a recorded channel what is in the file counts, wherever it lies.
+    # A recorded channel is identified by the content of its file, wherever that is.
     return asdict(settings) | ({"cir": sha256_of(Path(settings.cir))} if settings.cir else {})
 
 
@@ -180,11 +186,11 @@ def _bundle_identity(folder: str) -> list[str]:
     try:
         bundle = Bundle.load(folder)
     except CrlscError as error:
-        raise SweepError(f"{error}; name the folder of a bundle by bundle: or --bundle") from None
+        raise SweepError(f"{error}; give the folder of a bundle as bundle or --bundle") from None
     return [bundle.shared_id.hex(), bundle.id, bundle.knowledge.id]
 
 
 def _digest(content: Any) -> str:
-    """SHA-256 in hex of canonical JSON; complex numbers are written as text."""
+    """Return the SHA-256 in hex of canonical JSON, with complex numbers as text."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""The folder of a sweep: its configuration, its results row by row, and the pictures that are kept.
+"""The folder of a sweep: configuration, results and pictures.
 
-config.yaml          what was run, everything said
-results.jsonl        a row a job, only ever appended to
+config.yaml          the configuration with every option spelled out
+results.jsonl        one row per job; rows are only appended
 originals/NAME.png   the pictures that are sent
-pictures/JOB.png     received ones
+pictures/JOB.png     received pictures that are kept
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ __all__ = ["Store", "open_store"]
 LOCK = ".lock"
 ORIGINALS, PICTURES = "originals", "pictures"
 _SYNC_S = 1.0
-"""What a power cut may cost; a kill costs nothing that was written."""
+"""Seconds of results that a power cut may cost; a kill costs no row that was written."""
 
 
 class Store:
-    """An opened folder; made by :func:`open_store`.
+    """An opened folder, made by :func:`open_store`.
 
     Attributes:
-        known: What was found before, by job key; failures are not among it.
+        folder: The folder.
+        known: Results from earlier runs by the key of their job, without failures.
     """
 
     def __init__(self, folder: Path, known: Mapping[str, Result], rows: TextIO) -> None:
@@ -46,7 +47,7 @@ class Store:
         self._synced = time.monotonic()
 
     def append(self, row: Mapping[str, Any], picture: UInt8Image | None = None) -> None:
-        """Write a row, after its picture: who sees the row finds the picture."""
+        """Write a row, after its picture: a reader who sees the row finds the picture."""
         if picture is not None:
             save_png(self.folder / PICTURES / f"{row['job']}.png", picture)
         self._rows.write(json.dumps(row, allow_nan=False) + "\n")
@@ -55,22 +56,23 @@ class Store:
             self.sync()
 
     def sync(self) -> None:
-        """Return when all rows are on the disk."""
+        """Wait until all rows are on the disk."""
         os.fsync(self._rows.fileno())
         self._synced = time.monotonic()
 
 
 @contextmanager
 def open_store(folder: Path, plan: Plan) -> Iterator[Store]:
-    """Open a sweep's folder, made or resumed; nobody else can until it is closed.
+    """Open a sweep's folder to start or resume a run, and lock it against other runs until it is closed.
 
     Raises:
-        SweepError: If another run is at it, it holds something else, or results that contradict the plan.
+        SweepError: If another run is writing there, or the folder holds other files or results that contradict the
+            plan.
     """
     if folder.exists() and not folder.is_dir():
-        raise SweepError(f"{folder}: is no folder; name another --out")
+        raise SweepError(f"{folder}: not a folder; choose another --out")
     if folder.is_dir() and not (folder / CONFIG).exists() and any(each.name != LOCK for each in folder.iterdir()):
-        raise SweepError(f"{folder}: holds other files and no {CONFIG}; name another --out")
+        raise SweepError(f"{folder}: holds other files and no {CONFIG}; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOCK).open("w") as lock:
@@ -85,21 +87,23 @@ def open_store(folder: Path, plan: Plan) -> Iterator[Store]:
                 finally:
                     store.sync()
     except OSError as error:
-        raise SweepError(f"{folder}: cannot be written ({error.strerror}); make room, or name another --out") from None
+        raise SweepError(
+            f"{folder}: cannot be written ({error.strerror}); free space, or choose another --out"
+        ) from None
 
 
 def _lock(lock: TextIO, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise SweepError(f"{folder}: another run is writing there; wait for it, or name another --out") from None
+        raise SweepError(f"{folder}: another run is writing there; wait for it, or choose another --out") from None
 
 
 def _known(folder: Path, plan: Plan) -> dict[str, Result]:
-    """What was found before, after the last row has been mended.
+    """Return the results of earlier runs by the key of their job, after an incomplete last row is cut off.
 
     Raises:
-        SweepError: If it was found by another configuration under the same names.
+        SweepError: If another configuration found them under the same names.
     """
     if not (folder / RESULTS).exists():
         return {}
@@ -111,19 +115,19 @@ def _known(folder: Path, plan: Plan) -> dict[str, Result]:
         if now is not None and now.id != was.id:
             raise SweepError(
                 f"{folder}: holds results of {was.curve!r} over {was.channel!r} by another configuration (options, "
-                "seed, bundle or pictures); name another --out, or call the curve otherwise"
+                "seed, bundle or pictures); choose another --out, or another name for the curve"
             )
         same = plan.lines.get(was.id)
         if same is not None and (same.curve, same.channel) != (was.curve, was.channel):
             raise SweepError(
                 f"{folder}: holds {same.curve!r} over {same.channel!r} as {was.curve!r} over {was.channel!r}; "
-                "keep those names, or name another --out"
+                "keep those names, or choose another --out"
             )
     return {result.job: result for result in run.results}
 
 
 def _drop_torn_row(path: Path) -> None:
-    """Cut off what follows the last end of a line: a row that a kill cut short."""
+    """Cut off a last row without a line end, which a kill left incomplete."""
     with path.open("rb+") as file:
         whole = file.read().rfind(b"\n") + 1
         file.truncate(whole)

@@ -1,7 +1,9 @@
-"""Who runs the jobs of a sweep: processes of one thread on this machine, or a Ray cluster.
+"""Workers of a sweep: processes of one thread each on this machine, a Ray cluster, or the calling process.
 
-A process that is killed takes its pool with it, and nobody says which job did it. So all jobs that were under way are
-run again, one at a time: the one whose process is killed again is the culprit.
+A process that is killed breaks its pool, and the pool does not tell which job did it. All jobs that were under way are
+then run again, one at a time: a job whose process is killed again is recorded as failed. This is why even one job at a
+time has a process of its own: a job that runs out of memory must not end the run. In the calling process (``jobs=0``)
+it does; this is for debuggers, profilers and tests, and starts a few seconds faster.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from crlsc_phy.sweep.plan import Job, Line
 __all__ = ["Answer", "Workers", "open_workers", "run_job"]
 
 Answer = tuple[dict[str, Any], UInt8Image | None]
-"""The row of a job, and the picture to keep with it."""
+"""The row of a job, and the picture to keep with it, uint8 [H, W, 3]."""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _AHEAD = 2
-"""Jobs for each process that are handed out at a time, so that none has to wait."""
+"""Jobs that are handed out for each process, so that no process has to wait."""
 _CHAINS_KEPT = 4
-_KILLED = "its process was killed twice, for want of memory perhaps; run again with fewer --jobs"
+_KILLED = "its process was killed twice, perhaps for lack of memory; run again with fewer --jobs"
 
 _chains: dict[str, Chain] = {}
 _warm: set[tuple[ChainKind, str]] = set()
@@ -46,11 +48,14 @@ class Workers(Protocol):
     """Runs jobs."""
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Answer]]:
-        """Run jobs, and yield each with its answer as they end. ``jobs`` is asked for more only when one can start."""
+        """Run jobs and yield each with its answer, in the order in which they end.
+
+        The next of ``jobs`` is taken only when it can start.
+        """
 
 
 def run_job(job: Job, line: Line) -> Answer:
-    """Run a job; if that fails a second time with a new chain, the row says why."""
+    """Run a job, and once more with a new chain if it fails; the row of a job that fails twice has the error."""
     try:
         return _attempt(job, line)
     except Exception:
@@ -94,12 +99,12 @@ def _head(job: Job, line: Line) -> dict[str, Any]:
 
 
 def _chain(line: Line, trial: Trial) -> Chain:
-    """The chain of a line, made once; jobs come line by line, so that a few are enough to keep."""
+    """Return the chain of a line. Jobs come line by line, so only a few chains are kept."""
     if line.id not in _chains:
         while len(_chains) >= _CHAINS_KEPT:
             del _chains[next(iter(_chains))]
         if (warm := (line.kind, line.scene.air)) not in _warm:
-            # What libraries compile and load at their first use is no time of a job.
+            # Libraries compile and load at their first use; the time of a job shall not include that.
             line.make_chain().run(trial)
             _warm.add(warm)
         _chains[line.id] = line.make_chain()
@@ -110,16 +115,20 @@ def _chain(line: Line, trial: Trial) -> Chain:
 
 @contextmanager
 def open_workers(lines: Mapping[str, Line], jobs: int = 1, ray: str = "") -> Iterator[Workers]:
-    """Workers for the jobs of some lines.
+    """Start workers, and stop them when the context ends.
 
     Args:
-        lines: By id.
-        jobs: Processes on this machine; on a Ray cluster tasks at a time, where 1 stands for as many as it has CPUs.
-        ray: Address of a Ray cluster, ``local`` to start one here; empty for none.
+        lines: Lines whose jobs are to be run, by id.
+        jobs: Number of processes on this machine; 0 runs the jobs in the calling process. On a Ray cluster the number
+            of tasks at a time, where 0 and 1 stand for one per CPU.
+        ray: Address of a Ray cluster, ``local`` to start one here, or empty for none.
 
     Raises:
-        SweepError: If Ray or joblib is not installed, or the cluster not reached.
+        SweepError: If Ray or joblib is not installed, or the cluster cannot be reached.
     """
+    if not ray and not jobs:
+        yield _Here(lines)
+        return
     if not ray:
         with _Processes(lines, jobs) as processes:
             yield processes
@@ -134,14 +143,24 @@ def open_workers(lines: Mapping[str, Line], jobs: int = 1, ray: str = "") -> Ite
         yield cluster
 
 
+class _Here:
+    """The calling process, which runs one job after the other."""
+
+    def __init__(self, lines: Mapping[str, Line]) -> None:
+        self._lines = lines
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Answer]]:
+        return ((job, run_job(job, self._lines[job.line])) for job in jobs)
+
+
 class _Processes:
-    """A pool of processes on this machine; even a single job at a time has one, so that it may be killed."""
+    """A pool of processes on this machine."""
 
     def __init__(self, lines: Mapping[str, Line], count: int) -> None:
         self._lines, self._count = lines, count
 
     def __enter__(self) -> _Processes:
-        # Libraries read these when they are imported: they must be there before a process starts.
+        # Libraries read these variables when they are imported, so they must be set before a process starts.
         self._before = {name: os.environ.get(name) for name in _ONE_THREAD}
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         self._start()
@@ -196,7 +215,7 @@ class _Processes:
             return _failure(job, self._lines[job.line], _KILLED)
 
     def _start(self) -> None:
-        # A new interpreter each: threads that libraries have started here would not live on in a fork.
+        # New interpreters: threads that libraries have started here would be missing in a fork.
         context = multiprocessing.get_context("spawn")
         heart, self._heart = context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self._count, context, _begin, (heart, self._lines))
@@ -213,16 +232,16 @@ class _Processes:
 
 
 def _begin(heart: Connection, lines: Mapping[str, Line]) -> None:
-    """Make a process ready for jobs."""
+    """Prepare a process for jobs."""
     global _lines
     _lines = lines
-    # The keyboard's interrupt goes to all processes; the first one decides what follows.
+    # Ctrl-C goes to all processes; the first one decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(heart,), daemon=True).start()
 
 
 def _end_with(heart: Connection) -> None:
-    """End this process when the other end is closed, if only because who held it was killed."""
+    """End this process when the other end is closed, also because the process that held it was killed."""
     with suppress(EOFError, OSError):
         heart.recv()
     os._exit(1)
@@ -233,10 +252,10 @@ def _run_known(job: Job) -> Answer:
 
 
 class _Cluster:
-    """joblib on Ray, which gives nothing back before a whole round is done."""
+    """joblib on Ray, which returns nothing before a whole round is done."""
 
     _ROUND = 4
-    """Jobs a task at a time in a round: the longer, the less it matters that all wait for the last."""
+    """Jobs per task in a round. The longer a round, the smaller the share of time spent waiting for its last job."""
 
     def __init__(self, lines: Mapping[str, Line], count: int) -> None:
         self._lines, self._count = lines, count
@@ -264,7 +283,7 @@ class _Cluster:
     def _answers(self, jobs: list[Job]) -> list[Answer]:
         from joblib import delayed
 
-        # Each job brings its line along: actors have no beginning of their own here.
+        # Each job brings its line, as joblib has no initialiser for the cluster's processes.
         found: list[Answer] = self._parallel(delayed(run_job)(job, self._lines[job.line]) for job in jobs)
         return found
 
@@ -274,7 +293,7 @@ class _Cluster:
         try:
             return self._answers([job])[0]
         except RayTaskError as error:
-            # Not the job's own fault, which would have made a row: something is missing there.
+            # An error of the job itself would have made a row: something is missing on the cluster.
             reason = f"cannot be run on the cluster: {str(error).strip().splitlines()[-1]}"
         except RayError:
             reason = _KILLED

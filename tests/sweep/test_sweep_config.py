@@ -201,13 +201,16 @@ def test_what_is_wrong_is_refused_before_anything_runs(bits, tmp_path, capsys, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bundle", "nowhere"], "bundle nowhere: holds no manifest.json; name the folder of a bundle"),
+        (
+            ["--bundle", "nowhere"],
+            "bundle nowhere: holds no manifest.json; give the folder of a bundle as bundle or --bundle",
+        ),
         (["--images", "nowhere"], "images: nowhere: no such folder"),
         (["--images", "EMPTY"], "holds no image"),
         (["--images", "photos@heldout", "--data", "nowhere"], "run crlsc-train data"),
         (["--set", "images.longest=16"], "sides must be within"),
         (["--set", "curves.hybrid 1/12.cbr=0.001"], "cbr is too low for picture"),
-        (["--jobs", "0"], "--jobs 0: must be 1 or more"),
+        (["--jobs", "-1"], "jobs is -1; it must be 0 or more"),
     ],
 )
 def test_missing_bundles_pictures_and_rates_that_cannot_fit_are_refused(tmp_path, capsys, arguments, message):

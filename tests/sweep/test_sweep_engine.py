@@ -51,8 +51,9 @@ def faulty(tmp_path, monkeypatch):
     return make
 
 
-def run(config, folder, *changes, **how):
-    return run_sweep(make_plan(load_config(config, changes)), folder, **how)
+def run(config, folder, *changes, jobs=0, **how):
+    """Run in this process, unless ``jobs`` says otherwise."""
+    return run_sweep(make_plan(load_config(config, changes)), folder, jobs, **how)
 
 
 def rows(folder):
@@ -124,8 +125,8 @@ def test_kills_lose_nothing_and_repeat_nothing(bits, tmp_path):
     run(bits, tmp_path / "whole", "stop.errors=0")
     total, rng = len(rows(tmp_path / "whole")), random.Random(1)
     folder, kills = tmp_path / "killed", 0
-    for count in sorted(rng.sample(range(1, total - 20), 3)):
-        process = command(bits, folder, "--jobs", "2", "--set", "stop.errors=0")
+    for count, jobs in zip(sorted(rng.sample(range(1, total - 20), 3)), "210", strict=True):
+        process = command(bits, folder, "--jobs", jobs, "--set", "stop.errors=0")
         wait_for_rows(folder, count, process)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.kill()
@@ -133,7 +134,7 @@ def test_kills_lose_nothing_and_repeat_nothing(bits, tmp_path):
         wait_for_end(children)
         assert len(rows(folder)) < total
     assert kills == 3
-    assert command(bits, folder, "--set", "stop.errors=0").wait() == 0
+    run(bits, folder, "stop.errors=0")
     assert found(folder) == found(tmp_path / "whole")
 
 
@@ -204,14 +205,15 @@ def test_a_job_that_fails_once_is_run_again(faulty, tmp_path):
 
 def test_a_job_that_fails_twice_is_recorded_and_the_rest_goes_on(faulty, tmp_path, capsys):
     config, folder = faulty(how="error", times=2), tmp_path / "out"
-    assert main(["run", str(config), "--out", str(folder), "--no-report"]) == 1
-    assert "2 jobs failed" in capsys.readouterr().err
+    arguments = ["run", str(config), "--out", str(folder), "--no-report", "--jobs", "0"]
+    assert main(arguments) == 1
+    assert f"2 jobs failed; their errors are in {folder / 'results.jsonl'}" in capsys.readouterr().err
     failed = [row for row in rows(folder) if "error" in row]
     assert sorted((row["snr_db"], row["replica"]) for row in failed) == [(0, 1), (3, 1)]
     assert {row["error"] for row in failed} == {"RuntimeError: a fault in two lines"}
     assert len(rows(folder)) == 12
     # By now the fault is mended: the same command tries them again.
-    assert main(["run", str(config), "--out", str(folder), "--no-report"]) == 0
+    assert main(arguments) == 0
     assert sorted((row["snr_db"], row["replica"]) for row in rows(folder)[12:]) == [(0, 1), (3, 1)]
     assert not any("error" in row for row in rows(folder)[12:])
 
@@ -244,7 +246,7 @@ keep: {{snr_db: [30], replicas: 1}}
 """
     )
     folder = tmp_path / "out"
-    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(folder), "--no-report", "--json"]) == 0
+    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(folder), "--no-report", "--json", "--jobs", "0"]) == 0
     # The interval is known after a round, never before.
     assert sorted((row["snr_db"], row["replica"]) for row in rows(folder)) == [(5, 0), (5, 1), (30, 0), (30, 1)]
     kept = [row["job"] for row in rows(folder) if row["snr_db"] == 30 and row["replica"] == 0]
