@@ -1,10 +1,13 @@
-"""Files of channel impulse responses: what the recorder writes, the model ``replay`` reads, and ray tracers can bring.
+"""Files of channel impulse responses, for the recorder, the model ``replay`` and ray tracers.
 
 An ``.npz`` (numpy) or ``.h5`` (HDF5) file with
 
     gains       complex [T, rx, tx, P]: of each path at times ``time_step`` apart
     delays      float [P], in seconds
     time_step   float, in seconds
+    steps       bool, may be missing: whether the gains stand still between times and then jump, as block fading does,
+                instead of moving along straight lines
+    version     int, may be missing: 2 if ``steps`` is true, else 1
 
 Sionna RT's ``a, tau = paths.cir(sampling_frequency=1e3, num_time_steps=100, normalize_delays=True, out_type="numpy")``
 for one receiver and one transmitter goes into it as ``gains=a[0, :, 0].transpose(3, 0, 1, 2)``,
@@ -28,6 +31,10 @@ from crlsc_phy.files import placed
 __all__ = ["Cir"]
 
 _FIELDS = ("gains", "delays", "time_step")
+_OPTIONAL = {"steps": False, "version": 1}
+_NEWEST = 2
+_LARGEST = 1e15
+"""Magnitude of a gain with which a signal is finite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +42,19 @@ class Cir:
     """Channel impulse responses over time.
 
     Attributes:
-        gains: complex128 [T, rx, tx, P].
-        delays: float64 [P], in seconds.
-        time_step: In seconds.
+        gains: Gains of the paths, complex128 [T, rx, tx, P].
+        delays: Delays of the paths in seconds, float64 [P].
+        time_step: Seconds from one time to the next.
+        steps: Whether the gains stand still between times and then jump, instead of moving along straight lines.
 
     Raises:
-        ChannelError: If they do not fit together, or hold NaN or infinite values.
+        ChannelError: If the arrays do not fit together, or a value is not finite or out of range.
     """
 
     gains: NDArray[np.complex128]
     delays: NDArray[np.float64]
     time_step: float
+    steps: bool = False
 
     def __post_init__(self) -> None:
         if self.gains.ndim != 4 or self.delays.shape != self.gains.shape[3:] or not self.gains.size:
@@ -55,6 +64,8 @@ class Cir:
             )
         if not (np.isfinite(self.gains).all() and np.isfinite(self.delays).all()):
             raise ChannelError("CIR holds NaN or infinite values")
+        if np.abs(self.gains).max() > _LARGEST:
+            raise ChannelError(f"CIR holds gains above {_LARGEST:g}")
         if self.delays.min() < 0 or not (np.isfinite(self.time_step) and self.time_step > 0):
             raise ChannelError("CIR needs delays of 0 and more and a time step above 0")
 
@@ -63,17 +74,20 @@ class Cir:
         """Read a file.
 
         Raises:
-            ChannelError: If it cannot be read, lacks a field, or its values are no CIR.
+            ChannelError: If the file cannot be read, lacks a field, or is of a newer version.
         """
         file = Path(path)
         try:
-            arrays = _read_h5(file) if file.suffix in (".h5", ".hdf5") else _read_npz(file)
+            arrays = _OPTIONAL | (_read_h5(file) if file.suffix in (".h5", ".hdf5") else _read_npz(file))
+            if int(arrays["version"]) > _NEWEST:
+                raise ChannelError(f"CIR has version {arrays['version']}, newer than {_NEWEST}; update crlsc-phy")
             gains, delays = np.asarray(arrays["gains"]), np.asarray(arrays["delays"])
-            return cls(gains.astype(np.complex128), delays.astype(np.float64), float(arrays["time_step"]))
+            time_step, steps = float(arrays["time_step"]), bool(arrays["steps"])
+            return cls(gains.astype(np.complex128), delays.astype(np.float64), time_step, steps)
         except KeyError as error:
             raise ChannelError(f"{path}: has no {error}; a CIR file needs {', '.join(_FIELDS)}") from None
         except (OSError, ValueError, TypeError, MemoryError, BadZipFile, EOFError) as error:
-            raise ChannelError(f"{path}: no CIR file ({error})") from None
+            raise ChannelError(f"{path}: not a CIR file ({error})") from None
         except ChannelError as error:
             raise ChannelError(f"{path}: {error}") from None
 
@@ -84,31 +98,35 @@ class Cir:
             ChannelError: If it cannot be written.
         """
         file = Path(path)
+        arrays = {name: getattr(self, name) for name in _FIELDS}
+        if self.steps:
+            # Version 1, which earlier releases read, has straight lines alone.
+            arrays |= {"steps": True, "version": 2}
         try:
             with placed(file) as aside:
                 if file.suffix in (".h5", ".hdf5"):
-                    _write_h5(aside, self)
+                    _write_h5(aside, arrays)
                 else:
                     with aside.open("wb") as stream:
-                        np.savez(stream, gains=self.gains, delays=self.delays, time_step=self.time_step)
+                        np.savez(stream, **arrays)
         except OSError as error:
             raise ChannelError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in _FIELDS}
+        return {name: arrays[name] for name in (*_FIELDS, *_OPTIONAL) if name in arrays or name in _FIELDS}
 
 
 def _read_h5(path: Path) -> dict[str, Any]:
     with _h5py().File(path, "r") as file:
-        return {name: file[name][()] for name in _FIELDS}
+        return {name: file[name][()] for name in (*_FIELDS, *_OPTIONAL) if name in file or name in _FIELDS}
 
 
-def _write_h5(path: Path, cir: Cir) -> None:
+def _write_h5(path: Path, arrays: dict[str, Any]) -> None:
     with _h5py().File(path, "w") as file:
-        for name in _FIELDS:
-            file[name] = getattr(cir, name)
+        for name, array in arrays.items():
+            file[name] = array
 
 
 def _h5py() -> Any:

@@ -24,6 +24,8 @@ GROUP = 64
 # Largest turn of a path between knots, in radians: linear interpolation then is 60 dB below the channel or better.
 _TURN = 0.1
 _MOST_HOP = 4096
+_STEPS = 1e-6, 2.0**40
+"""Samples from one time of a file to the next, at least and at most."""
 
 Taps = NDArray[np.complex64]
 """complex64 [knots, rx, tx, L]."""
@@ -157,33 +159,41 @@ class BlockProcess:
 
 
 class ReplayProcess:
-    """What a file of channel impulse responses says.
+    """Paths that a file of channel impulse responses gives.
 
     Args:
-        cir: The file, read.
-        settings: Sample rate, and what follows its end.
+        cir: Content of the file.
+        settings: Sample rate, antennas, and what follows the end of the file.
+
+    Raises:
+        ChannelError: If file and settings have other numbers of antennas, or the file's time step is too far from a
+            sample.
     """
 
-    steps = False
-
     def __init__(self, cir: Cir, settings: ChannelSettings) -> None:
-        self._cir, self._end = cir, settings.cir_end
-        self._step = cir.time_step * settings.sample_rate
-        # A file that was recorded here has its times at whole samples: they are the knots.
-        whole = round(self._step)
-        aligned = abs(self._step - whole) < 1e-6 * self._step and whole >= 1
-        if len(cir.gains) == 1:
-            self.hop = _MOST_HOP
-        else:
-            self.hop = whole if aligned else max(1, int(self._step))
-        shaped = pulse(cir.delays, settings.sample_rate)
-        self._shape, self.latency = shaped.shape, shaped.latency
-        self.delays = cir.delays
         if cir.gains.shape[1:3] != (settings.rx, settings.tx):
             raise ChannelError(
                 f"{settings.cir}: has {cir.gains.shape[1]} receive and {cir.gains.shape[2]} transmit antennas; "
                 f"rx and tx say {settings.rx} and {settings.tx}"
             )
+        self._cir, self._end, self.steps = cir, settings.cir_end, cir.steps
+        self._step = cir.time_step * settings.sample_rate
+        if not _STEPS[0] <= self._step <= _STEPS[1]:
+            raise ChannelError(
+                f"{settings.cir}: has a time step of {self._step:g} samples; {_STEPS[0]:g} to {_STEPS[1]:g} are allowed"
+            )
+        whole = round(self._step)
+        if len(cir.gains) == 1:
+            self.hop = _MOST_HOP
+        elif whole >= 1 and abs(self._step - whole) < 1e-6 * self._step:
+            # A file that was recorded here has its times at whole samples: they are the knots.
+            self.hop, self._step = whole, float(whole)
+        else:
+            # Jumps are exact to the sample, and straight lines as exact as the file's own.
+            self.hop = 1 if cir.steps else max(1, int(self._step))
+        shaped = pulse(cir.delays, settings.sample_rate)
+        self._shape, self.latency = shaped.shape, shaped.latency
+        self.delays = cir.delays
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -197,9 +207,9 @@ class ReplayProcess:
         return np.asarray(self.gains(samples) @ self._shape, np.complex64)
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Of each path, complex128 [T, rx, tx, P]; between the times of the file along straight lines."""
+        """Gains of the paths, complex128 [T, rx, tx, P], as the file says for between its times."""
         last = len(self._cir.gains) - 1
-        places = samples / self._step
+        places = np.floor(samples / self._step) if self.steps else samples / self._step
         if self._end == "hold" or not last:
             places = np.minimum(places, last)
         elif self._end == "mirror":

@@ -15,7 +15,7 @@ from crlsc_phy.channel.fir import filter_moving
 from crlsc_phy.channel.process import GROUP, Process, Taps, WaveProcess, make_process
 from crlsc_phy.channel.radio import Clock, Oscillator, amplified, converted
 from crlsc_phy.channel.settings import FIXED, ChannelSettings
-from crlsc_phy.errors import ChannelError
+from crlsc_phy.errors import ChannelError, brief
 
 __all__ = ["StreamChannel"]
 
@@ -114,9 +114,11 @@ class StreamChannel:
         Raises:
             ChannelError: If it has another shape.
         """
-        samples = np.atleast_2d(np.asarray(iq, np.complex64))
+        samples = np.atleast_2d(_as_samples(iq))
         if samples.ndim != 2 or len(samples) != self._settings.tx:
-            raise ChannelError(f"samples are {list(np.shape(iq))}; the channel takes {self._settings.tx} rows of them")
+            raise ChannelError(
+                f"samples have the shape {list(samples.shape)}; the channel takes {self._settings.tx} rows of them"
+            )
         starts = range(0, samples.shape[1], _MOST_CHUNK) or (0,)
         parts = [self._chunk(samples[:, start : start + _MOST_CHUNK]) for start in starts]
         out = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
@@ -312,7 +314,21 @@ class StreamChannel:
         places = np.arange(first, last + 1) * float(hop)
         # A few at a time, for the waves of all knots at once may be gigabytes.
         parts = [segment.process.gains(places[i : i + _A_RECORD]) for i in range(0, len(places), _A_RECORD)]
-        Cir(np.concatenate(parts), segment.process.delays, hop / self._settings.sample_rate).save(path)
+        process = segment.process
+        Cir(np.concatenate(parts), process.delays, hop / self._settings.sample_rate, process.steps).save(path)
+
+
+def _as_samples(iq: Any) -> NDArray[np.complex64]:
+    """Samples of any array type; those of torch may be on a device or part of a graph."""
+    if hasattr(iq, "detach"):
+        iq = iq.detach().cpu().resolve_conj().resolve_neg().numpy()
+    try:
+        samples = np.asarray(iq)
+        if samples.dtype.kind not in "biufc":
+            raise TypeError(f"not of {samples.dtype}")
+        return samples.astype(np.complex64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ChannelError(f"samples must be numbers in an array or list: {brief(error)}") from None
 
 
 @njit(cache=True, nogil=True)

@@ -26,6 +26,48 @@ def test_what_was_recorded_replays_to_the_same_output(tmp_path, model, suffix):
     assert 10 * np.log10(max(error, 1e-30)) < -120
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("model", ["rayleigh-block", "rician-block"])
+def test_a_recording_of_block_fading_stands_still_in_its_blocks(tmp_path, model, suffix):
+    file = tmp_path / f"channel{suffix}"
+    first = StreamChannel(model, block=777, rx=2, seed=4)
+    samples = noise(20_000)
+    out = first(samples)
+    first.record(file, 0, len(samples))
+    assert Cir.load(file).steps
+    again = StreamChannel("replay", cir=str(file), rx=2)
+    assert np.array_equal(again(samples), out)
+    # What was replayed can be recorded again.
+    again.record(tmp_path / f"again{suffix}", 777, len(samples))
+    assert np.array_equal(Cir.load(tmp_path / f"again{suffix}").gains, Cir.load(file).gains[1:])
+
+
+def test_blocks_begin_at_their_samples_at_another_sample_rate_too(tmp_path):
+    """A file with jumps every 777 us at 1.1 MS/s: every 854.7 samples."""
+    StreamChannel("rayleigh-block", block=777, seed=4).record(tmp_path / "c.npz", 0, 20_000)
+    gains = Cir.load(tmp_path / "c.npz").gains[:, 0, 0, 0]
+    channel = StreamChannel("replay", cir=str(tmp_path / "c.npz"), sample_rate=1.1e6)
+    out = channel(np.ones(10_000, np.complex64))
+    assert np.allclose(out, gains[np.floor(np.arange(10_000) / 854.7).astype(int)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("end", "order"), [("loop", [0, 1, 2, 0, 1]), ("mirror", [0, 1, 2, 1, 0]), ("hold", [0, 1, 2, 2, 2])]
+)
+def test_blocks_stand_behind_the_end_too(tmp_path, end, order):
+    Cir(np.arange(3, dtype=complex).reshape(-1, 1, 1, 1), np.zeros(1), 100e-6, steps=True).save(tmp_path / "c.npz")
+    out = StreamChannel("replay", cir=str(tmp_path / "c.npz"), cir_end=end)(np.ones(500, np.complex64))
+    assert np.array_equal(out, np.repeat(order, 100))
+
+
+def test_files_of_other_models_are_those_of_earlier_releases(tmp_path):
+    StreamChannel("tdl-a").record(tmp_path / "lines.npz", 0, 10_000)
+    StreamChannel("rayleigh-block").record(tmp_path / "blocks.npz", 0, 20_000)
+    with np.load(tmp_path / "lines.npz") as lines, np.load(tmp_path / "blocks.npz") as blocks:
+        assert set(lines) == {"gains", "delays", "time_step"}
+        assert (bool(blocks["steps"]), int(blocks["version"])) == (True, 2)
+
+
 def test_a_piece_from_the_middle(tmp_path):
     channel = StreamChannel("tdl-b", speed=20.0, seed=3)
     hop = channel._segments[0].process.hop
@@ -79,9 +121,13 @@ def damaged(tmp_path, **changes):
         ({"gains": np.ones((0, 1, 1, 1))}, r"must be \[T, rx, tx, P\]"),
         ({"time_step": 0.0}, "time step above 0"),
         ({"time_step": None}, "needs gains, delays, time_step"),
-        ({"gains": np.array(["text"])}, "no CIR file"),
+        ({"gains": np.array(["text"])}, "not a CIR file"),
         ({"gains": np.ones((2, 2, 1, 1))}, "has 2 receive and 1 transmit antennas"),
         ({"delays": np.array([1.0])}, "beyond 4096 taps"),
+        ({"version": 3}, "has version 3, newer than 2; update crlsc-phy"),
+        ({"gains": np.full((2, 1, 1, 1), 1e300)}, "gains above 1e"),
+        ({"time_step": 1e-300}, "has a time step of 1e-294 samples"),
+        ({"time_step": 1e300}, "has a time step of 1e.306 samples"),
     ],
 )
 def test_a_file_that_is_none_is_named(tmp_path, changes, message):
@@ -104,7 +150,7 @@ def test_a_file_that_claims_terabytes_takes_no_memory(tmp_path):
     with zipfile.ZipFile(damaged(tmp_path, gains=None), "a") as archive, archive.open("gains.npy", "w") as stream:
         shape = (1 << 40, 1, 1, 1)
         np.lib.format.write_array_header_1_0(stream, {"descr": "<c16", "fortran_order": False, "shape": shape})
-    with pytest.raises(ChannelError, match=r"c\.npz: no CIR file"):
+    with pytest.raises(ChannelError, match=r"c\.npz: not a CIR file"):
         Cir.load(tmp_path / "c.npz")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crlsc_phy.channel import MODELS, ChannelSettings, StreamChannel
+from crlsc_phy.channel.settings import FIXED
 from crlsc_phy.errors import ChannelError
 
 ALL = [name for name in MODELS if name != "replay"]
@@ -70,7 +71,7 @@ def test_two_antennas_at_both_ends(tx=2):
             sum(taps[n, antenna, s] @ samples[s, 10_000 + n - np.arange(reach)] for s in range(tx)) for n in range(100)
         ]
         assert np.allclose(out[antenna, 10_000:10_100], expected, atol=1e-4)
-    with pytest.raises(ChannelError, match="takes 2 rows"):
+    with pytest.raises(ChannelError, match="the channel takes 2 rows"):
         channel(noise(10))
 
 
@@ -265,8 +266,115 @@ def test_a_change_that_is_refused_changes_nothing():
     channel(noise(1000))
 
 
-@pytest.mark.parametrize("iq", [np.zeros((2, 5)), np.zeros((1, 2, 3))])
+@pytest.mark.parametrize("iq", [np.zeros((2, 5)), np.zeros((1, 2, 3)), 0.5 * np.ones((3, 1))])
 def test_samples_of_another_shape_are_refused(iq):
     with pytest.raises(ChannelError, match="the channel takes 1 rows"):
         StreamChannel()(iq)
     assert StreamChannel()([]).shape == (0,)
+
+
+@pytest.mark.parametrize("iq", [None, "1+2j", b"bytes", ["a", "b"], [None, 1], [[1, 2], [3]], {"iq": 1}, object()])
+def test_what_are_no_samples_is_refused(iq):
+    with pytest.raises(ChannelError, match="samples must be numbers in an array or list"):
+        StreamChannel()(iq)
+
+
+def test_samples_may_be_of_any_array_type():
+    samples = noise(500)
+    channel = {"model": "tdl-a", "snr_db": 20.0, "seed": 2}
+    expected = StreamChannel(**channel)(samples)
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(samples)
+    given = [
+        samples.astype(np.complex128), samples.tolist(), list(samples), samples.astype(">c8"), samples[None],
+        np.repeat(samples, 2)[::2], tensor, tensor.clone().requires_grad_(), tensor.conj().resolve_conj().conj(),
+        memoryview(samples),
+    ]  # fmt: skip
+    for iq in given:
+        assert np.array_equal(StreamChannel(**channel)(iq), expected)
+    real = samples.real.astype(np.float32)
+    assert np.array_equal(StreamChannel(**channel)(real), StreamChannel(**channel)(real.astype(np.complex64)))
+    assert np.array_equal(StreamChannel()(np.arange(3, dtype=np.int16)), [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"model": "tdl-a"}, {"model": "static", "taps": (0, 0, 1)}, {"model": "tdl-a", **FAULTS}, {"sro_ppm": 0}],
+)
+def test_a_buffer_may_be_filled_again(options):
+    """What was given is not looked at again, and what was returned is the caller's."""
+    samples = noise(6000)
+    expected = in_pieces(StreamChannel(**options), samples, range(0, 6000, 1000))
+    channel, buffer, parts = StreamChannel(**options), np.empty(1000, np.complex64), []
+    for start in range(0, 6000, 1000):
+        buffer[:] = samples[start : start + 1000]
+        out = channel(buffer)
+        assert np.array_equal(buffer, samples[start : start + 1000])
+        parts.append(out.copy())
+        buffer[:] = out[:] = np.nan
+    assert np.array_equal(np.concatenate(parts), expected)
+
+
+NUMPY = [
+    ("snr_db", np.float32(5), 5.0), ("snr_db", np.float16(5), 5.0), ("snr_db", np.longdouble(5), 5.0),
+    ("snr_db", np.int64(5), 5.0), ("snr_db", np.array(5.0), 5.0), ("speed", np.uint8(3), 3.0), ("rx", np.int64(2), 2),
+    ("seed", np.uint64(2**63 - 1), 2**63 - 1), ("model", np.str_("rayleigh"), "rayleigh"),
+    ("dc", np.complex64(0.5j), 0.5j), ("dc", np.clongdouble(0.5j), 0.5j), ("dc", np.float32(0.5), 0.5 + 0j),
+    ("taps", np.array([1, 0.5j], np.complex64), (1, 0.5j)), ("taps", tuple(np.array([1, 0.5j])), (1, 0.5j)),
+    ("taps", np.array([1, 2]), (1, 2)), ("taps", np.float64(0.5), (0.5,)), ("taps", [np.float32(1), 0.5j], (1, 0.5j)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given", "value"), NUMPY)
+def test_settings_may_be_numpy_scalars_and_arrays(name, given, value):
+    channel = StreamChannel(**{"model": "static", name: given})
+    taken = getattr(channel.settings, name)
+    assert taken == value
+    assert type(taken) is type(value)
+    assert channel.settings == ChannelSettings(model="static").changed(**{name: given})
+    assert channel.settings == ChannelSettings(**{"model": "static", name: given})
+    hash(channel.settings)
+    running = StreamChannel("static", **{name: value} if name in FIXED else {})
+    running.set(**{name: given})
+    assert running.settings == channel.settings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"snr_db": np.array([5.0])},
+        {"snr_db": np.float32("nan")},
+        {"rx": np.float64(2)},
+        {"rx": np.bool_(True)},
+        {"taps": np.eye(2)},
+    ],
+)
+def test_other_numpy_arrays_are_refused(options):
+    with pytest.raises(ChannelError, match=f"{next(iter(options))}.* is "):
+        StreamChannel(**options)
+
+
+# The ends of each range, of which the worst is what all of them do together.
+EXTREMES = [
+    {"snr_db": -300.0, "occupied": 1e-6}, {"noise_power": 1e30}, {"sample_rate": 1e-3}, {"sample_rate": 1e12},
+    {"carrier_hz": 1.0}, {"carrier_hz": 1e15}, {"delay_spread": 1e3}, {"delay_spread": 0.0}, {"speed": 299_792_458.0},
+    {"doppler_hz": 1e12}, {"doppler_hz": 1e12, "carrier_hz": 1.0, "sample_rate": 1e-3}, {"rice_k_db": 300.0},
+    {"rice_k_db": -300.0}, {"block": 1 << 30}, {"distance_m": 1e6}, {"distance_m": 1e-6}, {"taps": (1e15, 1e15j)},
+    {"cfo_hz": 1e12, "drift_hz_s": -1e12, "sample_rate": 1e-3}, {"sro_ppm": 1000.0}, {"phase_noise_hz": 1e12},
+    {"iq_gain_db": 300.0, "iq_phase_deg": 360.0, "dc": 1e15 + 1e15j}, {"clip_db": 300.0}, {"clip_db": -300.0},
+    {"adc_bits": 24, "adc_full_scale_db": -300.0}, {"adc_bits": 24, "adc_full_scale_db": 300.0},
+    {"snr_db": -300.0, "occupied": 1e-6, "iq_gain_db": 300.0, "dc": 1e15, "adc_bits": 1, "adc_full_scale_db": -300.0},
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("model", ["static", "rician", "rician-block", "tdl-d", "cdl-d", "umi", "rma"])
+@pytest.mark.parametrize("options", EXTREMES, ids=str)
+def test_all_that_can_be_set_gives_finite_samples(model, options):
+    try:
+        channel = StreamChannel(model, **options)
+    except ChannelError as error:
+        # Too many taps, or a terminal that is too near.
+        assert set(options) & {"sample_rate", "delay_spread", "distance_m"}, error
+    else:
+        assert np.isfinite(channel(noise(300))).all()
