@@ -10,6 +10,10 @@
 An address such as ``pull:tcp://127.0.0.1:5555`` names form and place. As GNU Radio has it, what samples come from is
 connected to and what they leave by is bound; ``pull@tcp://...`` and ``push>tcp://...`` turn that round. A ``+tags``
 behind the form, as in ``pull+tags:tcp://...``, says that messages begin with GNU Radio's tag header.
+
+If a message has several parts, as those of GNU Radio's PUB sink with a key, the first part is the key, whatever its
+length, and never samples. ``sub+key=NAME:tcp://...`` takes only messages whose key begins with NAME, as GNU Radio's SUB
+source does; ``pub+key=NAME:tcp://...`` sends a key with each message.
 """
 
 from __future__ import annotations
@@ -46,7 +50,10 @@ _HIGH_WATER = 16
 _ASK_AGAIN_S = 1.0
 _TAG_HEADER = struct.Struct("<HBQQ")
 _TAG_MAGIC, _TAG_VERSION = 0x5FF0, 1
-_ADDRESS = re.compile(r"(?P<form>[a-z-]+)(?P<tags>\+tags)?(?P<way>[:@>])(?P<address>[a-z]+://.+)")
+_ADDRESS = re.compile(
+    r"(?P<form>[a-z-]+)(?P<tags>\+tags)?(\+key=(?P<key>[^:@>]+))?(?P<way>[:@>])(?P<address>[a-z]+://.+)"
+)
+_KEYED = ("sub", "pub")
 
 
 @dataclass(frozen=True)
@@ -62,35 +69,51 @@ class Place:
     """Where a stream comes from or goes to.
 
     Attributes:
-        form: Of :data:`SOURCES` or :data:`SINKS`.
-        address: Of ZMQ.
+        form: A key of :data:`SOURCES` or :data:`SINKS`.
+        address: Address as ZMQ writes it.
         binds: Whether this side listens there.
         tags: Whether messages begin with tags.
+        key: Beginning of the key that messages must have, or key that they are sent with; empty for any, or none.
     """
 
     form: str
     address: str
     binds: bool
     tags: bool = False
+    key: bytes = b""
 
     @classmethod
     def parse(cls, text: str, forms: dict[str, int]) -> Place:
-        """Read ``FORM[+tags]:ADDRESS``.
+        """Read ``FORM[+tags][+key=NAME]:ADDRESS``.
+
+        Args:
+            text: The place, such as ``pull:tcp://127.0.0.1:5555``.
+            forms: The forms that may be: :data:`SOURCES` or :data:`SINKS`.
 
         Raises:
-            ServiceError: If there is no such form, or it is no address.
+            ServiceError: If the text is of another form.
         """
         match = _ADDRESS.fullmatch(text)
         if not match or match["form"] not in forms:
-            raise ServiceError(f"{text!r}: no stream; write FORM:tcp://HOST:PORT with a form of {', '.join(forms)}")
-        way = match["way"]
-        return cls(match["form"], match["address"], forms is SINKS if way == ":" else way == "@", bool(match["tags"]))
+            choices = ", ".join(forms)
+            raise ServiceError(
+                f"stream {text!r} is unknown; write FORM:tcp://HOST:PORT, where FORM is one of {choices}"
+            )
+        form, way, key = match["form"], match["way"], (match["key"] or "").encode()
+        if key and form not in _KEYED:
+            raise ServiceError(f"stream {text!r}: only {' and '.join(_KEYED)} have keys; leave out +key=")
+        return cls(form, match["address"], forms is SINKS if way == ":" else way == "@", bool(match["tags"]), key)
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, keys: str = "") -> zmq.Socket[bytes]:
-        """A socket there.
+        """Open a socket there.
+
+        Args:
+            context: Context of the socket.
+            kind: Type of the socket, a value of :data:`SOURCES` or :data:`SINKS`.
+            keys: Folder of CURVE keys; empty for none.
 
         Raises:
-            ServiceError: If it cannot listen there, or a key cannot be read.
+            ServiceError: If it cannot listen there, or a CURVE key cannot be read.
         """
         socket = context.socket(kind)
         socket.linger = 0
@@ -98,7 +121,7 @@ class Place:
         socket.rcvhwm = socket.sndhwm = _HIGH_WATER
         socket.ipv6 = "[" in self.address
         if kind == zmq.SUB:
-            socket.subscribe(b"")
+            socket.subscribe(self.key)
         if kind == zmq.ROUTER:
             socket.router_mandatory = True
         if kind == zmq.REQ:
@@ -180,11 +203,13 @@ class Source:
         """Take in what has come, up to the limit."""
         while self.hungry and (self._asked or not self._partings):
             try:
-                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+                *key, frame = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._asked = 0.0
-            self._take_in(frame.buffer)
+            # Samples without a key may begin like one, which is all that ZMQ looks at.
+            if key or not self._place.key:
+                self._take_in(frame.buffer)
             self.ask()
 
     def _take_in(self, data: memoryview) -> None:
@@ -301,7 +326,8 @@ class Sink:
         while self._waiting:
             samples, tags = self._waiting[0]
             try:
-                self.socket.send(self._message(samples, tags), zmq.NOBLOCK, copy=False)
+                key = [self._place.key] if self._place.key else []
+                self.socket.send_multipart([*key, self._message(samples, tags)], zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._sent(len(samples))
@@ -335,9 +361,12 @@ class Sink:
     def _ask(self) -> bool:
         """Look whether somebody asks."""
         try:
-            *envelope, question = self.socket.recv_multipart(zmq.NOBLOCK)
+            parts = self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return False
+        # Identities end at an empty part if there is one; what lies between it and the question is not for the answer.
+        ends = parts.index(b"", 1) if b"" in parts[1:-1] else 0
+        envelope, question = parts[: ends + 1], parts[-1]
         most = struct.unpack("<I", question)[0] if len(question) == 4 else self._limit
         if len(question) not in (1, 4) or not most:
             self.errors += 1

@@ -23,6 +23,7 @@ from crlsc_phy.errors import ChannelError, ServiceError
 from crlsc_phy.net.channel.config import EmulatorConfig
 from crlsc_phy.net.channel.control import ask
 from crlsc_phy.net.channel.server import ChannelServer
+from crlsc_phy.net.channel.streams import SINKS, SOURCES, Place, Sink, Source
 from crlsc_phy.net.curve import make_keys, use_client_keys
 
 ANY = "tcp://127.0.0.1:*"
@@ -232,6 +233,118 @@ def test_tags_cross_at_their_samples(context):
             parts.append(np.frombuffer(data[at_byte:], np.complex64))
     assert seen == [3, 999]
     assert np.array_equal(np.concatenate(parts), samples)
+
+
+def bound(context, kind):
+    socket = context.socket(kind)
+    return socket, f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+
+
+def taken_in(source, count):
+    """The samples that have come, once there are as many."""
+    deadline = time.monotonic() + 20
+    while source.waiting < count and time.monotonic() < deadline:
+        source.ask()
+        source.fill()
+        time.sleep(0.001)
+    return source.take(source.waiting)
+
+
+@pytest.mark.parametrize("key", [b"channel1", b"iq", b"sixteen-bytes-ab", b"\0" * 8, b""])
+@pytest.mark.parametrize("tags", ["", "+tags"])
+@pytest.mark.parametrize("form", ["sub", "pull", "req"])
+def test_a_key_is_never_a_sample(context, form, tags, key):
+    """GNU Radio's PUB sink with a key sends [key, samples]; keys of 8 bytes look like a sample."""
+    samples = noise(512)
+    sender, address = bound(context, {"sub": zmq.XPUB, "pull": zmq.PUSH, "req": zmq.REP}[form])
+    sender.rcvtimeo = 20_000
+    place = Place.parse(f"{form}{tags}:{address}", SOURCES)
+    source = Source(place, place.open(context, SOURCES[form]), 1 << 16)
+    source.ask()
+    if form != "pull":
+        # A question, or word of the subscription.
+        sender.recv()
+    sender.send_multipart([*([key] if key else []), tagged(samples, 0) if tags else samples.tobytes()])
+    assert np.array_equal(taken_in(source, 512), samples)
+    assert (source.errors, source.messages) == (0, 1)
+
+
+def test_a_subscription_to_a_key_takes_no_other_messages(context):
+    samples = noise(10)
+    sender, address = bound(context, zmq.XPUB)
+    sender.rcvtimeo = 20_000
+    place = Place.parse(f"sub+key=iq:{address}", SOURCES)
+    source = Source(place, place.open(context, zmq.SUB), 1 << 16)
+    assert sender.recv() == b"\x01iq"
+    sender.send_multipart([b"other", samples.tobytes()])
+    # Samples that begin as the key does.
+    sender.send(b"iq" + samples.tobytes()[2:])
+    sender.send_multipart([b"iq", samples.tobytes()])
+    assert np.array_equal(taken_in(source, 10), samples)
+    assert source.samples == 10
+
+
+def test_a_key_is_sent_where_it_is_asked_for_and_refused_where_there_is_none(context):
+    place = Place.parse(f"pub+tags+key=iq:{ANY}", SINKS)
+    socket = place.open(context, zmq.PUB)
+    sink = Sink(place, socket, 1 << 16)
+    receiver = connected(context, zmq.SUB, socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+    samples, deadline = noise(5), time.monotonic() + 20
+    while not receiver.poll(10):
+        assert time.monotonic() < deadline
+        sink.give(samples, [])
+    key, message = receiver.recv_multipart()
+    assert (key, message[19:]) == (b"iq", samples.tobytes())
+    with pytest.raises(ServiceError, match="only sub and pub have keys; leave out .key="):
+        Place.parse("push+key=iq:tcp://127.0.0.1:1", SINKS)
+
+
+def test_what_else_a_question_holds_is_not_part_of_the_answer(context):
+    samples = noise(30)
+    with running(*one_link(f"pull@{ANY}", f"rep:{ANY}")) as at:
+        sender = connected(context, zmq.PUSH, at["a.tx"])
+        asker, dealer = connected(context, zmq.REQ, at["b.rx"]), connected(context, zmq.DEALER, at["b.rx"])
+        sender.send(samples.tobytes())
+        ten = struct.pack("<I", 10)
+        for socket, parts, answered in (
+            (asker, [b"channel1", ten], 1),
+            (dealer, [b"", b"channel1", ten], 2),
+            (dealer, [ten], 1),
+        ):
+            socket.send_multipart(parts)
+            answer = socket.recv_multipart()
+            assert len(answer) == answered
+            assert np.array_equal(np.frombuffer(answer[-1], np.complex64), samples[:10])
+            samples = samples[10:]
+
+
+@pytest.mark.parametrize("key", ["", "channel1"])
+def test_gnuradios_own_blocks_with_and_without_a_key(key):
+    zeromq = pytest.importorskip("gnuradio.zeromq")
+    from gnuradio import blocks, gr
+
+    samples = noise(2000)
+    suffix = f"+key={key}" if key else ""
+    top = gr.top_block()
+    sink = zeromq.pub_sink(gr.sizeof_gr_complex, 1, "tcp://127.0.0.1:*", 100, False, -1, key)
+    with running(*one_link(f"sub:{sink.last_endpoint()}", f"pub{suffix}:{ANY}"), patience_s=10.0) as at:
+        source = zeromq.sub_source(gr.sizeof_gr_complex, 1, at["b.rx"], 100, False, -1, key)
+        head, out = blocks.head(gr.sizeof_gr_complex, 3 * len(samples)), blocks.vector_sink_c()
+        # Again and again, for what is sent before a subscription is lost; slowly, or most of it is dropped.
+        again = blocks.vector_source_c(samples.tolist(), repeat=True)
+        top.connect(again, blocks.throttle(gr.sizeof_gr_complex, 1e6), sink)
+        top.connect(source, head, out)
+        top.start()
+        deadline = time.monotonic() + 20
+        while len(out.data()) < 3 * len(samples) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        top.stop()
+        top.wait()
+        stats = ask({"do": "stats"}, at["control"])["radios"]["a"]["tx"]
+    got = np.array(out.data(), np.complex64)
+    assert len(got) == 3 * len(samples)
+    assert np.isin(got, samples).all()
+    assert stats["errors"] == 0
 
 
 DEEP = b"\x07" * 10_000
@@ -525,7 +638,7 @@ def test_only_peers_with_a_key_get_in(context, tmp_path, caplog):
             ask({"do": "stats"}, at["control"], 0.3)
     said = {record.getMessage() for record in caplog.records}
     assert {line.partition("turned away: ")[2] for line in said} == {
-        "its key is not among ours",
+        "its key is not in the service's folder",
         "it has no keys, or those of another service",
     }
 
@@ -539,8 +652,11 @@ LINK = {"from": "a", "to": "b"}
     [
         ({"radios": {"a": {"tx": "pull@tcp://0.0.0.0:*"}, "b": RADIOS["b"]}}, "other machines could connect"),
         ({"control": "tcp://*:8425"}, "other machines could connect"),
-        ({"radios": {"a": {"tx": "carrier pigeon"}, "b": RADIOS["b"]}}, "no stream; write FORM:tcp"),
-        ({"radios": {"a": {"tx": f"push:{ANY}"}, "b": RADIOS["b"]}}, "with a form of pull, sub, req"),
+        (
+            {"radios": {"a": {"tx": "carrier pigeon"}, "b": RADIOS["b"]}},
+            "stream 'carrier pigeon' is unknown; write FORM:tcp",
+        ),
+        ({"radios": {"a": {"tx": f"push:{ANY}"}, "b": RADIOS["b"]}}, "where FORM is one of pull, sub, req"),
         (
             {"radios": {"a": {"tx": f"pull@{ANY}", "colour": 1}, "b": RADIOS["b"]}},
             "radios.a: unknown option 'colour'; choose one of rx, tx",
