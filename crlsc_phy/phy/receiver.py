@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crlsc_phy.errors import FrameError, ModemError
+from crlsc_phy.errors import FrameError, ModemError, brief
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.phy.blocks import Decoder
 from crlsc_phy.phy.demodulator import Demodulator, Reception
@@ -185,12 +185,12 @@ class Receiver:
 
     def _append(self, iq: ArrayLike) -> None:
         try:
-            samples = np.asarray(iq, np.complex64)
-        except (TypeError, ValueError) as error:
-            raise ModemError(f"samples are no complex numbers: {error}") from None
+            # A copy whatever it is: the caller may fill the same buffer again, and views hide what they belong to.
+            samples = np.array(iq, np.complex64, order="C", subok=False)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ModemError(f"samples are not complex numbers: {brief(error)}") from None
         if samples.ndim != 1:
             raise ModemError(f"samples have shape {samples.shape}; give a one-dimensional array")
-        samples = np.ascontiguousarray(samples)
         parts = samples.view(np.float32)
         # A NaN anywhere fails the comparison too.
         if len(parts) and not max(-parts.min(), parts.max()) <= _LARGEST:
@@ -199,7 +199,7 @@ class Receiver:
             self.counters.bad_samples += int(np.count_nonzero(bad))
         self.counters.samples += len(samples)
         self._end += len(samples)
-        self._chunks.append(samples.copy() if samples is iq else samples)
+        self._chunks.append(samples)
 
     def _run(self) -> list[Burst]:
         bursts: list[Burst] = []
