@@ -1,15 +1,15 @@
-"""Companion files to flowgraphs, without a screen."""
+"""Compilation of GNU Radio Companion files without a screen."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
-import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from gnuradio import gr
 
 from crlsc_phy.errors import CrlscError
 
@@ -20,39 +20,29 @@ _WITHOUT_OBJECT = ("import", "note", "snippet")
 
 
 class FlowgraphError(CrlscError):
-    """A Companion file is missing, or does not make a flowgraph."""
+    """A Companion file is missing, or does not compile to a flowgraph."""
 
 
 def load_flowgraph(grc: Path, build: Path) -> Any:
-    """Compile a Companion file and import what comes of it.
+    """Compile a Companion file and import the program that it becomes.
+
+    The first compilation of a process takes seconds, because GNU Radio reads the descriptions of all blocks.
 
     Args:
         grc: The ``.grc`` file.
-        build: Folder for the Python program.
+        build: Folder for the Python program; it is made if it does not exist.
 
     Returns:
         The class of the top block; its constructor takes the parameters of the flowgraph.
 
     Raises:
-        FlowgraphError: If there is no such file or it does not compile.
+        FlowgraphError: If the file does not exist or does not compile.
     """
     if not grc.is_file():
         raise FlowgraphError(f"{grc}: no such flowgraph; run from a checkout of crlsc-phy")
-    paths = filter(None, os.environ.get("GRC_BLOCKS_PATH", "").split(os.pathsep))
-    # The grcc program runs under the system's Python, which does not see this environment's packages.
-    child = subprocess.run(
-        [sys.executable, "-c", "from gnuradio.grc.compiler import main; main()", "-o", str(build), str(grc)],
-        env=os.environ | {"GRC_BLOCKS_PATH": os.pathsep.join([str(BLOCKS), *paths])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        lines = [line.strip() for line in f"{child.stdout}\n{child.stderr}".splitlines() if line.strip()]
-        raise FlowgraphError(f"{grc}: does not compile: {' | '.join(lines[-4:])}")
-    program = build / f"{grc.stem}.py"
+    program = _compile(grc, build)
     spec = importlib.util.spec_from_file_location(grc.stem, program)
-    if spec is None or spec.loader is None or not program.is_file():
+    if spec is None or spec.loader is None or program.stem != grc.stem:
         raise FlowgraphError(f"{grc}: its options id is not {grc.stem!r}, the name of the file")
     missing = _left_out(grc, program.read_text(encoding="utf-8"))
     if missing:
@@ -68,8 +58,52 @@ def load_flowgraph(grc: Path, build: Path) -> Any:
     return getattr(module, grc.stem)
 
 
+def _compile(grc: Path, build: Path) -> Path:
+    """Compile a Companion file as GNU Radio's ``grcc`` does, and return the program."""
+    # The grcc program itself runs under the system's Python, which does not see this environment's packages.
+    from gnuradio.grc.core import Messages
+
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlowgraphError(f"{build}: cannot be made ({error.strerror}); set CRLSC_BUILD to a folder") from None
+    said: list[str] = []
+    talkative, Messages.MESSENGERS_LIST[:] = list(Messages.MESSENGERS_LIST), [said.append]
+    try:
+        given = filter(None, os.environ.get("GRC_BLOCKS_PATH", "").split(os.pathsep))
+        platform = _platform(os.pathsep.join([str(BLOCKS), *given]))
+        _, program = platform.load_and_generate_flow_graph(str(grc.resolve()), str(build.resolve()))
+    finally:
+        Messages.MESSENGERS_LIST[:] = talkative
+    if program is None:
+        lines = filter(None, (line.strip(" *") for line in "".join(said).splitlines()))
+        raise FlowgraphError(f"{grc}: does not compile: {' | '.join(list(lines)[-4:])}")
+    return Path(program)
+
+
+@lru_cache(maxsize=1)
+def _platform(block_paths: str) -> Any:
+    """Return GNU Radio's compiler with the blocks of some folders."""
+    from gnuradio.grc.core.platform import Platform
+
+    platform = Platform(
+        name="GNU Radio Companion Compiler",
+        prefs=gr.prefs(),
+        version=gr.version(),
+        version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()),
+    )
+    before = os.environ.get("GRC_BLOCKS_PATH")
+    os.environ["GRC_BLOCKS_PATH"] = block_paths
+    try:
+        platform.build_library()
+    finally:
+        del os.environ["GRC_BLOCKS_PATH"]
+        os.environ |= {} if before is None else {"GRC_BLOCKS_PATH": before}
+    return platform
+
+
 def _left_out(grc: Path, program: str) -> list[str]:
-    """The blocks that are not in the program: the compiler drops unknown ones without complaint."""
+    """Return the blocks that are not in the program: the compiler drops unknown ones without complaint."""
     blocks = yaml.safe_load(grc.read_text(encoding="utf-8"))["blocks"]
     return [
         f"{block['name']} ({block['id']})"

@@ -11,24 +11,16 @@ from rich.console import Console
 
 from crlsc_phy.cli import flowgraphs
 from crlsc_phy.cli.arguments import finite, make_folder
+from crlsc_phy.cli.verbs import run_verb
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import CrlscError
 
 __all__ = ["main"]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the demonstration; returns the exit status: 0, 1 (our fault), 2 (the input's) or 130 (interrupted)."""
-    options = _parser().parse_args(argv)
-    console = Console(stderr=True)
-    try:
-        return _demonstrate(options, console)
-    except CrlscError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        console.print("interrupted; what had arrived by then is in the output folder", highlight=False)
-        return 130
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,23 +29,36 @@ def _parser() -> argparse.ArgumentParser:
         "--snr", type=finite, default=12, metavar="DB", help="Es/N0 on an occupied carrier (%(default)s)"
     )
     parser.add_argument(
-        "--channel", default="", metavar="MODEL", help="one of Sionna's, such as tdl-a (GNU Radio's, with five taps)"
+        "--channel",
+        default="",
+        metavar="MODEL",
+        help="one of Sionna's models, such as tdl-a (GNU Radio's, with five taps)",
     )
-    parser.add_argument("--speed", type=finite, default=3, metavar="M/S", help="over it (%(default)s)")
     parser.add_argument(
-        "--delay-spread", type=finite, default=100e-9, metavar="S", help="of it, where it scales (%(default)s)"
+        "--speed", type=finite, default=3, metavar="M/S", help="speed of the terminal with --channel (%(default)s)"
+    )
+    parser.add_argument(
+        "--delay-spread",
+        type=finite,
+        default=100e-9,
+        metavar="S",
+        help="delay spread of --channel, where it scales (%(default)s)",
     )
     parser.add_argument("--cfo-hz", type=finite, default=1000, metavar="HZ", help="frequency offset (%(default)s)")
     parser.add_argument("--sro-ppm", type=finite, default=5, metavar="PPM", help="sample rate offset (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the noise (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of channel and noise (%(default)s)")
     flowgraphs.add_sender_options(parser)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
-    parser.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for crlsc-modem")
+    parser.add_argument(
+        "--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot"
+    )
     flowgraphs.add_codec_options(parser)
+    parser.set_defaults(run=_demonstrate)
     return parser
 
 
-def _demonstrate(options: argparse.Namespace, console: Console) -> int:
+def _demonstrate(options: argparse.Namespace) -> int:
+    console = Console(stderr=True)
     make_folder(options.out)
     count = flowgraphs.count_images(options.images)
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()

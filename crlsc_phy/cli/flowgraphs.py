@@ -1,10 +1,11 @@
-"""What the commands that run a flowgraph share: compiling it, running it to its end, and the figures of the run."""
+"""Shared parts of the commands that run a flowgraph: compile it, run it to its end, and report its figures."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
+import os
 import platform
 import threading
 import time
@@ -28,6 +29,7 @@ __all__ = [
     "ROOT",
     "add_codec_options",
     "add_sender_options",
+    "build_folder",
     "compile_flowgraph",
     "count_images",
     "figures",
@@ -43,47 +45,64 @@ STOP_S = 30
 
 
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
-    """The options of what is sent, and how."""
-    parser.add_argument("--images", type=Path, default=ROOT / "flowgraphs" / "images", help="a folder, or one file")
+    """Add the options of a sender."""
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=ROOT / "flowgraphs" / "images",
+        help="folder of images, or one file (those of the checkout)",
+    )
     parser.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
     parser.add_argument(
-        "--mcs", default="", help="how it is sent, by name; auto to follow the channel (qpsk-1/2 or analog-1/1)"
+        "--mcs", default="", help="MCS of the detail layer; auto to follow the channel (qpsk-1/2 or analog-1/1)"
     )
-    parser.add_argument("--papr", type=finite, default=0, metavar="DB", help="clip peaks there (not at all)")
+    parser.add_argument("--papr", type=finite, default=0, metavar="DB", help="clip bursts to this PAPR (no clipping)")
 
 
 def add_codec_options(parser: argparse.ArgumentParser) -> None:
-    """The options that sender and receiver share."""
-    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "default", help="the trained model")
-    parser.add_argument("--runtime", choices=("onnx", "torch"), default="onnx", help="(%(default)s)")
+    """Add the options that sender and receiver share."""
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=ROOT / "models" / "default",
+        help="folder of the trained bundle (that of the checkout)",
+    )
+    parser.add_argument(
+        "--runtime", choices=("onnx", "torch"), default="onnx", help="library that runs the networks (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a table")
 
 
 def count_images(path: Path) -> int:
-    """How many images a file or folder holds.
+    """Return the number of images in a folder, 1 for a file.
 
     Raises:
-        CrlscError: If it does not exist, or holds none.
+        CrlscError: If ``path`` does not exist, or is a folder without images.
     """
     if not path.exists():
         raise CrlscError(f"{path}: no such file or folder; give one with --images")
     return len(find_images(path)) if path.is_dir() else 1
 
 
+def build_folder() -> Path:
+    """Return the folder for compiled flowgraphs: ``build`` of the checkout, or that of the variable CRLSC_BUILD."""
+    return Path(os.environ.get("CRLSC_BUILD") or ROOT / "build")
+
+
 def compile_flowgraph(name: str, console: Console) -> Any:
-    """The class of the top block of ``flowgraphs/NAME.grc``.
+    """Compile ``flowgraphs/NAME.grc`` and return the class of its top block.
 
     Raises:
-        CrlscError: If GNU Radio is not there, or the file does not compile.
+        CrlscError: If GNU Radio is not installed, or the file does not compile.
     """
-    # GNU Radio is the only part that pip cannot bring, so its absence gets a line of its own.
+    # GNU Radio is the only part that pip cannot install, so its absence gets a line of its own.
     try:
         importlib.import_module("gnuradio.gr")
         from gr_blocks.flowgraph import load_flowgraph
     except ImportError as error:
-        raise CrlscError(f"GNU Radio is not there ({error}); run `make setup`, then `make doctor`") from None
+        raise CrlscError(f"GNU Radio cannot be imported ({error}); run `make setup`, then `make doctor`") from None
     console.print(f"compiling {name}.grc", highlight=False)
-    return load_flowgraph(ROOT / "flowgraphs" / f"{name}.grc", ROOT / "build")
+    return load_flowgraph(ROOT / "flowgraphs" / f"{name}.grc", build_folder())
 
 
 def _blocks(flowgraph: Any) -> list[Any]:
@@ -91,7 +110,7 @@ def _blocks(flowgraph: Any) -> list[Any]:
 
 
 def problems_of(flowgraph: Any, *but: Any) -> list[str]:
-    """The last errors of all blocks apart from some, a line each."""
+    """Return the last errors of all blocks except ``but``, a line each."""
     blocks = [block for block in _blocks(flowgraph) if all(block is not other for other in but)]
     return [f"{block.name()}: {line}" for block in blocks for line in block.messages]
 
@@ -103,25 +122,25 @@ def run(
 
     Args:
         flowgraph: The top block.
-        done: How far it is.
-        total: What ``done`` returns at the end; None if nobody knows.
-        console: Where the progress bar goes.
-        task: What it says.
-        stall_s: Seconds without progress that are too many.
+        done: Returns the number of images finished so far.
+        total: Number of images; None if it is unknown.
+        console: Console for the progress bar.
+        task: Title of the progress bar.
+        stall_s: Seconds without progress after which the run is given up.
 
     Returns:
-        The seconds that it took.
+        The duration in seconds.
 
     Raises:
-        RuntimeError: If it makes no progress.
+        RuntimeError: If there is no progress for ``stall_s`` seconds.
     """
     for block in _blocks(flowgraph):
-        # What they log is told at the end; in between it would tear the progress bar.
+        # Their errors are printed at the end; log lines would tear the progress bar.
         block.logger.set_level("crit")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     began = moved = time.monotonic()
     flowgraph.start()
-    # An event, for a thread whose join is interrupted counts as ended while it still runs (Python up to 3.12).
+    # An event, because a thread whose join is interrupted counts as ended while it still runs (Python up to 3.12).
     ended = threading.Event()
 
     def wait() -> None:
@@ -148,7 +167,12 @@ def run(
 
 
 def figures(records: Sequence[Any], out: Path, **more: Any) -> dict[str, Any]:
-    """The metrics of a run, as they are written to ``metrics.json`` in the folder ``out``.
+    """Write the metrics of a run to ``metrics.json`` and return them.
+
+    Args:
+        records: The :class:`crlsc_phy.quality.records.ImageRecord` of each image.
+        out: Folder of the results.
+        **more: Further entries.
 
     Raises:
         CrlscError: If the file cannot be written.
@@ -162,12 +186,24 @@ def figures(records: Sequence[Any], out: Path, **more: Any) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    try:
+        write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    except OSError as error:
+        raise CrlscError(f"{out}: cannot be written ({error.strerror}); choose another folder with --out") from None
     return metrics
 
 
 def print_rows(rows: Sequence[tuple[str, Any]], problems: Sequence[str], left_out: Sequence[str] = ()) -> Console:
-    """Print a table of names and values, and what went wrong; returns the console for what is to follow."""
+    """Print a table of names and values, and the errors of a run.
+
+    Args:
+        rows: Name and value of each row; None shows as a dash.
+        problems: Errors of the blocks, a line each.
+        left_out: Images that were not sent, a line each.
+
+    Returns:
+        The console, for further lines.
+    """
     console = Console(highlight=False)
     table = Table(show_header=False, box=None)
     table.add_column(style="dim")
@@ -181,7 +217,13 @@ def print_rows(rows: Sequence[tuple[str, Any]], problems: Sequence[str], left_ou
 
 
 def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] = ()) -> None:
-    """Print the figures of a run, ``extra`` rows included, what went wrong, and where the results are."""
+    """Print the figures of a run, its errors, and the names of its files.
+
+    Args:
+        metrics: The metrics that :func:`figures` returns.
+        out: Folder of the results.
+        extra: Further rows, name and value of each.
+    """
     labels = [right for right in metrics["label_correct"] if right is not None]
     rows = [
         (name, None if value is None else form.format(value))
@@ -195,7 +237,7 @@ def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] 
             ("bytes on air per image", metrics["air_bytes_mean"], "{:.0f}"),
             ("time", metrics["seconds"], "{:.1f} s"),
         )
-        # A receiver that does not know what was sent has no such figures.
+        # A receiver without the originals has no such figures.
         if value is not None or not metrics["images_received"]
     ]
     console = print_rows([*rows, *extra], metrics["problems"], metrics["left_out"])

@@ -20,6 +20,15 @@ def top() -> Iterator[Flowgraph]:
     finish(flowgraph)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def build(tmp_path_factory) -> Iterator[Path]:
+    """The folder for compiled flowgraphs: one for each test process, and never that of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("build")
+        patch.setenv("CRLSC_BUILD", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with three pictures, one of them labelled, and one file that is no picture."""

@@ -163,16 +163,19 @@ def test_without_a_device_the_command_says_what_it_tried(verb, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("verb", ["tx", "rx", "loop"])
-def test_the_program_of_grc_has_the_parameters_and_exits_without_a_device(verb, tmp_path):
-    load_flowgraph(ROOT / "flowgraphs" / f"usrp_{verb}.grc", tmp_path)
-
-    def program(*arguments):
-        command = [sys.executable, str(tmp_path / f"usrp_{verb}.py"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    shown = program("--help").stdout
+def test_the_program_of_grc_has_the_parameters_and_ends_without_a_device(verb, build, capsys):
+    flowgraph = load_flowgraph(ROOT / "flowgraphs" / f"usrp_{verb}.grc", build)
+    shown = flowgraph.__init__.__globals__["argument_parser"]().format_help()
     assert [name for name in PARAMETERS[verb].split() if f"--{name} " not in shown] == []
-    done = program("--device", "addr=192.0.2.1")
+    with pytest.raises(SystemExit, match="2"):
+        flowgraph(device="addr=192.0.2.1")
+    assert "no USRP found with the device arguments 'addr=192.0.2.1'" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_program_of_grc_exits_with_one_line_without_a_device(build):
+    load_flowgraph(ROOT / "flowgraphs/usrp_tx.grc", build)
+    command = [sys.executable, str(build / "usrp_tx.py"), "--device", "addr=192.0.2.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "no USRP found with the device arguments 'addr=192.0.2.1'" in done.stderr.splitlines()[-1]
