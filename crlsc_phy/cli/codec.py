@@ -1,4 +1,4 @@
-"""``crlsc-codec``: the codec as a service, and what asks it."""
+"""``crlsc-codec``: the codec as a service, and its clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    """Run the command; return its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
     return run_verb(_parser(), arguments)
 
 
@@ -34,28 +34,44 @@ def _parser() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="encode and decode for other programs, until interrupted")
     serve.description = "Encode and decode for other programs over ZMQ, until interrupted."
     serve.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
-    serve.add_argument("--address", default=DEFAULT_ADDRESS, help="where requests come; port * takes any (%(default)s)")
-    serve.add_argument("--pull", metavar="ADDRESS", help="where jobs come that nobody waits for")
-    serve.add_argument("--push", metavar="ADDRESS", help="where their results leave")
-    serve.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads (%(default)s)")
-    serve.add_argument("--queue", type=int, default=64, help="most requests that may wait (%(default)s)")
-    serve.add_argument("--timeout", type=float, default=5.0, metavar="S", help="longest wait in seconds (%(default)s)")
-    serve.add_argument("--private", nargs="+", default=[], metavar="FOLDER", help="knowledge bases of your own")
-    serve.add_argument("--runtime", choices=("onnx", "torch"), default="onnx", help="(%(default)s)")
-    serve.add_argument("--keys", type=Path, metavar="FOLDER", help="let only clients with a key in; see the verb keys")
-    serve.add_argument("--without-keys", action="store_true", help="let other machines in without a key")
+    serve.add_argument(
+        "--address", default=DEFAULT_ADDRESS, help="address for requests; port * takes any free port (%(default)s)"
+    )
+    serve.add_argument("--pull", metavar="ADDRESS", help="address for jobs whose results leave at --push")
+    serve.add_argument("--push", metavar="ADDRESS", help="address for the results of the jobs of --pull")
+    serve.add_argument(
+        "--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that encode and decode (%(default)s)"
+    )
+    serve.add_argument("--queue", type=int, default=64, help="most requests that may wait for a worker (%(default)s)")
+    serve.add_argument(
+        "--timeout", type=float, default=5.0, metavar="S", help="longest wait of a request for a worker (%(default)s)"
+    )
+    serve.add_argument(
+        "--private",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="private knowledge bases to search beside the bundle's",
+    )
+    serve.add_argument(
+        "--runtime", choices=("onnx", "torch"), default="onnx", help="library for the networks (%(default)s)"
+    )
+    serve.add_argument(
+        "--keys", type=Path, metavar="FOLDER", help="let only clients with a key connect; see the verb keys"
+    )
+    serve.add_argument("--without-keys", action="store_true", help="let other machines connect without a key")
     serve.set_defaults(run=_serve)
 
-    encode = verbs.add_parser("encode", help="have an image encoded to a file with a frame")
+    encode = verbs.add_parser("encode", help="encode an image to a frame file")
     encode.add_argument("image", type=Path, metavar="IMAGE")
-    encode.add_argument("frame", type=Path, metavar="FRAME", help="file to write")
+    encode.add_argument("frame", type=Path, metavar="FRAME", help="frame file to write")
     encode.add_argument("--levels", type=int, help="rate of the detail layer (the highest)")
-    encode.add_argument("--mode", choices=("digital", "analog"), default="digital", help="(%(default)s)")
+    encode.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
     encode.set_defaults(run=_encode)
 
-    decode = verbs.add_parser("decode", help="have a file with a frame decoded to a PNG")
+    decode = verbs.add_parser("decode", help="decode a frame file to a PNG file")
     decode.add_argument("frame", type=Path, metavar="FRAME")
-    decode.add_argument("image", type=Path, metavar="IMAGE", help="PNG to write")
+    decode.add_argument("image", type=Path, metavar="IMAGE", help="PNG file to write")
     decode.set_defaults(run=_decode)
 
     stats = verbs.add_parser("stats", help="print the counters of a service")
@@ -63,9 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
     keys = services.add_keys(verbs, "a service and a client")
     for verb in (encode, decode, stats):
-        verb.add_argument("--address", default=DEFAULT_ADDRESS, help="of the service (%(default)s)")
-        verb.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (%(default)s)")
-        verb.add_argument("--keys", type=Path, metavar="FOLDER", help="holds server.key and client.key_secret")
+        verb.add_argument("--address", default=DEFAULT_ADDRESS, help="address of the service (%(default)s)")
+        verb.add_argument(
+            "--timeout", type=float, default=5.0, metavar="S", help="longest wait for an answer (%(default)s)"
+        )
+        verb.add_argument("--keys", type=Path, metavar="FOLDER", help="folder with server.key and client.key_secret")
     for verb in (serve, encode, decode, stats, keys):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -77,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     services.show_log()
     codec = SemanticCodec.load(options.bundle, options.runtime, private=options.private)
-    # The first call of each network is slow; let it be this one.
+    # The first call of each network is slow, so it is made before the first request.
     codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8)))
     server = net.CodecServer(
         codec,
@@ -116,7 +134,7 @@ def _decode(options: argparse.Namespace) -> int:
         save_png(options.image, image)
     except OSError as error:
         raise ServiceError(f"{options.image}: cannot be written ({error.strerror})") from None
-    _print(options, meta, f"{options.image}: {meta['label']}, {meta['confidence']:.0%} of the vote")
+    _print(options, meta, f"{options.image}: {meta['label'] or 'no label'}, {meta['confidence']:.0%} of the vote")
     if not options.json:
         for near in meta["neighbours"]:
             print(f"  {near['score']:.3f}  {near['label']}  {near['name']} ({near['base']})")

@@ -1,8 +1,8 @@
-"""``python -m crlsc_phy.cli.doctor``: what is installed, and whether it works together in one process.
+"""``python -m crlsc_phy.cli.doctor``: check what is installed, and whether it works together in one process.
 
-It imports nothing but the standard library itself: what it looks for may be missing, or may crash at import. GNU
-Radio, torch and the rest are imported together, in the order of ``PARTS``, in a process of their own, since a numpy
-with another ABI than GNU Radio's ends that process rather than raising an error.
+The module itself imports only the standard library, because the parts that it checks may be missing, or may crash at
+import. GNU Radio, torch and the others are imported together, in the order of ``PARTS``, in a process of their own: a
+numpy with another ABI than GNU Radio's ends that process instead of raising an exception.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from importlib import metadata
 
+from crlsc_phy.cli.verbs import accept_any_text
+
 __all__ = ["Check", "Part", "diagnose", "main", "try_together"]
 
 TIMEOUT_S = 300
@@ -25,10 +27,10 @@ SETUP = "run make setup"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Something that the project stands on.
+    """A library that the project needs.
 
     Attributes:
-        name: As people call it.
+        name: Its usual name.
         module: Its top-level module.
         distribution: Its name in pip's records; None for GNU Radio, which pip does not install.
         together: Whether it is imported in the joint process.
@@ -55,7 +57,9 @@ PARTS = (
         "sionna-no-rt",
         together=True,
         required=sys.version_info >= (3, 11),
-        remedy=SETUP if sys.version_info >= (3, 11) else "it needs Python 3.11 or newer; all but its channels runs",
+        remedy=SETUP
+        if sys.version_info >= (3, 11)
+        else "it needs Python 3.11 or newer; everything but its channels works",
     ),
     Part("faiss", "faiss", "faiss-cpu", together=True),
     Part("open_clip", "open_clip", "open_clip_torch", together=True),
@@ -98,14 +102,14 @@ print("ok", flush=True)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found of one part, or of all together.
+    """The result for one part, or for all parts together.
 
     Attributes:
         name: The part's name.
-        ok: Whether it is as it should be.
-        found: Its version, or how long the joint process took.
-        required: Whether a failure makes the whole fail.
-        problem: One line, what is wrong and what to do; empty when ``ok``.
+        ok: Whether it works.
+        found: Its version, or the duration of the joint process.
+        required: Whether the project is broken if it fails.
+        problem: One line that says what is wrong and what to do; empty when ``ok``.
     """
 
     name: str
@@ -116,14 +120,14 @@ class Check:
 
 
 def try_together(modules: list[str], code: str = _TOGETHER) -> tuple[list[str], str]:
-    """Import ``modules`` in one new process, and let Sionna encode a code word and draw a channel.
+    """Import ``modules`` in a new process, and let Sionna encode a code word and draw a channel.
 
     Args:
         modules: Dotted names, imported in this order.
         code: The program of that process; it gets ``modules`` as arguments.
 
     Returns:
-        The lines that the process printed, and in one line what ended it early (empty if nothing did).
+        The lines that the process printed, and one line that says what ended it early (empty if nothing did).
     """
     try:
         result = subprocess.run(
@@ -142,10 +146,10 @@ def try_together(modules: list[str], code: str = _TOGETHER) -> tuple[list[str], 
 
 
 def diagnose() -> list[Check]:
-    """Look at every part, then at all of them together.
+    """Check every part, then all of them together.
 
     Returns:
-        A check for Python, one a part in the order of ``PARTS``, and one for the joint process.
+        A check for Python, one for each of ``PARTS`` in order, and one for the joint process.
     """
     versions = {part.name: _version(part) for part in PARTS}
     present = [part.module for part in PARTS if part.together and versions[part.name]]
@@ -168,7 +172,7 @@ def diagnose() -> list[Check]:
 
 def _version(part: Part) -> str:
     if part.distribution is None:
-        # Its version is known only once it is imported, which happens in the joint process.
+        # Its version is known only after its import, which happens in the joint process.
         return "present" if _exists(part.module.partition(".")[0]) else ""
     try:
         return metadata.version(part.distribution)
@@ -189,9 +193,12 @@ def _remedy(problem: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns 1 if something required is missing or does not work, else 0."""
-    parser = argparse.ArgumentParser(prog="doctor", description="Say what is installed and whether it works together.")
+    """Run the command; return 1 if a required part is missing or does not work, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="doctor", description="Check what is installed, and whether it works together."
+    )
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+    accept_any_text()
     options = parser.parse_args(arguments)
     checks = diagnose()
     healthy = all(check.ok for check in checks if check.required)

@@ -1,4 +1,4 @@
-"""What the commands of ZMQ services share: running one until it is told to stop, its keys, and what it needs."""
+"""Shared parts of the commands of ZMQ services: running a service, making its keys, importing its libraries."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["add_keys", "net", "run_service", "show_log"]
 
 
 class Service(Protocol):
-    """Runs until it is stopped."""
+    """A service that runs until it is stopped."""
 
     def run(self) -> None:
-        """Until :meth:`stop`."""
+        """Answer until :meth:`stop` is called."""
         ...
 
     def stop(self) -> None:
-        """From any thread, or a signal's handler."""
+        """End :meth:`run`; any thread or signal handler may call it."""
         ...
 
 
 def net(module: str) -> ModuleType:
-    """A module of :mod:`crlsc_phy.net`, which need not be installed for the rest of a command.
+    """Import a module of :mod:`crlsc_phy.net`, whose libraries need not be installed for the rest of a command.
 
     Raises:
         ServiceError: If a library is missing.
@@ -46,12 +46,22 @@ def net(module: str) -> ModuleType:
 
 
 def show_log() -> None:
-    """Show what services log, with the time."""
+    """Print the log lines of services to standard error, with the time."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
 
 
 def run_service(service: Service, addresses: dict[str, str], as_json: bool, word: str) -> int:
-    """Say where a service listens, as JSON under ``word`` if so told, and run it until SIGINT or SIGTERM."""
+    """Print the addresses of a service and run it until SIGINT or SIGTERM.
+
+    Args:
+        service: The service.
+        addresses: Its addresses, by name.
+        as_json: Whether to print the addresses as JSON.
+        word: Key of the addresses in the JSON object.
+
+    Returns:
+        The exit status, 0.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     if as_json:
@@ -64,9 +74,9 @@ def run_service(service: Service, addresses: dict[str, str], as_json: bool, word
 
 
 def add_keys(subparsers: Subparsers, whose: str) -> argparse.ArgumentParser:
-    """Add the verb ``keys``, which makes those of ``whose``."""
+    """Add the verb ``keys``, which makes the keys of ``whose``."""
     keys = subparsers.add_parser("keys", help=f"make the keys of {whose}")
-    keys.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must hold none yet")
+    keys.add_argument("folder", type=Path, metavar="FOLDER", help="folder for the keys, without any yet")
     keys.set_defaults(run=_keys)
     return keys
 

@@ -23,12 +23,12 @@ from gr_blocks.usrp_device import check_device
 __all__ = ["main"]
 
 RATE_TOLERANCE = 1e-6
-"""Relative. The receiver bears 40 ppm, of which the clocks of two devices take up to 5."""
+"""Relative. The receiver tolerates 40 ppm, of which the clocks of two devices take up to 5."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
-    # UHD greets on standard error; what it has to complain of stays.
+    """Run the command; return its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    # UHD prints a banner on standard error; its warnings stay.
     os.environ.setdefault("UHD_LOG_CONSOLE_LEVEL", "warning")
     return run_verb(_parser(), arguments)
 
@@ -40,12 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     receive = verbs.add_parser("rx", help="receive images", description="Receive the images of `crlsc-usrp tx`.")
     loop = verbs.add_parser("loop", help="both with one device", description="Send images to the device itself.")
     for verb in (send, receive, loop):
-        verb.add_argument("--device", default="", metavar="ARGS", help="UHD device arguments, as type=b200 (any)")
+        verb.add_argument(
+            "--device", default="", metavar="ARGS", help="UHD device arguments, such as type=b200 (any device)"
+        )
         verb.add_argument("--rate", type=positive, default=1e6, metavar="HZ", help="sample rate (%(default)g)")
-        verb.add_argument("--freq", type=positive, default=2.45e9, metavar="HZ", help="carrier (%(default)g)")
+        verb.add_argument("--freq", type=positive, default=2.45e9, metavar="HZ", help="carrier frequency (%(default)g)")
     for verb in (send, loop):
-        verb.add_argument("--tx-gain", type=finite, default=20, metavar="DB", help="(%(default)s)")
-        verb.add_argument("--tx-antenna", default="TX/RX", metavar="NAME", help="(%(default)s)")
+        verb.add_argument("--tx-gain", type=finite, default=20, metavar="DB", help="transmit gain (%(default)s)")
+        verb.add_argument("--tx-antenna", default="TX/RX", metavar="NAME", help="transmit antenna (%(default)s)")
         verb.add_argument(
             "--amplitude",
             type=_dbfs,
@@ -55,9 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         flowgraphs.add_sender_options(verb)
     for verb in (receive, loop):
-        verb.add_argument("--rx-gain", type=finite, default=30, metavar="DB", help="(%(default)s)")
-        verb.add_argument("--rx-antenna", default="RX2", metavar="NAME", help="(%(default)s)")
-        verb.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for crlsc-modem")
+        verb.add_argument("--rx-gain", type=finite, default=30, metavar="DB", help="receive gain (%(default)s)")
+        verb.add_argument("--rx-antenna", default="RX2", metavar="NAME", help="receive antenna (%(default)s)")
+        verb.add_argument(
+            "--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot"
+        )
     receive.add_argument("--count", type=count, default=0, metavar="N", help="end after N images (no limit)")
     receive.add_argument(
         "--idle",
@@ -67,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="end after S without an image; 0 for never (%(default)s)",
     )
     loop.add_argument(
-        "--idle", type=positive, default=5, metavar="S", help="an image on its way is lost after S (%(default)s)"
+        "--idle", type=positive, default=5, metavar="S", help="count an image as lost after S (%(default)s)"
     )
     for verb, run in ((send, _send), (receive, _receive), (loop, _loop)):
         flowgraphs.add_codec_options(verb)
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _dbfs(text: str) -> float:
     value = finite(text)
     if value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is beyond full scale, which is 0")
+        raise argparse.ArgumentTypeError(f"{text} dBFS is above full scale; give 0 or less")
     return value
 
 
@@ -157,10 +161,10 @@ def _receiver_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _make(name: str, options: argparse.Namespace, settings: dict[str, Any]) -> Any:
-    """The flowgraph with its device.
+    """Return the flowgraph with its device.
 
     Raises:
-        CrlscError: If the bundle, the device or a setting of it is wrong.
+        CrlscError: If the bundle, the device or a setting is wrong.
     """
     SemanticCodec.load(options.bundle, runtime=options.runtime)
     check_device(options.device)
@@ -173,13 +177,15 @@ def _make(name: str, options: argparse.Namespace, settings: dict[str, Any]) -> A
     for block in (getattr(flowgraph, f"uhd_usrp_{end}_0", None) for end in ("sink", "source")):
         actual = options.rate if block is None else block.get_samp_rate()
         if abs(actual / options.rate - 1) > RATE_TOLERANCE:
-            raise RadioError(f"the USRP samples at {actual:g} Hz, not at {options.rate:g}; give a --rate that it has")
+            raise RadioError(
+                f"the USRP samples at {actual:g} Hz, not at {options.rate:g}; give a --rate that it supports"
+            )
     return flowgraph
 
 
 def _run(flowgraph: Any, done: Callable[[], int], total: int | None, task: str) -> tuple[bool, float]:
-    """Run it; whether it was interrupted, and the seconds."""
-    # Without a known number nothing says that a receiver stalls: it waits, and its idle time ends that.
+    """Run a flowgraph; return whether it was interrupted, and the duration in seconds."""
+    # A receiver of an unknown number of images cannot stall: it waits, until its idle time ends the run.
     stall_s = flowgraphs.STALL_S if total is not None else float("inf")
     began = time.monotonic()
     try:
@@ -218,7 +224,7 @@ def _device_rows(flowgraph: Any) -> list[tuple[str, Any]]:
         rows += [("packets acknowledged by the device", f"{counted['acknowledged']} of {counted['packets']}")]
         rows += [("underruns", counted["underruns"])]
     if hasattr(flowgraph, "uhd_usrp_source_0"):
-        # UHD's source reports overruns at most every 750 ms, and the last ones not at all; their tags are all there.
+        # UHD's source reports overruns at most every 750 ms, and not the last ones; but it tags all of them.
         rows += [("overruns", max(counted["overruns"], flowgraph.burst_receiver_0.gaps))]
     return rows
 

@@ -142,7 +142,7 @@ def test_bad_input_is_one_line(air, tmp_path, monkeypatch, capsys, arguments, me
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--amplitude", "1"], "--amplitude: 1 is beyond full scale"),
+        (["--amplitude", "1"], "--amplitude: 1 dBFS is above full scale"),
         (["--rate", "0"], "--rate: 0 is not positive"),
         (["--freq", "nan"], "'nan' is not a finite number"),
     ],
