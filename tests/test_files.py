@@ -11,6 +11,7 @@ import pytest
 
 from crlsc_phy.channel.cir import Cir
 from crlsc_phy.cli.codec import _write
+from crlsc_phy.figure import drawing
 from crlsc_phy.files import placed, write_array, write_text
 from crlsc_phy.images import save_png
 from crlsc_phy.phy.recording import RecordingWriter
@@ -23,6 +24,12 @@ def record(path):
         file.write(np.ones(8, np.complex64))
 
 
+def draw(path):
+    pytest.importorskip("matplotlib")
+    with drawing(path, width=200, height=100) as figure:
+        figure.subplots()
+
+
 WRITERS = {
     "text": (".txt", lambda path: write_text(path, "text")),
     "durable": (".txt", lambda path: write_text(path, "text", durable=True)),
@@ -31,6 +38,7 @@ WRITERS = {
     "cir": (".npz", lambda path: Cir(np.ones((1, 1, 1, 1), complex), np.zeros(1), 1e-3).save(path)),
     "frame": (".bin", lambda path: _write(path, b"frame")),
     "recording": (".cf32", record),
+    "figure": (".png", draw),
 }
 
 

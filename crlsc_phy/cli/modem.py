@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "plot",
         help="draw what the receiver saw of one burst",
         description="Draw metric, channel, constellation, tracking, LLRs and EVM of a burst whose taps were recorded.",
-        epilog="example: crlsc-modem plot taps --burst 0",
+        epilog="example: crlsc-modem plot taps --burst 0 --out burst.png",
     )
     _add_send_options(send)
     _add_receive_options(receive)
