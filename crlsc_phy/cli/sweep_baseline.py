@@ -1,4 +1,4 @@
-"""``crlsc-sweep train-baseline``: the weights of the DeepJSCC baseline."""
+"""The verb ``train-baseline`` of ``crlsc-sweep``: train the weights of the DeepJSCC baseline."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ def add_verbs(subparsers: Subparsers) -> None:
     """Add the verb ``train-baseline``."""
     verb = subparsers.add_parser("train-baseline", help="train the DeepJSCC baseline")
     verb.description = (
-        "Train DeepJSCC (Bourtsoulatze et al. 2019, the architecture that Kaira publishes) on the pictures that our "
-        "own networks learn from, at SNRs of 0 to 20 dB. The same options give the same weights. Stopped and started "
-        "again, it goes on."
+        "Train DeepJSCC (Bourtsoulatze et al. 2019, in the architecture of Kaira) on the pictures that this project's "
+        "networks learn from, at SNRs of 0 to 20 dB. The same options give the same weights. A training that was "
+        "stopped resumes with the same command."
     )
     verb.add_argument("out", type=Path, metavar="FILE", help="file of the weights, .safetensors")
-    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of crlsc-train data (%(default)s)")
-    verb.add_argument("--cbr", default="1/12", help="channel uses a source value, 1/12 or 1/6 (%(default)s)")
-    verb.add_argument("--steps", type=int, default=10_000, help="of 32 crops each (%(default)s)")
-    verb.add_argument("--seed", type=int, default=1, help="of weights and crops (%(default)s)")
-    verb.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
+    verb.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of crlsc-train data (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--cbr", default="1/12", help="channel uses per source value, such as 1/12 or 1/6 (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--steps", type=int, default=10_000, help="training steps of 32 crops each (default: %(default)s)"
+    )
+    verb.add_argument("--seed", type=int, default=1, help="seed of weights and crops (default: %(default)s)")
+    verb.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     verb.add_argument("--json", action="store_true", help="print the result as JSON")
     verb.set_defaults(run=_train)
 
@@ -45,7 +51,7 @@ def _train(options: argparse.Namespace) -> int:
     from crlsc_phy.quality.intervals import mean_interval
 
     if options.steps < 1 or options.threads < 1:
-        raise TrainingError("steps and threads must be 1 or more")
+        raise TrainingError(f"--steps is {options.steps} and --threads {options.threads}; both must be 1 or more")
     recipe = BaselineRecipe(
         options.cbr, loop=LoopRecipe(options.steps, batch=32), seed=options.seed, threads=options.threads
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crlsc_phy.codec import STRIDE, SemanticCodec
-from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, FrameHeader
 from crlsc_phy.frame import Mode as FrameMode
 from crlsc_phy.images import UInt8Image
@@ -18,7 +15,7 @@ from crlsc_phy.phy.modem import Mode
 from crlsc_phy.quality.metrics import cbr
 from crlsc_phy.semantic.tokens import packed_size
 
-__all__ = ["Budget", "Rate", "check_cbr", "check_mcs"]
+__all__ = ["Budget", "Rate"]
 
 
 @dataclass(frozen=True)
@@ -89,24 +86,3 @@ class Budget:
         levels = max(rate.levels for rate in rates)
         best = [rate for rate in rates if rate.levels == levels]
         return best[-1 if self._limit is None else 0]
-
-
-def check_mcs(name: str, table: Sequence[Mcs], others: Sequence[str] = ()) -> None:
-    """Refuse a name that is neither one of ``table`` nor of ``others``.
-
-    Raises:
-        SweepError: If it is none of them.
-    """
-    names = [*others, *(mcs.name for mcs in table)]
-    if name not in names:
-        raise SweepError(f"mcs is {name!r}; choose one of {', '.join(names)}")
-
-
-def check_cbr(limit: float | None) -> None:
-    """Refuse a limit that is none.
-
-    Raises:
-        SweepError: If it is given, and is not above 0.
-    """
-    if limit is not None and not 0 < limit < math.inf:
-        raise SweepError(f"cbr is {limit:g}; it must be above 0, such as 0.0833")

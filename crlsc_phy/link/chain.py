@@ -1,4 +1,4 @@
-"""The interface between a sweep and a link, and the registry of links."""
+"""The interface between a sweep and its chains, and the registry of the chains."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class TestImage:
     """A picture to send.
 
     Attributes:
-        name: Unique within the sweep.
-        image: uint8 [H, W, 3].
-        labels: What may be said to be in it; empty if that is not known.
+        name: Name of the picture, unique within the sweep.
+        image: The picture, uint8 [H, W, 3].
+        labels: Right labels; empty if none is known.
     """
 
-    # Not a class of tests.
+    # pytest takes classes called Test... for tests.
     __test__ = False
 
     name: str
@@ -35,15 +35,15 @@ class TestImage:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a curve's chain works in.
+    """Surroundings of a chain.
 
     Attributes:
-        channel: Without noise: the SNR is each trial's.
-        air: ``modem``: whole bursts through the modem and the stream channel, everything counted. ``grid``: Sionna's
-            OFDM resource grid in perfect synchrony.
-        csi: What the receiver knows of the channel on the grid: ``perfect``, or ``ls`` for least squares at pilots.
-            The modem estimates in any case.
-        images: What is sent; empty for links of bits.
+        channel: Settings of the channel without noise; each trial sets the SNR.
+        air: ``modem`` sends whole bursts through the modem and the stream channel, with all overhead counted.
+            ``grid`` is Sionna's OFDM resource grid in perfect synchrony.
+        csi: Channel state information of the receiver on the grid: ``perfect``, or ``ls`` for least squares at pilots.
+            The modem always estimates the channel.
+        images: Pictures to send; empty for links of bits.
         bundle: Folder of the bundle.
     """
 
@@ -59,10 +59,10 @@ class Trial:
     """One replica of a point.
 
     Attributes:
-        snr_db: Es/N0 on an occupied carrier.
-        replica: Counts from 0. Chains of images send number ``replica % len(images)``.
-        seed: For ``numpy.random.default_rng``: derived from curve, SNR and replica, so that no point depends on which
-            others there are.
+        snr_db: Es/N0 on an occupied carrier in dB.
+        replica: Number of the replica, from 0. Chains of pictures send picture ``replica % len(images)``.
+        seed: Seed for ``numpy.random.default_rng``, derived from curve, SNR and replica, so that no point depends on
+            the others.
     """
 
     snr_db: float
@@ -72,12 +72,12 @@ class Trial:
 
 @dataclass
 class ImageResult:
-    """What became of a picture.
+    """Result of sending a picture.
 
     Attributes:
-        name: Of the picture.
-        metrics: By name, see :data:`crlsc_phy.report.measures.MEASURES`; a metric that was not measured is left out.
-        picture: What the receiver shows, uint8 [H, W, 3]; None if there is none.
+        name: Name of the picture.
+        metrics: Metrics by name, see :data:`crlsc_phy.report.measures.MEASURES`, without those not measured.
+        picture: Picture shown by the receiver, uint8 [H, W, 3]; None if there is none.
     """
 
     name: str
@@ -87,12 +87,12 @@ class ImageResult:
 
 @dataclass
 class Outcome:
-    """What a replica found.
+    """Result of a trial.
 
     Attributes:
-        counts: Raw counts that add up over replicas: ``bits`` and ``bit_errors``, ``blocks`` and ``block_errors``,
-            ``frames`` and ``frames_lost``; those of which a chain knows.
-        image: Of chains that send one.
+        counts: Raw counts that add up over replicas, as far as the chain has them: ``bits`` and ``bit_errors``,
+            ``blocks`` and ``block_errors``, ``frames`` and ``frames_lost``.
+        image: Result of the picture; None for links of bits.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -100,9 +100,9 @@ class Outcome:
 
 
 class Chain(Protocol):
-    """A link from end to end, loaded and ready. A worker makes it once for each curve.
+    """A link from end to end, which a worker makes once for each line.
 
-    A class of chains is called with its options and a :class:`Scene`.
+    The class of a chain is called with its options and a :class:`Scene`.
 
     Attributes:
         Options: Dataclass of the options that a sweep's configuration may set.
@@ -111,7 +111,7 @@ class Chain(Protocol):
     Options: ClassVar[type[Any]]
 
     def run(self, trial: Trial) -> Outcome:
-        """Send once. The outcome depends on the chain's options, its scene and the trial alone."""
+        """Send once; the outcome depends only on the options, the scene and the trial."""
         ...
 
 
@@ -120,9 +120,9 @@ class ChainKind:
     """An entry of the registry.
 
     Attributes:
-        target: The class of the chain as ``module:Class``. It is imported when it is asked for.
-        about: One line for ``crlsc-sweep``: what the chain sends.
-        measure: The main measure of its results, a name of :data:`crlsc_phy.report.measures.MEASURES`.
+        target: Class of the chain as ``module:Class``, imported when it is needed.
+        about: Description in one line for ``crlsc-sweep list``.
+        measure: Main measure of its results, a key of :data:`crlsc_phy.report.measures.MEASURES`.
         images: Whether the chain sends pictures, and so needs a bundle.
     """
 
@@ -135,7 +135,7 @@ class ChainKind:
         """Import and return the class of the chain.
 
         Raises:
-            SweepError: If a library that it needs is not installed.
+            SweepError: If a library of the chain is not installed.
         """
         module, _, name = self.target.partition(":")
         try:
@@ -149,7 +149,7 @@ class ChainKind:
         """Return a chain that is loaded and ready.
 
         Raises:
-            CrlscError: If options, scene and bundle do not go together.
+            CrlscError: If options, scene and bundle do not fit together.
         """
         chain: Chain = self.load()(options, scene)
         return chain
@@ -159,17 +159,17 @@ CHAINS = {
     "coded": ChainKind(
         "crlsc_phy.link.baselines.coded:CodedChain", "random bits, uncoded or by 5G LDPC", "bler", images=False
     ),
-    "digital": ChainKind("crlsc_phy.link.semantic:DigitalChain", "pictures: air code and tokens, by 5G LDPC"),
-    "semantic": ChainKind("crlsc_phy.link.semantic:SemanticChain", "what pictures mean: the air code alone", "label"),
+    "digital": ChainKind("crlsc_phy.link.semantic:DigitalChain", "pictures: air code and tokens by 5G LDPC"),
+    "semantic": ChainKind("crlsc_phy.link.semantic:SemanticChain", "meaning of pictures: the air code alone", "label"),
     "analog": ChainKind(
         "crlsc_phy.link.semantic:AnalogChain", "pictures: air code by 5G LDPC, detail as analog symbols"
     ),
-    "hybrid": ChainKind("crlsc_phy.link.semantic:HybridChain", "pictures: digital or analog, whichever promises more"),
+    "hybrid": ChainKind("crlsc_phy.link.semantic:HybridChain", "pictures: digital or analog, whichever is better"),
     "separate": ChainKind(
-        "crlsc_phy.link.baselines.separate:SeparateChain", "pictures: JPEG, WebP, AVIF or HEIC, by 5G LDPC"
+        "crlsc_phy.link.baselines.separate:SeparateChain", "pictures: JPEG, WebP, AVIF or HEIC by 5G LDPC"
     ),
     "deepjscc": ChainKind(
-        "crlsc_phy.link.baselines.deepjscc:DeepJsccChain", "pictures: learned joint source and channel code"
+        "crlsc_phy.link.baselines.deepjscc:DeepJsccChain", "pictures: learned joint source-channel coding"
     ),
 }
 """The chains that a sweep may name."""

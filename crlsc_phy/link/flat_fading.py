@@ -1,9 +1,9 @@
-"""Symbols through white noise and flat fading in perfect synchrony: the link of the textbooks.
+"""Symbols through white noise and flat fading in perfect synchrony, as in textbooks.
 
     y = h x + n      h = 1, or complex Gaussian with or without a direct path
-    y / h            to the decoder, which knows h and the noise's variance
+    y / h            goes to the decoder, which knows h and the variance of the noise
 
-One of the links of :mod:`crlsc_phy.link.symbols`.
+This is one of the links of :mod:`crlsc_phy.link.symbols`.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from crlsc_phy.errors import SweepError
 __all__ = ["FLAT_MODELS", "FlatLink"]
 
 FLAT_MODELS = ("awgn", "rayleigh", "rician", "rayleigh-block", "rician-block")
-"""Channel models that :class:`FlatLink` knows."""
+"""Channel models of :class:`FlatLink`."""
 
-# Below it a gain is as good as none, and its inverse would leave float32.
+# The inverse of a smaller power would overflow float32.
 _LEAST_GAIN = 1e-9
 
 
 class FlatLink:
-    """AWGN and flat fading at the level of symbols, with perfect channel knowledge.
+    """AWGN and flat fading of single symbols, with perfect knowledge of the channel.
 
     Args:
-        settings: Its model is one of :data:`FLAT_MODELS`, with ``rice_k_db`` for the Rician ones. Nothing else of it
-            bears on symbols.
-        block: Whether a gain stands for a burst; else each symbol has its own, which is ideal interleaving.
+        settings: Settings with a model of :data:`FLAT_MODELS`, and ``rice_k_db`` for the Rician ones. The other
+            settings are not used.
+        block: Whether a gain holds for a whole burst. Otherwise each symbol has its own, as after ideal interleaving.
 
     Raises:
-        SweepError: If the model has more than one path or antenna.
+        SweepError: If the model has several paths, or the channel several antennas.
     """
 
     def __init__(self, settings: ChannelSettings, block: bool = False) -> None:
         if settings.model not in FLAT_MODELS:
             raise SweepError(
-                f"channel model {settings.model} is none of symbols, which are {', '.join(FLAT_MODELS)}; "
-                "send over the grid (air: grid) or the modem (modem: true)"
+                f"channel model {settings.model!r} needs a waveform; set air: grid or modem: true, or choose one of "
+                f"{', '.join(FLAT_MODELS)}"
             )
         if settings.rx * settings.tx > 1:
-            raise SweepError(f"channel has {settings.tx} x {settings.rx} antennas; symbols take tx: 1 and rx: 1")
+            raise SweepError(f"channel has {settings.tx} x {settings.rx} antennas; set tx: 1 and rx: 1 without a modem")
         self._block = block
         self._fades = settings.model != "awgn"
         ratio = settings.rice_ratio
         self._direct, self._scattered = np.sqrt(ratio / (1 + ratio)), np.sqrt(1 / (1 + ratio))
 
     def uses(self, symbols: int) -> int:
-        """Channel uses of so many symbols: there is nothing else on this link."""
+        """Return the channel uses of a burst of ``symbols``: just these, since the link adds no overhead."""
         return symbols
 
     def send(
         self, symbols: NDArray[np.complex64], snr_db: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Pass bursts through.
+        """Send bursts through noise and fading.
 
         Args:
-            symbols: complex64 [bursts, n], unit mean power.
-            snr_db: Mean Es/N0.
-            rng: Draws gains and noise.
+            symbols: Symbols of unit mean power, complex64 [bursts, n].
+            snr_db: Mean Es/N0 in dB.
+            rng: Generator of gains and noise.
 
         Returns:
             Equalised symbols, complex64 [bursts, n], and the variance of the noise on each, float32 [bursts, n].
@@ -78,7 +78,7 @@ class FlatLink:
 
 
 def _gaussian(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.complex64]:
-    """Circular Gaussian numbers of unit variance, complex64 [rows, columns]."""
+    """Draw circular Gaussian numbers of unit variance, complex64 [rows, columns]."""
     parts = rng.standard_normal((rows, 2 * columns), np.float32)
     parts *= np.float32(np.sqrt(0.5))
     return parts.view(np.complex64)

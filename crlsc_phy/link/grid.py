@@ -1,9 +1,9 @@
-"""Symbols on Sionna's OFDM resource grid: no preamble, no offsets, no clock, and the channel known or estimated.
+"""Symbols on Sionna's OFDM resource grid, in perfect synchrony, with the channel known or estimated.
 
-    symbols -> grid with a pilot symbol for six of data -> frequency response + noise -> CSI -> equaliser -> symbols
+    symbols -> grid with one pilot symbol per six of data -> frequency response + noise -> CSI -> equaliser -> symbols
 
-A burst is one grid of whole OFDM symbols, and sees one realisation of the channel that moves on from symbol to symbol.
-The delays must fit the cyclic prefix: the grid knows no interference between its symbols.
+A burst is one grid of whole OFDM symbols. It sees one realisation of the channel, which changes from symbol to symbol.
+The delays must fit the cyclic prefix: the grid does not model interference between OFDM symbols.
 """
 
 from __future__ import annotations
@@ -28,49 +28,51 @@ from crlsc_phy.phy import Numerology
 __all__ = ["Grid"]
 
 DATA_SYMBOLS = 6
-"""OFDM symbols with data for each that holds pilots on all carriers: the share of two of 14, as of 5G's DM-RS."""
+"""OFDM symbols with data per symbol with pilots on all carriers: 2 of 14 have pilots, as with two DM-RS symbols of a
+5G slot (TS 38.211, 6.4.1.1)."""
 
 
 class Grid:
-    """Sionna's resource grid in the modem's numerology, over its own channel models where it has them.
+    """Sionna's resource grid in the modem's numerology.
 
-    TDL, CDL and block Rayleigh fading are Sionna's; the other models are those of :mod:`crlsc_phy.channel.models`.
+    TDL, CDL and block Rayleigh fading are Sionna's models; the others are those of :mod:`crlsc_phy.channel.models`.
 
     Args:
-        settings: Model, delay spread, speed, carrier and sample rate; the radios' impairments have no place here.
-        csi: ``perfect``, or ``ls``: least squares at the pilots and straight lines over time through them.
+        settings: Settings of the channel: model, delay spread, speed, carrier frequency and sample rate. Impairments of
+            the radios are not used.
+        csi: ``perfect``, or ``ls`` for least squares at the pilots with linear interpolation over time.
 
     Raises:
-        SweepError: If there is more than one antenna.
-        ChannelError: If there is no such model, or a setting does not fit.
+        SweepError: If the channel has more than one antenna.
+        ChannelError: If the model is unknown, or a setting does not fit it.
     """
 
     def __init__(self, settings: ChannelSettings, csi: Literal["perfect", "ls"] = "perfect") -> None:
         find_model(settings.model)
         if settings.rx * settings.tx > 1:
-            raise SweepError(f"channel has {settings.tx} x {settings.rx} antennas; the grid takes tx: 1 and rx: 1")
+            raise SweepError(f"channel has {settings.tx} x {settings.rx} antennas; set tx: 1 and rx: 1 on a grid")
         self._numerology = Numerology(sample_rate=settings.sample_rate)
         self._csi = csi
         self._model = None if settings.model == "awgn" else _channel_model(settings)
         self._grid = lru_cache(maxsize=8)(self._make_grid)
 
     def uses(self, symbols: int) -> int:
-        """Resource elements of a burst of so many symbols, those of pilots and padding included."""
+        """Return the resource elements of a burst of ``symbols``, including pilots and padding."""
         return sum(self._ofdm_symbols(symbols)) * self._numerology.occupied
 
     def send(
         self, symbols: NDArray[np.complex64], snr_db: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Pass bursts through.
+        """Send bursts over the grid.
 
         Args:
-            symbols: complex64 [bursts, n], unit mean power.
-            snr_db: Mean Es/N0 on a resource element.
-            rng: Seeds everything that is drawn.
+            symbols: Symbols of unit mean power, complex64 [bursts, n].
+            snr_db: Mean Es/N0 on a resource element in dB.
+            rng: Generator of the seed for everything that is drawn.
 
         Returns:
-            Equalised symbols, complex64 [bursts, n], and the variance of the noise on each as the receiver takes it to
-            be, float32 [bursts, n].
+            Equalised symbols, complex64 [bursts, n], and the receiver's estimate of the variance of the noise on each,
+            float32 [bursts, n].
         """
         config.seed = int(rng.integers(2**63))
         bursts, count = symbols.shape
@@ -93,7 +95,7 @@ class Grid:
         return received[:, 0, 0, :count].numpy(), variance[:, 0, 0, :count].numpy()
 
     def _ofdm_symbols(self, symbols: int) -> tuple[int, int]:
-        """How many with data, and how many with pilots."""
+        """Return the number of OFDM symbols with data, and of those with pilots."""
         data = -(-symbols // self._numerology.occupied)
         return data, -(-data // DATA_SYMBOLS)
 
@@ -113,7 +115,7 @@ class Grid:
 
 
 class _Catalogue(ChannelModel):  # type: ignore[misc]
-    """A model of ours as Sionna asks for it."""
+    """A model of :mod:`crlsc_phy.channel.models` with Sionna's interface."""
 
     def __init__(self, settings: ChannelSettings) -> None:
         super().__init__()
@@ -125,7 +127,7 @@ class _Catalogue(ChannelModel):  # type: ignore[misc]
         seeds = config.np_rng.integers(2**63, size=batch_size)
         drops = [StreamChannel(**vars(self._settings) | {"seed": int(seed)}).gains_at(times) for seed in seeds]
         most = max(len(delays) for _, delays in drops)
-        # Drops of one model may differ in the number of their paths.
+        # Drops of one model may have different numbers of paths.
         gains = np.stack([np.pad(gain[:, 0, 0], ((0, 0), (0, most - gain.shape[3]))).T for gain, _ in drops])
         delays = np.stack([np.pad(delay, (0, most - len(delay))) for _, delay in drops])
         a = torch.from_numpy(gains.astype(np.complex64))[:, None, None, None, None]

@@ -1,11 +1,11 @@
-"""Chains of ours: a picture through codec, modem, channel and knowledge base.
+"""The semantic chains: a picture through codec, modem, channel and knowledge base.
 
     digital    semantic layer and tokens, LDPC coded
     semantic   the semantic layer alone
     analog     semantic layer, and symbols without quantisation
-    hybrid     digital or analog, whichever promises the better picture at the SNR
+    hybrid     digital or analog, whichever gives the better picture at the SNR
 
-A burst that is not received shows a mid-grey picture, has no label and is counted like any other.
+A lost burst counts as a mid-grey picture without a label.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import numpy as np
+from pydantic import Field
 
 from crlsc_phy.codec import DecodeResult
 from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, SemanticFrame
-from crlsc_phy.link.budget import Budget, Rate, check_cbr, check_mcs
+from crlsc_phy.link.budget import Budget, Rate
 from crlsc_phy.link.burst import BurstOptions
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
 from crlsc_phy.link.frame_links import frame_link
-from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
+from crlsc_phy.link.score import Scorer, air_metrics, frame_counts, grey, load_codec, sent_images
+from crlsc_phy.options import checked, one_of
 from crlsc_phy.phy import ANALOG_TABLE, MCS_TABLE, Burst
 from crlsc_phy.phy.mcs import find_mcs
 from crlsc_phy.quality.metrics import psnr_db
@@ -43,95 +45,85 @@ __all__ = [
 
 ADAPTED = "adapted"
 _FRAMES_KEPT = 128
+_Cbr = Annotated[float, Field(gt=0)]
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class SemanticOptions(BurstOptions):
     """Options of :class:`SemanticChain`."""
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class DigitalOptions(BurstOptions):
     """Options of :class:`DigitalChain`.
 
     Attributes:
-        mcs: A name of ``MCS_TABLE``; or ``adapted``: by the true SNR and the thresholds of the link adapter, which are
-            those of AWGN, see :meth:`Budget.adapted`.
-        levels: Most codebook levels; None for all that the bundle has.
-        cbr: Most channel uses a source value; as many levels are sent as fit.
-        margin_db: What ``adapted`` keeps above a threshold, for channels that fade.
+        mcs: A name of ``MCS_TABLE``. ``adapted`` chooses by the true SNR and the thresholds of the link adapter, which
+            are those of AWGN; see :meth:`Budget.adapted`.
+        levels: Largest number of codebook levels; None for all that the bundle has.
+        cbr: Largest number of channel uses per source value; as many levels are sent as fit. None for no limit.
+        margin_db: Margin in dB that ``adapted`` keeps above a threshold, for channels that fade.
     """
 
-    mcs: str = ADAPTED
-    levels: int | None = None
-    cbr: float | None = None
+    mcs: Annotated[str, one_of((ADAPTED, *(mcs.name for mcs in MCS_TABLE)))] = ADAPTED
+    levels: Annotated[int, Field(ge=0)] | None = None
+    cbr: _Cbr | None = None
     margin_db: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_mcs(self.mcs, MCS_TABLE, (ADAPTED,))
-        if self.levels is not None and self.levels < 0:
-            raise SweepError(f"levels is {self.levels}; it must be 0 or more")
-        check_cbr(self.cbr)
 
-
+@checked(SweepError)
 @dataclass(frozen=True)
 class AnalogOptions(BurstOptions):
     """Options of :class:`AnalogChain`.
 
     Attributes:
-        mcs: A name of ``ANALOG_TABLE``: how often each symbol is sent.
+        mcs: A name of ``ANALOG_TABLE``, which decides how often each symbol is sent.
         symbols: Complex symbols for 8 x 8 pixels; None for as many as ``cbr`` allows, or all that the bundle has.
-        cbr: Most channel uses a source value, in place of ``symbols``.
-        snr_error_db: By how much the SNR estimate that the decoder is given is too high.
+        cbr: Largest number of channel uses per source value, instead of ``symbols``.
+        snr_error_db: Error in dB that is added to the SNR estimate for the decoder.
     """
 
-    mcs: str = "analog-1/1"
-    symbols: int | None = None
-    cbr: float | None = None
+    mcs: Annotated[str, one_of([mcs.name for mcs in ANALOG_TABLE])] = "analog-1/1"
+    symbols: Annotated[int, Field(ge=1)] | None = None
+    cbr: _Cbr | None = None
     snr_error_db: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_mcs(self.mcs, ANALOG_TABLE)
-        if self.symbols is not None and self.symbols < 1:
-            raise SweepError(f"symbols is {self.symbols}; it must be 1 or more")
         if self.symbols is not None and self.cbr is not None:
-            raise SweepError("symbols and cbr both say how much is sent; give one of them")
-        check_cbr(self.cbr)
+            raise SweepError("symbols and cbr both limit what is sent; give only one of them")
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class HybridOptions(BurstOptions):
     """Options of :class:`HybridChain`.
 
     Attributes:
-        cbr: Most channel uses a source value, None for no limit.
-        margin_db: As of :class:`DigitalOptions`.
-        snr_error_db: As of :class:`AnalogOptions`.
+        cbr: Largest number of channel uses per source value; None for no limit.
+        margin_db: See :class:`DigitalOptions`.
+        snr_error_db: See :class:`AnalogOptions`.
     """
 
-    cbr: float | None = None
+    cbr: _Cbr | None = None
     margin_db: float = 0.0
     snr_error_db: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cbr(self.cbr)
-
 
 class PictureChain(ABC):
-    """A picture through codec, modem and channel; children choose the rate.
+    """A picture through codec, modem and channel; subclasses choose the rate.
 
     Args:
-        scene: With pictures.
-        papr_db: As of :class:`BurstOptions`.
-        cbr: Most channel uses a source value.
-        snr_error_db: As of :class:`AnalogOptions`.
+        scene: Scene with pictures.
+        papr_db: See :class:`BurstOptions`.
+        cbr: Largest number of channel uses per source value; None for no limit.
+        snr_error_db: See :class:`AnalogOptions`.
 
     Raises:
-        SweepError: If the scene has no picture or one that the codec does not take, has an air that cannot be, or the
-            limit is too low for a picture.
+        SweepError: If the scene has no picture, a picture has a size that the codec does not take, the link cannot
+            carry the channel, or the limit is too low for a picture.
         BundleError: If the bundle cannot be used.
     """
 
@@ -149,7 +141,7 @@ class PictureChain(ABC):
 
     @abstractmethod
     def _rate(self, number: int, snr_db: float) -> Rate:
-        """How picture ``number`` is sent at an SNR."""
+        """Return the rate for picture ``number`` at an SNR."""
 
     def run(self, trial: Trial) -> Outcome:
         """Send a picture once."""
@@ -163,20 +155,18 @@ class PictureChain(ABC):
         decode_s = time.process_time() - start + passage.receive_s
         shown = result.image if result else grey(sent.image)
         metrics = self._scorer.likeness(sent, shown)
-        if result:
-            metrics |= self._scorer.meaning(sent, result.label, result.neighbours, result.vector)
-        else:
-            metrics |= self._scorer.meaning(sent, "", (), None)
-        metrics |= air_metrics(sent, passage, trial.snr_db) | {"outage": float(result is None)}
-        metrics |= {"encode_s": encode_s + passage.modulate_s, "decode_s": decode_s}
-        metrics["air_bytes"] = float(frame.coded_bytes)
-        counts = {"frames": 1, "frames_lost": int(passage.burst is None)}
-        if passage.segments:
-            counts |= {"blocks": passage.segments, "block_errors": passage.segment_failures}
-        return Outcome(counts, ImageResult(sent.name, metrics, shown))
+        metrics |= self._scorer.meaning(sent, *((result.label, result.neighbours, result.vector) if result else ()))
+        metrics |= air_metrics(sent, passage.channel_uses, trial.snr_db, passage)
+        metrics |= {
+            "outage": float(result is None),
+            "encode_s": encode_s + passage.modulate_s,
+            "decode_s": decode_s,
+            "air_bytes": float(frame.coded_bytes),
+        }
+        return Outcome(frame_counts(result is None, passage), ImageResult(sent.name, metrics, shown))
 
     def _encode(self, number: int, rate: Rate) -> tuple[SemanticFrame, float]:
-        """The frame, and the CPU time that it took."""
+        """Return the frame, and the CPU time in seconds that it took."""
         start = time.process_time()
         frame = self._codec.encode(self._images[number].image, levels=rate.levels, mode=rate.mode)
         return frame, time.process_time() - start
@@ -188,9 +178,9 @@ class PictureChain(ABC):
 
 
 class SemanticChain(PictureChain):
-    """The semantic layer alone, with the header and its check 42 bytes; the knowledge base helps to decode it.
+    """The semantic layer alone, 42 bytes with the header and its CRC; the knowledge base helps to decode it.
 
-    The picture is what the meaning alone suggests.
+    The picture is what the decoder makes of the meaning alone.
     """
 
     Options = SemanticOptions
@@ -203,14 +193,16 @@ class SemanticChain(PictureChain):
 
 
 class DigitalChain(PictureChain):
-    """Semantic layer and tokens at a fixed MCS, or at one that the sender takes by the SNR, which it knows."""
+    """Semantic layer and tokens, at a fixed MCS or at one that the sender chooses by the true SNR."""
 
     Options = DigitalOptions
 
     def __init__(self, options: DigitalOptions, scene: Scene) -> None:
         super().__init__(scene, options.papr_db, options.cbr)
         if options.levels is not None and options.levels > self._codec.levels:
-            raise SweepError(f"levels is {options.levels}; bundle {scene.bundle} has up to {self._codec.levels}")
+            raise SweepError(
+                f"levels is {options.levels}; bundle {scene.bundle} has {self._codec.levels}; give no more than that"
+            )
         self._options = options
         for number in range(len(self._images)):
             self._rate(number, -np.inf)
@@ -225,7 +217,7 @@ class DigitalChain(PictureChain):
 
 
 class AnalogChain(PictureChain):
-    """Semantic layer, and symbols that are sent as they are; the decoder is told the SNR that the receiver found."""
+    """Semantic layer and analog symbols; the decoder gets the SNR that the receiver estimated."""
 
     Options = AnalogOptions
 
@@ -233,7 +225,7 @@ class AnalogChain(PictureChain):
         super().__init__(scene, options.papr_db, options.cbr, options.snr_error_db)
         most = self._codec.analog.most
         if options.symbols is not None and options.symbols > most:
-            raise SweepError(f"symbols is {options.symbols}; bundle {scene.bundle} has up to {most}")
+            raise SweepError(f"symbols is {options.symbols}; bundle {scene.bundle} has {most}; give no more than that")
         mcs = find_mcs(options.mcs)
         self._rates = [
             self._budget.highest(sent.image, "analog", mcs, options.symbols)
@@ -246,11 +238,11 @@ class AnalogChain(PictureChain):
 
 
 class HybridChain(PictureChain):
-    """Digital or analog under one limit, as the sender chooses for a picture and an SNR, which it knows.
+    """Digital or analog under one limit, chosen by the sender for each picture and true SNR.
 
-    Digital is what the thresholds of the link adapter allow at the SNR, analog the most symbols that fit, once or
-    repeated. The sender has the receiver's decoder, and takes the one that shows the picture of the higher PSNR over
-    a channel of that SNR without fading.
+    The digital rate is the one that the thresholds of the link adapter allow at the SNR. The analog rates send as many
+    symbols as fit, once or repeated. The sender has the receiver's decoder, and chooses the rate with the highest PSNR
+    over a channel of that SNR without fading.
     """
 
     Options = HybridOptions
@@ -277,7 +269,7 @@ class HybridChain(PictureChain):
         return rate or _too_low(self._budget, sent, Rate("digital", 0, MCS_TABLE[0]))
 
     def _promise_db(self, number: int, rate: Rate, snr_db: float) -> float:
-        """PSNR of the picture over a channel without fading that loses no digital layer."""
+        """Return the PSNR in dB over a channel without fading that loses no digital layer."""
         frame, _ = self._encoded(number, rate)
         if rate.mode == "analog":
             snr_db += 10 * np.log10(rate.mcs.rate[1])
@@ -286,7 +278,7 @@ class HybridChain(PictureChain):
 
 
 def _noisy(frame: SemanticFrame, snr_db: float) -> SemanticFrame:
-    """The frame as a receiver hands it out: analog symbols with noise, made estimates of least error."""
+    """Return an analog frame as received: noise is added, and the symbols are scaled to LMMSE estimates."""
     rng, noise = np.random.default_rng(0), 10 ** (-snr_db / 10)
     parts = rng.normal(0, np.sqrt(noise / 2), (len(frame.symbols), 2))
     symbols = (frame.symbols + parts[:, 0] + 1j * parts[:, 1]) / (1 + noise)
@@ -296,6 +288,6 @@ def _noisy(frame: SemanticFrame, snr_db: float) -> SemanticFrame:
 def _too_low(budget: Budget, sent: TestImage, least: Rate) -> NoReturn:
     height, width = sent.image.shape[:2]
     raise SweepError(
-        f"cbr is too low for picture {sent.name} of {width}x{height} pixels: the least that can be sent takes "
+        f"cbr is too low for picture {sent.name} of {width}x{height} pixels, which takes at least "
         f"{budget.cbr(sent.image, least):.4f}; raise cbr or take larger pictures"
     )

@@ -1,4 +1,4 @@
-"""How sure a rate or a mean is."""
+"""Confidence intervals of rates, means and differences."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ Z_95 = float(ndtri(0.975))
 
 
 def wilson(events: float, trials: float) -> tuple[float, float]:
-    """95 % interval of a rate.
+    """Return Wilson's 95 % interval of a rate, low and high; 0 to 1 without trials.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
-    Statistical Association 22 (1927). Without trials it is 0 to 1.
+    Statistical Association 22 (1927).
     """
     if not trials:
         return 0.0, 1.0
     z = Z_95
     centre = (events + z * z / 2) / (trials + z * z)
     half = z / (trials + z * z) * np.sqrt(events * (trials - events) / trials + z * z / 4)
-    # Where all or no trials are events the interval ends there, but for rounding.
+    # If all trials are events, or none, the interval ends at 1 or 0, apart from rounding.
     low, high = centre - half if events else 0.0, centre + half if events < trials else 1.0
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 
 def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the rate of events that come in groups.
+    """Return the 95 % interval of the rate of events that come in groups.
 
-    Bit errors of one burst or hits of one picture are not independent. This is Wilson's interval with the trials
-    divided by the design effect of L. Kish, "Survey Sampling" (1965): how much more the rate varies between groups than
-    that of independent trials would.
+    Bit errors of one burst, or hits of one picture, are not independent. This is Wilson's interval with the trials
+    divided by the design effect: the ratio of the rate's variance between groups to that of independent trials (L.
+    Kish, "Survey Sampling", 1965).
 
     Args:
-        events: int [G], of each group.
-        trials: int [G].
+        events: Number of events in each group, int [G].
+        trials: Number of trials in each group, int [G].
 
     Returns:
-        Low and high. Wilson's on the bare counts where there is only one group, or no spread between them.
+        Low and high. With one group, or without spread between groups, this is Wilson's interval of the counts.
     """
     events, trials = np.asarray(events, np.float64), np.asarray(trials, np.float64)
     happened, tried, groups = float(events.sum()), float(trials.sum()), int(np.count_nonzero(trials))
@@ -52,17 +52,17 @@ def rate_interval(events: ArrayLike, trials: ArrayLike) -> tuple[float, float]:
 
 
 def difference_interval(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
-    """95 % interval of the difference ``one - other`` of two independent figures that have intervals of their own.
+    """Return the 95 % interval of the difference ``one - other`` of two independent estimates.
 
     G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27
-    (2008); of two rates with Wilson's intervals it is method 10 of R. G. Newcombe, the same journal 17 (1998).
+    (2008). For two rates with Wilson's intervals this is method 10 of R. G. Newcombe, Statistics in Medicine 17 (1998).
 
     Args:
-        one: Value, low and high.
-        other: The same.
+        one: Value, low and high of the first estimate.
+        other: Value, low and high of the second estimate.
 
     Returns:
-        Low and high; NaN if an interval is.
+        Low and high; NaN if an end of either interval is NaN.
     """
     (a, a_low, a_high), (b, b_low, b_high) = one, other
     below, above = np.hypot(a - a_low, b_high - b), np.hypot(a_high - a, b - b_low)
@@ -70,13 +70,13 @@ def difference_interval(one: tuple[float, float, float], other: tuple[float, flo
 
 
 def bootstrap(values: ArrayLike, groups: ArrayLike | None = None, draws: int = 2000) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of a mean; the draws are the same in every call.
+    """Return the 95 % interval of a mean by the percentile bootstrap; every call draws the same samples.
 
     Args:
-        values: float [N].
-        groups: To which group each belongs, [N] of anything that can be compared: values of one group, such as
-            replicas of one picture, are no independent samples and are drawn together. None if each is its own.
-        draws: How many times.
+        values: Values, float [N].
+        groups: Group of each value, [N] of any type that can be sorted. Values of one group, such as replicas of one
+            picture, are not independent and are drawn together. None if each value is a group of its own.
+        draws: Number of bootstrap samples.
 
     Returns:
         Low and high; NaN if there are no values.
@@ -92,11 +92,11 @@ def bootstrap(values: ArrayLike, groups: ArrayLike | None = None, draws: int = 2
 
 
 def mean_interval(values: ArrayLike, groups: int = 1) -> list[float]:
-    """Mean with its bootstrap 95 % interval, ``[mean, low, high]`` to four digits.
+    """Return a mean and its 95 % interval by the bootstrap, ``[mean, low, high]`` to four decimals.
 
     Args:
-        values: float [N], one at least.
-        groups: How many in a row belong together, such as the crops of one photograph.
+        values: Values, float [N], at least one.
+        groups: Number of values in a row that belong together, such as the crops of one photograph.
     """
     values = np.asarray(values, np.float64)
     return [round(float(value), 4) for value in (values.mean(), *bootstrap(values, np.arange(len(values)) // groups))]

@@ -1,4 +1,4 @@
-"""How like two images are, and how much air it took."""
+"""Metrics of image quality and of bandwidth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crlsc_phy.images import UInt8Image, check_image
 
 __all__ = ["cbr", "ms_ssim", "psnr_db", "ssim"]
 
-# Wang, Simoncelli and Bovik 2003, section 3.2: beta_j = gamma_j, finest scale first.
+# Wang, Simoncelli and Bovik 2003, section 3.2: beta_j = gamma_j, the finest scale first.
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 WINDOW = 11
 SIGMA = 1.5
@@ -25,7 +25,7 @@ _KERNEL /= _KERNEL.sum()
 
 
 def psnr_db(a: UInt8Image, b: UInt8Image) -> float:
-    """Peak signal-to-noise ratio of two uint8 images [H, W, 3] in dB, peak 255; infinite if they are equal.
+    """Return the peak signal-to-noise ratio of two images, uint8 [H, W, 3], in dB; infinite if they are equal.
 
     Raises:
         ImageError: If the images are not uint8 [H, W, 3], or differ in size.
@@ -36,11 +36,11 @@ def psnr_db(a: UInt8Image, b: UInt8Image) -> float:
 
 
 def ssim(a: UInt8Image, b: UInt8Image) -> float:
-    """Structural similarity of two uint8 images [H, W, 3], -1 to 1.
+    """Return the structural similarity of two images, uint8 [H, W, 3], from -1 to 1.
 
     Z. Wang, A. C. Bovik, H. R. Sheikh and E. P. Simoncelli, "Image quality assessment: from error visibility to
-    structural similarity", IEEE Transactions on Image Processing 13 (2004): window and constants of :func:`ms_ssim`,
-    mean over the places where the window fits and the colours R, G and B.
+    structural similarity", IEEE Transactions on Image Processing 13 (2004), with the window and constants of
+    :func:`ms_ssim`: the mean over the places where the window fits and over the colours R, G and B.
 
     Raises:
         ImageError: If the images are not uint8 [H, W, 3], differ in size, or have a side below 11 pixels.
@@ -52,13 +52,13 @@ def ssim(a: UInt8Image, b: UInt8Image) -> float:
 
 
 def ms_ssim(a: UInt8Image, b: UInt8Image) -> float:
-    """Multi-scale structural similarity of two uint8 images [H, W, 3], 0 to 1.
+    """Return the multi-scale structural similarity of two images, uint8 [H, W, 3], from 0 to 1.
 
-    Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar 2003:
-    Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, mean over pixels and the colours R, G and B.
-    The paper's five scales need sides of 176 pixels, so that the window still fits the coarsest one. A smaller image
-    takes fewer scales, their weights scaled up to a sum of 1: four from 88 pixels, three from 44, two from 22. Values
-    of images with different numbers of scales are not comparable.
+    Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image quality assessment",
+    Asilomar 2003: Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, mean over pixels and over the colours
+    R, G and B. The paper's five scales need sides of 176 pixels, so that the window fits the coarsest scale. Smaller
+    images get fewer scales, with weights scaled up to a sum of 1: four from 88 pixels, three from 44, two from 22.
+    Values from different numbers of scales are not comparable.
 
     Raises:
         ImageError: If the images are not uint8 [H, W, 3], differ in size, or have a side below 11 pixels.
@@ -78,9 +78,12 @@ def ms_ssim(a: UInt8Image, b: UInt8Image) -> float:
 
 
 def cbr(samples: float, height: int, width: int) -> float:
-    """Channel bandwidth ratio: complex channel uses per source value, N / (3 H W).
+    """Return the channel bandwidth ratio: complex channel uses per source value, N / (3 H W).
 
-    ``samples`` counts every complex sample of the burst: preamble, signalling, pilots, cyclic prefixes and guard.
+    Args:
+        samples: Complex samples of the whole burst: preamble, signalling, pilots, cyclic prefixes and guard included.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
     """
     return samples / (3 * height * width)
 
@@ -100,7 +103,7 @@ def _smallest_side(image: UInt8Image) -> int:
 
 
 def _ssim_parts(x: _Plane, y: _Plane) -> tuple[_Plane, _Plane]:
-    """Luminance, and contrast times structure, at every place where the window fits."""
+    """Return luminance, and contrast times structure, at every place where the window fits."""
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y

@@ -1,4 +1,4 @@
-"""LPIPS, where its weights are."""
+"""LPIPS, where its weights are installed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def lpips(a: UInt8Image, b: UInt8Image) -> float | None:
-    """Learned perceptual distance of two uint8 images [H, W, 3] of one size, by AlexNet; 0 for equal ones.
+    """Return the learned perceptual distance of two images of one size, uint8 [H, W, 3], by AlexNet.
 
-    R. Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018, version 0.1,
-    as torchmetrics has it. AlexNet's weights must be where ``torch.hub`` keeps those of torchvision: none are fetched.
+    R. Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018, version 0.1 of
+    torchmetrics. AlexNet's weights must be in the folder where ``torch.hub`` keeps those of torchvision; they are not
+    fetched.
 
     Returns:
-        None where the weights or torchmetrics are missing.
+        0 for equal images, more for different ones; None without the weights or without torchmetrics.
     """
     metric = _metric()
     if metric is None:
@@ -45,12 +46,12 @@ def _metric() -> Any:
     except ImportError:
         return None
     with warnings.catch_warnings():
-        # Of how torchmetrics calls torchvision.
+        # torchmetrics calls torchvision in a deprecated way.
         warnings.simplefilter("ignore", UserWarning)
         return LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
 
 
 def _hub() -> Path:
-    """As ``torch.hub.get_dir``, without the seconds that it takes to import torch."""
+    """Return ``torch.hub.get_dir()`` without the seconds that it takes to import torch."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"

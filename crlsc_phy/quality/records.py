@@ -1,4 +1,4 @@
-"""What became of each image of a run, and the figures of the whole run."""
+"""Records of the images of a run, and a summary of the run."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from crlsc_phy.quality.metrics import cbr
 __all__ = ["EXACT_PSNR_DB", "ImageRecord", "mean_of_known", "summarise"]
 
 EXACT_PSNR_DB = 100.0
-"""What stands for the infinite PSNR of an exact copy: JSON knows no infinity."""
+"""PSNR of an exact copy in dB; JSON has no infinity."""
 
 
 @dataclass
 class ImageRecord:
-    """One image of a run.
+    """Record of one image of a run.
 
     Attributes:
         sequence: Counter of the sender, modulo 2**16.
-        name: Of the image file; empty if only the receiver was watched.
+        name: Name of the image file; empty if the sender is not known.
         height, width: Size in pixels.
-        true_labels: What may be said to be in the image; empty if that is not known.
-        received: Whether a picture came out.
-        reason: Why not, as far as is known.
-        psnr_db, ms_ssim: Likeness of the received image to the sent one; None without either. The PSNR of an exact
-            copy is :data:`EXACT_PSNR_DB`.
-        label, confidence, neighbours: What the receiver made of the semantic layer.
-        semantic_ok, detail_ok: Whether the layers arrived whole.
+        true_labels: Right labels; empty if none is known.
+        received: Whether the receiver made a picture.
+        reason: Reason why it did not, if known.
+        psnr_db, ms_ssim: Metrics of the received image; None without the sent or the received one. The PSNR of an
+            exact copy is :data:`EXACT_PSNR_DB`.
+        label, confidence, neighbours: Meaning found by the receiver.
+        semantic_ok, detail_ok: Whether the layers arrived without errors.
         snr_db, cfo_hz, evm_db: Estimates of the receiver.
-        samples: Complex samples of the burst, all told.
-        air_bytes: Bytes of the semantic frame in it.
+        samples: Complex samples of the whole burst.
+        air_bytes: Bytes of the semantic frame.
     """
 
     sequence: int
@@ -56,19 +56,19 @@ class ImageRecord:
 
     @property
     def label_correct(self) -> bool | None:
-        """Whether the receiver's label is a true one; None if no true label is known or nothing was received."""
+        """True if the receiver's label is right; None if no right label is known or nothing was received."""
         if not self.true_labels or not self.received:
             return None
         return self.label in self.true_labels
 
     @property
     def cbr(self) -> float | None:
-        """Complex channel uses per source value, None if the burst was not seen."""
+        """Complex channel uses per source value; None if the burst was not seen."""
         return cbr(self.samples, self.height, self.width) if self.samples and self.height else None
 
 
 def summarise(records: Sequence[ImageRecord]) -> dict[str, Any]:
-    """The figures of a run, ready for JSON; lists and ``rows`` are in the order of the records.
+    """Return the summary of a run as JSON values; its lists are in the order of the records.
 
     ``snr_db_estimated``, ``cbr`` and ``air_bytes_mean`` are means over the images for which they are known, or None.
     """
@@ -88,6 +88,6 @@ def summarise(records: Sequence[ImageRecord]) -> dict[str, Any]:
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are not None; None if there is none."""
+    """Return the mean of the values that are not None; None if there is none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

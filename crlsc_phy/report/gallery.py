@@ -1,4 +1,4 @@
-"""The gallery of a run: a card for each image, what was sent beside what was received, and its meaning."""
+"""Gallery of a run: a card for each image, with the sent and the received picture and the meaning."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ GOOD, BAD = "#1a7f37", "#b42318"
 
 @dataclass(frozen=True)
 class GalleryEntry:
-    """A card.
+    """A card of the gallery.
 
     Attributes:
-        record: The figures.
-        sent: uint8 [H, W, 3]; None if it is not known. If none is, the received ones take its place too.
-        received: uint8 [H, W, 3]; None if the frame was lost.
+        record: Record of the image.
+        sent: Sent picture, uint8 [H, W, 3]; None if it is not known. If no sent picture is known, the received ones
+            are drawn larger.
+        received: Received picture, uint8 [H, W, 3]; None if the frame was lost.
     """
 
     record: ImageRecord
@@ -45,7 +46,7 @@ class GalleryEntry:
 
 
 def gallery_size(count: int) -> tuple[int, int]:
-    """Width and height in pixels of a gallery of ``count`` cards."""
+    """Return the width and the height in pixels of a gallery of ``count`` cards."""
     columns, rows = _grid(count)
     width = 2 * MARGIN + columns * CARD_WIDTH + (columns - 1) * SPACING
     return width, TITLE_HEIGHT + rows * (CARD_HEIGHT + SPACING) - SPACING + MARGIN
@@ -55,11 +56,11 @@ def draw_gallery(entries: Sequence[GalleryEntry], title: str) -> UInt8Image:
     """Draw a gallery.
 
     Args:
-        entries: The cards, in order.
-        title: First line. A second one sums up the figures.
+        entries: Cards in their order.
+        title: First line; a second one has the figures of the run.
 
     Returns:
-        uint8 [height, width, 3] of the size that :func:`gallery_size` gives.
+        Picture of the size of :func:`gallery_size`, uint8 [height, width, 3].
     """
     canvas = Image.new("RGB", gallery_size(len(entries)), "white")
     draw = ImageDraw.Draw(canvas)
@@ -149,7 +150,7 @@ def _verdict(record: ImageRecord) -> tuple[str, str]:
 def _draw_thumb(
     canvas: Image.Image, draw: ImageDraw.ImageDraw, image: UInt8Image | None, place: tuple[int, int, int], missing: str
 ) -> None:
-    """An image, or what is ``missing``, in the middle of a place: left, top and width."""
+    """Draw an image, or the text ``missing``, in the middle of a place: left, top and width."""
     x, y, room = place
     draw.rectangle((x, y, x + room - 1, y + THUMB - 1), MAT)
     if image is None:
@@ -167,8 +168,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """``text`` without accents, cut to ``width`` pixels with an ellipsis."""
-    # Pillow's own font draws a box for every letter with an accent.
+    """Return ``text`` without accents, cut to ``width`` pixels with an ellipsis."""
+    # Pillow's own font draws a box for a letter with an accent.
     text = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
     if font.getlength(text) <= width:
         return text

@@ -181,7 +181,7 @@ def test_a_curve_changes_what_it_names(bits):
         ("channels.awgn.snr_db=3", "leave out snr_db; each point of the sweep sets it"),
         ("channels.awgn.speed=-1", "channels.awgn.speed is -1; it must be 0 or more"),
         ("channels.awgn={model: replay, cir: none.npz}", "there is no file none.npz"),
-        ("channels.awgn={model: tdl-a}", "is none of symbols"),
+        ("channels.awgn={model: tdl-a}", "channel model 'tdl-a' needs a waveform; set air: grid"),
         ("snr_db=3:1:-1", "a step must be above 0: write 1:3:1"),
         ("stop.measure=joy", "stop.measure is 'joy'; choose one of '', ber"),
         ("stop.replicas=many", "stop.replicas is 'many'; it must be a whole number"),

@@ -1,1 +1,1 @@
-"""What the semantic links are compared with: separate coding, DeepJSCC, and links of bits."""
+"""Baselines for the semantic chains: separate coding, DeepJSCC, and links of bits."""

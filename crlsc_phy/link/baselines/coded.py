@@ -1,23 +1,25 @@
-"""Links of bits: uncoded QAM, or 5G LDPC and QAM, for bit and block error rates.
+"""Links of random bits: uncoded QAM, or 5G LDPC and QAM, for bit and block error rates.
 
     bits -> 5G LDPC -> QAM -> link of symbols -> exact LLRs -> decoder -> bits
 
-The link is the textbooks', AWGN or flat fading between synchronous symbols; with ``air: grid`` Sionna's OFDM grid; or,
-where asked for, the modem.
+The link is AWGN or flat fading of synchronous symbols; Sionna's OFDM grid with ``air: grid``; or the modem with
+``modem: true``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from crlsc_phy.errors import ModemError, SweepError
 from crlsc_phy.link.chain import Outcome, Scene, Trial
 from crlsc_phy.link.symbols import SymbolLink, over_air, over_symbols
-from crlsc_phy.phy.fec import DECODERS, Decoder, LdpcCode, ldpc_code
+from crlsc_phy.options import checked, one_of
+from crlsc_phy.phy.fec import Decoder, LdpcCode, ldpc_code
 from crlsc_phy.phy.qam import demap, map_bits
 
 __all__ = ["BITS_PER_SYMBOL", "CodedChain", "CodedOptions"]
@@ -25,56 +27,47 @@ __all__ = ["BITS_PER_SYMBOL", "CodedChain", "CodedOptions"]
 BITS_PER_SYMBOL = {"qpsk": 2, "16qam": 4, "64qam": 6}
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class CodedOptions:
-    """What a link of bits sends.
+    """Options of :class:`CodedChain`.
 
     Attributes:
         modulation: ``qpsk``, ``16qam`` or ``64qam``.
-        k: Information bits of a block.
-        n: Coded bits of a block; 0 takes them from ``rate``.
-        rate: k / n, made whole symbols; 1 sends the bits uncoded.
-        blocks: How many a replica sends.
-        decoder: ``min-sum``, ours, or ``sionna``, its belief propagation.
-        iterations: Of the decoder, at most.
-        fading: How long a gain stands on the link of symbols: for a ``symbol``, which is ideal interleaving, or for a
-            ``block``. Empty: for a block with the models ``rayleigh-block`` and ``rician-block``, else for a symbol.
-            On grid and modem each block is a burst, and the channel moves on as its speed says.
-        mismatch_db: By how much the receiver overrates the SNR. Min-sum after QPSK does not notice: its decisions do
-            not depend on the scale of its LLRs.
-        modem: Whether ``air: modem`` stands for the modem, each block the analog symbols of a burst; else symbols meet
-            the channel as they are.
+        k: Information bits per block.
+        n: Coded bits per block; 0 derives them from ``rate``.
+        rate: Code rate k / n, with n rounded to whole symbols; 1 sends the bits uncoded.
+        blocks: Blocks per replica.
+        decoder: ``min-sum`` is this project's, ``sionna`` Sionna's belief propagation.
+        iterations: Largest number of iterations of the decoder.
+        fading: Coherence of a gain on the link of symbols: one ``symbol``, as after ideal interleaving, or one
+            ``block``. Empty for a block with the models ``rayleigh-block`` and ``rician-block``, and a symbol with the
+            others. On the grid and the modem each block is a burst, and the speed decides how the channel changes.
+        mismatch_db: Error in dB of the receiver's SNR, positive if it is too high. It does not matter to min-sum after
+            QPSK, whose decisions do not depend on the scale of the LLRs.
+        modem: Whether ``air: modem`` sends each block as the analog symbols of a burst through the modem. Otherwise
+            single symbols pass the channel.
 
     Raises:
         SweepError: If a value is out of range, two contradict each other, or TS 38.212 has no such code.
     """
 
-    modulation: str = "qpsk"
-    k: int = 1024
-    n: int = 0
-    rate: float = 0.5
-    blocks: int = 100
+    modulation: Annotated[str, one_of(BITS_PER_SYMBOL)] = "qpsk"
+    k: Annotated[int, Field(ge=1)] = 1024
+    n: Annotated[int, Field(ge=0)] = 0
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    blocks: Annotated[int, Field(ge=1)] = 100
     decoder: Decoder = "min-sum"
-    iterations: int = 20
+    iterations: Annotated[int, Field(ge=1)] = 20
     fading: Literal["", "symbol", "block"] = ""
     mismatch_db: float = 0.0
     modem: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("modulation", tuple(BITS_PER_SYMBOL)),
-            ("decoder", DECODERS),
-            ("fading", ("", "symbol", "block")),
-        ):
-            if getattr(self, name) not in choices:
-                raise SweepError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
-        for name, least in (("k", 1), ("n", 0), ("blocks", 1), ("iterations", 1)):
-            if getattr(self, name) < least:
-                raise SweepError(f"{name} is {getattr(self, name)}; it must be {least} or more")
-        if not 0 < self.rate <= 1:
-            raise SweepError(f"rate is {self.rate:g}; it must be above 0 and up to 1")
         if not self.coded and self.k % self.bits_per_symbol:
-            raise SweepError(f"k is {self.k}; without a code it must be whole symbols of {self.bits_per_symbol} bits")
+            raise SweepError(
+                f"k is {self.k}; without a code it must be a multiple of {self.bits_per_symbol}, the bits of a symbol"
+            )
         try:
             self.code()
         except ModemError as error:
@@ -82,16 +75,16 @@ class CodedOptions:
 
     @property
     def bits_per_symbol(self) -> int:
-        """Bits of a QAM symbol."""
+        """Bits per QAM symbol."""
         return BITS_PER_SYMBOL[self.modulation]
 
     @property
     def coded(self) -> bool:
-        """Whether there is a code."""
+        """True if the bits are coded."""
         return bool(self.n) or self.rate < 1
 
     def code(self) -> LdpcCode | None:
-        """The code; None without one."""
+        """Return the code; None if the bits are not coded."""
         if not self.coded:
             return None
         bits = self.bits_per_symbol
@@ -99,7 +92,11 @@ class CodedOptions:
 
 
 class CodedChain:
-    """A link of bits.
+    """A link of random bits.
+
+    Args:
+        options: Options of the chain.
+        scene: Scene; pictures and bundle are not used.
 
     Raises:
         SweepError: If the link cannot carry the scene's channel.
@@ -116,8 +113,8 @@ class CodedChain:
         """Send ``blocks`` blocks of random bits.
 
         Returns:
-            Counts ``bits``, ``bit_errors``, ``blocks`` and ``block_errors``; with our decoder also ``undetected``, the
-            wrong blocks that hold all of the code's checks.
+            Counts ``bits``, ``bit_errors``, ``blocks`` and ``block_errors``. With min-sum also ``undetected``, the
+            number of wrong blocks that fulfil all parity checks.
         """
         options = self._options
         rng = np.random.default_rng(trial.seed)
@@ -125,7 +122,7 @@ class CodedChain:
         sent = self._code.encode(bits) if self._code else bits
         symbols = map_bits(sent.ravel(), options.bits_per_symbol).reshape(len(sent), -1)
         received, noise = self._link.send(symbols, trial.snr_db, rng)
-        # Without a code the nearest symbol decides, as in textbooks: that is what a demapper says of little noise.
+        # Without a code the nearest symbol decides, which the demapper does for little noise.
         believed = noise * np.float32(10 ** (-options.mismatch_db / 10)) if self._code else np.full_like(noise, 1e-6)
         llr = demap(received.ravel(), believed.ravel(), options.bits_per_symbol).reshape(sent.shape)
         decided, valid = self._decide(llr)
@@ -138,7 +135,7 @@ class CodedChain:
             "block_errors": int(lost.sum()),
         }
         if valid is not None:
-            # Without any evidence every bit is 0, which holds the checks and deceives nobody.
+            # LLRs that are all 0 decode to zeros, which fulfil the checks but are no undetected error.
             counts["undetected"] = int((lost & valid & llr.any(axis=1)).sum())
         return Outcome(counts)
 
@@ -149,7 +146,7 @@ class CodedChain:
         return over_symbols(scene, block=fading == "block")
 
     def _decide(self, llr: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """LLRs of the information bits [blocks, k], and whether each block holds its checks, if that is known."""
+        """Return LLRs of the information bits [blocks, k], and if known whether each block fulfils its checks."""
         if self._code is None:
             return llr, None
         if self._options.decoder == "sionna":

@@ -1,10 +1,11 @@
 """The DeepJSCC baseline: a picture as symbols of a learned code, through the modem or over the grid.
 
-    picture -> padded to stride 4 -> encoder -> symbols | air | linear estimates -> decoder -> cropped
+    picture -> padded to stride 4 -> encoder -> symbols | air | LMMSE estimates -> decoder -> cropped
 
-On the modem the symbols are the analog detail layer of a frame without a semantic layer; preamble, header and pilots
-are counted. Where nothing is received the picture is mid-grey. What the receiver has understood is what the bundle's
-encoder and knowledge base make of the picture that it shows.
+E. Bourtsoulatze, D. B. Kurka and D. Gunduz, "Deep joint source-channel coding for wireless image transmission", IEEE
+Transactions on Cognitive Communications and Networking 5 (2019). On the modem the symbols are the analog detail layer
+of a frame without a semantic layer; preamble, header and pilots are counted. A lost burst shows mid-grey. The receiver
+finds the meaning in the picture that it shows, by the bundle's encoder and knowledge base.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from numpy.typing import NDArray
 from crlsc_phy.errors import BundleError, SweepError
 from crlsc_phy.images import UInt8Image, pad_to_stride
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, Trial
-from crlsc_phy.link.score import Scorer, grey, load_codec, sent_images
+from crlsc_phy.link.score import Scorer, air_metrics, frame_counts, grey, load_codec, sent_images
 from crlsc_phy.link.symbols import over_air
-from crlsc_phy.quality.metrics import cbr
 from crlsc_phy.semantic.deepjscc import STRIDE, DeepJscc
 
 __all__ = ["DeepJsccChain", "DeepJsccOptions"]
@@ -33,10 +33,10 @@ _PICTURES_KEPT = 256
 
 @dataclass(frozen=True)
 class DeepJsccOptions:
-    """What the baseline sends.
+    """Options of :class:`DeepJsccChain`.
 
     Attributes:
-        weights: File of the networks, which says how many symbols they send: CBR 1/12 as shipped.
+        weights: File of the networks. It decides the number of symbols: CBR 1/12 as shipped.
             ``crlsc-sweep train-baseline`` makes others.
 
     Raises:
@@ -47,21 +47,25 @@ class DeepJsccOptions:
 
     def __post_init__(self) -> None:
         if not Path(self.weights).is_file():
-            raise SweepError(f"weights {self.weights}: no such file; crlsc-sweep train-baseline makes them")
+            raise SweepError(f"weights {self.weights}: no such file; make it with crlsc-sweep train-baseline")
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What decides the results beside the options."""
+        """Files whose content decides the results, as the options do."""
         return (Path(self.weights),)
 
 
 class DeepJsccChain:
     """A picture by DeepJSCC.
 
+    Args:
+        options: Options of the chain.
+        scene: Scene with pictures.
+
     Raises:
-        SweepError: If the scene has no picture or one that a codec does not take, the weights cannot be used, or the
-            air cannot carry the channel.
-        BundleError: If the bundle, whose encoder finds meanings, cannot be used.
+        SweepError: If the scene has no picture, a picture has a size that the codec does not take, the weights cannot
+            be used, or the link cannot carry the channel.
+        BundleError: If the bundle cannot be used.
     """
 
     Options = DeepJsccOptions
@@ -72,14 +76,13 @@ class DeepJsccChain:
         except BundleError as error:
             raise SweepError(f"weights {error}") from None
         self._images = sent_images(scene)
-        self._codec = load_codec(scene.bundle)
-        self._scorer = Scorer(self._codec)
+        self._scorer = Scorer(load_codec(scene.bundle))
         self._link = over_air(scene)
         # Replicas repeat pictures.
         self._encoded = lru_cache(maxsize=_PICTURES_KEPT)(self._encode)
 
     def run(self, trial: Trial) -> Outcome:
-        """Send a picture once. ``encode_s`` and ``decode_s`` are of the networks alone."""
+        """Send a picture once; ``encode_s`` and ``decode_s`` are the CPU times of the networks alone."""
         number = trial.replica % len(self._images)
         sent = self._images[number]
         symbols, encode_s = self._encoded(number)
@@ -88,26 +91,14 @@ class DeepJsccChain:
         start = time.process_time()
         shown = grey(sent.image) if lost else self._decode(received / (1 + noise), sent.image)
         decode_s = time.process_time() - start
-        if lost:
-            meaning = self._scorer.meaning(sent, "", (), None)
-        else:
-            vector = self._codec.embed(shown)
-            label, _, neighbours = self._codec.look_up(vector)
-            meaning = self._scorer.meaning(sent, label, neighbours, vector)
-        uses = self._link.uses(symbols.size)
+        meaning = self._scorer.meaning(sent) if lost else self._scorer.meaning_shown(sent, shown)
         metrics = self._scorer.likeness(sent, shown) | meaning
-        metrics |= {
-            "outage": float(lost),
-            "cbr": cbr(uses, *sent.image.shape[:2]),
-            "channel_uses": float(uses),
-            "energy": float(uses * 10 ** (trial.snr_db / 10)),
-            "encode_s": encode_s,
-            "decode_s": decode_s,
-        }
-        return Outcome({"frames": 1, "frames_lost": int(lost)}, ImageResult(sent.name, metrics, shown))
+        metrics |= air_metrics(sent, self._link.uses(symbols.size), trial.snr_db)
+        metrics |= {"outage": float(lost), "encode_s": encode_s, "decode_s": decode_s}
+        return Outcome(frame_counts(lost), ImageResult(sent.name, metrics, shown))
 
     def _encode(self, number: int) -> tuple[NDArray[np.complex64], float]:
-        """Symbols complex64 [1, n], and the CPU time that they took."""
+        """Return the symbols, complex64 [1, n], and the CPU time in seconds that they took."""
         start = time.process_time()
         planes = np.moveaxis(pad_to_stride(self._images[number].image, STRIDE), 2, 0)
         with torch.inference_mode():

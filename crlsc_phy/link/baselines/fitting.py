@@ -1,8 +1,9 @@
-"""The best picture that a codec puts into a number of bytes."""
+"""Search for the best picture that an image codec can code into a number of bytes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,17 +14,17 @@ from crlsc_phy.images import UInt8Image
 from crlsc_phy.link.baselines.image_codecs import Coded, ImageCodec
 from crlsc_phy.quality.metrics import psnr_db
 
-__all__ = ["Fitted", "Fitting"]
+__all__ = ["Fitted", "Fitting", "largest"]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A picture within its bytes.
+    """A picture that fits its bytes.
 
     Attributes:
-        coded: What is sent.
-        psnr_db: Of what it shows.
-        encode_s: CPU time to encode it, the search left out.
+        coded: The coded picture.
+        psnr_db: PSNR of the decoded picture in dB.
+        encode_s: CPU time to encode it in seconds, without the search.
     """
 
     coded: Coded
@@ -32,15 +33,15 @@ class Fitted:
 
 
 class Fitting:
-    """Searches for the highest quality that fits, at full size and at halved ones.
+    """Search for the highest quality that fits, at full size and at halved sizes.
 
-    The size is halved again as long as nothing fits, or the picture, brought back to its size, comes nearer to the
-    original (PSNR): at few bytes a small picture of better quality wins. Answers are kept.
+    The size is halved while nothing fits, or while the PSNR of the picture at its original size improves: with few
+    bytes a small picture of higher quality wins. Answers are cached.
 
     Args:
-        codec: What encodes.
+        codec: Image codec.
         stripped: Whether the container is left out of the count.
-        images: The pictures, called by their number.
+        images: Pictures, uint8 [H, W, 3], which are called by their number.
     """
 
     def __init__(self, codec: ImageCodec, stripped: bool, images: list[UInt8Image]) -> None:
@@ -49,11 +50,11 @@ class Fitting:
         self.fit = lru_cache(maxsize=4096)(self._fit)
 
     def shown(self, number: int, file: bytes) -> UInt8Image:
-        """What a receiver makes of a file: the picture at its size, which the frame's header tells."""
+        """Return the picture that a receiver decodes from a file, at the size that the frame's header tells."""
         return _resized(self._codec.decode(file), *self._images[number].shape[:2])
 
     def _fit(self, number: int, size: int) -> Fitted | None:
-        """The best of picture ``number`` within ``size`` bytes on the air; None if nothing fits."""
+        """Return the best of picture ``number`` within ``size`` bytes on the air; None if nothing fits."""
         best: Fitted | None = None
         halvings = 0
         while min(self._images[number].shape[:2]) >> halvings >= self._codec.smallest:
@@ -65,17 +66,14 @@ class Fitting:
         return best
 
     def _at(self, number: int, halvings: int, size: int) -> Fitted | None:
-        """The highest quality that fits at one size of the picture, by bisection."""
-        low, high = self._codec.lowest, self._codec.highest
-        if self._encoded(number, halvings, low)[0].size > size:
+        """Return the highest quality that fits at one size of the picture."""
+
+        def fits(quality: int) -> bool:
+            return self._encoded(number, halvings, quality)[0].size <= size
+
+        if not fits(self._codec.lowest):
             return None
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._encoded(number, halvings, middle)[0].size <= size:
-                low = middle
-            else:
-                high = middle - 1
-        coded, encode_s = self._encoded(number, halvings, low)
+        coded, encode_s = self._encoded(number, halvings, largest(self._codec.lowest, self._codec.highest, fits))
         return Fitted(coded, psnr_db(self._images[number], self.shown(number, coded.file)), encode_s)
 
     def _encode(self, number: int, halvings: int, quality: int) -> tuple[Coded, float]:
@@ -86,8 +84,25 @@ class Fitting:
         return coded, time.process_time() - start
 
 
+def largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number that fits, by bisection.
+
+    Args:
+        low: Smallest candidate, which fits.
+        high: Largest candidate.
+        fits: Predicate that is true up to some number and false beyond it.
+    """
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 def _resized(image: UInt8Image, height: int, width: int) -> UInt8Image:
-    """Bicubic, as scalers of pictures are; :func:`crlsc_phy.images.resize` is what the networks are used to."""
+    """Resize by bicubic interpolation; :func:`crlsc_phy.images.resize` is the networks' own."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

@@ -1,14 +1,14 @@
-"""Image codecs to compare with, and the best that each makes of a number of bytes.
+"""Conventional image codecs as baselines.
 
-What of a file is sent is counted in one of two ways: ``whole``, or ``stripped`` of its container, which the receiver
-has for nothing, as if both ends had agreed upon it:
+A file is counted ``whole``, or ``stripped`` of its container, which the receiver then has without cost, as if both
+ends had agreed on it:
 
-    JPEG  sent are the scan's coded data, and Huffman tables (DHT) that are not the standard's own.
-          Left out: SOI, APP0, DQT (which follows from the quality), SOF0, DHT with the standard's tables, the header
+    JPEG  sent: the coded data of the scan, and Huffman tables (DHT) other than the standard's.
+          left out: SOI, APP0, DQT (which follows from the quality), SOF0, DHT with the standard's tables, the header
           of SOS, EOI.
-    WebP  sent is the payload of the chunk VP8. Left out: RIFF's 12 bytes, the chunk's 8, padding.
-    AVIF  sent is the payload of the box mdat: all of AV1's units. Left out: ftyp, meta, the box's 8 bytes.
-    HEIC  sent is the payload of the box mdat: the coded slice. Left out: ftyp, meta with the parameter sets
+    WebP  sent: the payload of the chunk VP8. left out: the 12 bytes of RIFF, the 8 of the chunk, padding.
+    AVIF  sent: the payload of the box mdat, which is all of AV1's units. left out: ftyp, meta, the box's 8 bytes.
+    HEIC  sent: the payload of the box mdat, which is the coded slice. left out: ftyp, meta with the parameter sets
           (VPS, SPS, PPS), the box's 8 bytes.
 """
 
@@ -36,8 +36,8 @@ class Coded:
     """A picture as a file.
 
     Attributes:
-        file: All of it.
-        spans: The ranges of its bytes that are sent.
+        file: The whole file.
+        spans: Start and stop of the ranges of its bytes that are sent.
     """
 
     file: bytes
@@ -45,16 +45,16 @@ class Coded:
 
     @property
     def sent(self) -> bytes:
-        """What goes on the air."""
+        """Bytes that are sent."""
         return b"".join(self.file[start:stop] for start, stop in self.spans)
 
     @property
     def size(self) -> int:
-        """Bytes on the air."""
+        """Number of bytes that are sent."""
         return sum(stop - start for start, stop in self.spans)
 
     def restored(self, sent: bytes) -> bytes:
-        """The file that a receiver has of what came over the air."""
+        """Return the receiver's file, with the bytes that came over the air in their places."""
         file, place = bytearray(self.file), 0
         for start, stop in self.spans:
             file[start:stop] = sent[place : place + stop - start]
@@ -63,11 +63,11 @@ class Coded:
 
 
 class ImageCodec(ABC):
-    """A codec with a scale of qualities.
+    """An image codec with a scale of qualities.
 
     Attributes:
-        lowest, highest: Its qualities.
-        smallest: Side of the smallest picture that it is asked for.
+        lowest, highest: Ends of the scale of qualities.
+        smallest: Smallest side in pixels that the codec takes.
     """
 
     lowest, highest = 0, 100
@@ -75,30 +75,30 @@ class ImageCodec(ABC):
 
     @abstractmethod
     def files(self, image: UInt8Image, quality: int) -> Iterable[bytes]:
-        """Files that show the same, of which the one with the fewest bytes on the air is sent."""
+        """Return files that show the same picture; the one with the fewest bytes to send is sent."""
 
     @abstractmethod
     def decode(self, file: bytes) -> UInt8Image:
-        """The picture in a file."""
+        """Return the picture in a file, uint8 [H, W, 3]."""
 
     @abstractmethod
     def payload(self, file: bytes) -> Spans:
-        """What of a file is sent without its container, see the head of this module."""
+        """Return the ranges of a file that are sent without its container; see this module's documentation."""
 
     def encode(self, image: UInt8Image, quality: int, stripped: bool) -> Coded:
-        """Encode uint8 [H, W, 3].
+        """Encode a picture.
 
         Args:
-            image: The picture.
-            quality: :attr:`lowest` to :attr:`highest`.
-            stripped: Whether its container is left out of what is sent.
+            image: Picture, uint8 [H, W, 3].
+            quality: Quality from :attr:`lowest` to :attr:`highest`.
+            stripped: Whether the container is not sent.
         """
         coded = (Coded(f, self.payload(f) if stripped else ((0, len(f)),)) for f in self.files(image, quality))
         return min(coded, key=lambda each: each.size)
 
 
 class _Pillow(ImageCodec):
-    """One that Pillow brings."""
+    """A codec of Pillow."""
 
     format: str
 
@@ -113,7 +113,7 @@ class _Pillow(ImageCodec):
 
 
 class Jpeg(_Pillow):
-    """Baseline JPEG, colour at half the resolution; Huffman tables of its own where they pay."""
+    """Baseline JPEG, 4:2:0, with optimised Huffman tables where they save bytes."""
 
     format = "JPEG"
     # Pillow takes 0 for its default.
@@ -133,7 +133,7 @@ class Jpeg(_Pillow):
 
 
 class WebP(_Pillow):
-    """Lossy WebP, its slowest method."""
+    """Lossy WebP by its slowest method."""
 
     format = "WEBP"
 
@@ -148,7 +148,7 @@ class WebP(_Pillow):
 
 
 class Avif(_Pillow):
-    """AVIF (AV1), colour at half the resolution, one thread."""
+    """AVIF (AV1), 4:2:0, by one thread."""
 
     format = "AVIF"
 
@@ -164,7 +164,7 @@ class Avif(_Pillow):
 
 
 class Heic(ImageCodec):
-    """HEIC: intra pictures of HEVC, the codec of BPG, by x265 in pillow-heif; colour at half the resolution."""
+    """HEIC: intra pictures of HEVC, as in BPG, 4:2:0, by x265 in pillow-heif."""
 
     # x265 takes no smaller ones.
     smallest = 16
@@ -193,13 +193,13 @@ CODECS: dict[str, type[ImageCodec]] = {"jpeg": Jpeg, "webp": WebP, "avif": Avif,
 
 @lru_cache(maxsize=len(CODECS))
 def image_codec(name: str) -> ImageCodec:
-    """The codec of a name in :data:`CODECS`; none stands in for another.
+    """Return the codec of a name in :data:`CODECS`.
 
     Raises:
-        SweepError: If there is no such codec, or what it needs is not installed.
+        SweepError: If there is no such codec, or its library is not installed.
     """
     if name not in CODECS:
-        raise SweepError(f"no image codec {name!r}; choose one of {', '.join(CODECS)}")
+        raise SweepError(f"image codec {name!r} is unknown; choose one of {', '.join(CODECS)}")
     return CODECS[name]()
 
 
@@ -211,7 +211,7 @@ _DHT, _SOS = 0xC4, 0xDA
 
 
 def _jpeg_segments(file: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the header of the scan (ITU-T T.81, B.1.1)."""
+    """Yield marker, start and end of each segment up to the header of the scan (ITU-T T.81, B.1.1)."""
     place, marker = 2, 0
     while marker != _SOS:
         marker, length = file[place + 1], int.from_bytes(file[place + 2 : place + 4], "big")
@@ -221,13 +221,13 @@ def _jpeg_segments(file: bytes) -> Iterator[tuple[int, int, int]]:
 
 @lru_cache(maxsize=1)
 def _standard_tables() -> frozenset[bytes]:
-    """The segments DHT with the tables of ITU-T T.81, K.3."""
+    """Return the DHT segments with the tables of ITU-T T.81, K.3."""
     file = Jpeg().save(np.zeros((8, 8, 3), np.uint8), optimize=False)
     return frozenset(file[start:stop] for marker, start, stop in _jpeg_segments(file) if marker == _DHT)
 
 
 def _media_data(file: bytes) -> Spans:
-    """The payload of the box mdat of an ISO base media file (ISO/IEC 14496-12, 4.2 and 8.1.1)."""
+    """Return the payload of the box mdat of an ISO base media file (ISO/IEC 14496-12, 4.2 and 8.1.1)."""
     place = 0
     while file[place + 4 : place + 8] != b"mdat":
         place += int.from_bytes(file[place : place + 4], "big")

@@ -2,9 +2,8 @@
 
     picture -> JPEG, WebP, AVIF or HEIC at the highest quality that fits -> LDPC, QAM -> modem or grid -> picture
 
-A file that does not arrive whole shows a mid-grey picture, or by option one of the mean colour, and is counted like any
-other. What a picture means its receiver finds by the bundle's encoder from the picture that it shows; from nothing
-received it finds nothing.
+A file that does not arrive whole shows a mid-grey picture, or by option one of the mean colour, and counts like any
+other. The receiver finds the meaning in the picture that it shows, by the bundle's encoder; a lost picture has none.
 """
 
 from __future__ import annotations
@@ -12,64 +11,65 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.link.baselines.fitting import Fitted, Fitting
+from crlsc_phy.link.baselines.fitting import Fitted, Fitting, largest
 from crlsc_phy.link.baselines.image_codecs import CODECS, image_codec
-from crlsc_phy.link.budget import check_cbr, check_mcs
 from crlsc_phy.link.burst import BurstOptions, Passage
 from crlsc_phy.link.chain import ImageResult, Outcome, Scene, Trial
 from crlsc_phy.link.frame_links import frame_link
-from crlsc_phy.link.score import Scorer, air_metrics, grey, load_codec, sent_images
+from crlsc_phy.link.score import Scorer, air_metrics, frame_counts, grey, load_codec, sent_images
+from crlsc_phy.options import checked, one_of
 from crlsc_phy.phy import MCS_TABLE, Mcs
 
 __all__ = ["SeparateChain", "SeparateOptions"]
 
 GENIE, CAPACITY = "genie", "capacity"
-COUNTS = ("whole", "stripped")
-CONCEALMENTS = ("grey", "mean")
-# What an estimate of the SNR may be below the truth.
+# An estimate of the SNR may be so far below the truth.
 _DOUBT_DB = 1.0
 # No limit allows more.
 _MOST_BYTES = 1 << 20
 
 
+@checked(SweepError)
 @dataclass(frozen=True)
 class SeparateOptions(BurstOptions):
     """Options of :class:`SeparateChain`.
 
     Attributes:
         codec: A name of :data:`crlsc_phy.link.baselines.image_codecs.CODECS`.
-        cbr: Most channel uses a source value, all overhead counted.
-        mcs: A name of ``MCS_TABLE``, sent at any SNR: the cliff. ``genie``: for each realisation the MCS of the highest
-            rate that arrives, as if the sender had known it. ``capacity``: no code; as many bytes as the capacity of
-            the realised channel allows in all channel uses, without overhead and without error: a bound.
-        count: ``whole`` files, or ``stripped`` of their containers, see :mod:`crlsc_phy.link.baselines.image_codecs`.
-        conceal: What a lost picture shows: ``grey``, or ``mean``, its mean colour, told to the receiver for nothing.
+        cbr: Largest number of channel uses per source value, with all overhead.
+        mcs: A name of ``MCS_TABLE``, which is sent at any SNR. ``genie`` takes for each realisation of the channel the
+            MCS of the highest rate that arrives, as if the sender knew it. ``capacity`` is a bound: as many bytes as
+            the capacity of the realised channel allows in all channel uses, without overhead and without errors.
+        count: ``whole`` files, or ``stripped`` of their containers; see
+            :mod:`crlsc_phy.link.baselines.image_codecs`.
+        conceal: Picture shown in place of a lost one: ``grey``, or ``mean``, its mean colour, which the receiver gets
+            without cost.
     """
 
-    codec: str = "webp"
-    cbr: float = 1 / 12
-    mcs: str = GENIE
-    count: str = "whole"
-    conceal: str = "grey"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cbr(self.cbr)
-        check_mcs(self.mcs, MCS_TABLE, (GENIE, CAPACITY))
-        for name, choices in (("codec", tuple(CODECS)), ("count", COUNTS), ("conceal", CONCEALMENTS)):
-            if getattr(self, name) not in choices:
-                raise SweepError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+    codec: Annotated[str, one_of(CODECS)] = "webp"
+    cbr: Annotated[float, Field(gt=0)] = 1 / 12
+    mcs: Annotated[str, one_of((GENIE, CAPACITY, *(mcs.name for mcs in MCS_TABLE)))] = GENIE
+    count: Literal["whole", "stripped"] = "whole"
+    conceal: Literal["grey", "mean"] = "grey"
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A file on its way: what it shows, what became of it, and its bytes as received; None if any of them is lost."""
+    """An attempt to send a file.
+
+    Attributes:
+        fitted: The file.
+        passage: Its passage over the link.
+        data: Its bytes as received; None if any is lost.
+    """
 
     fitted: Fitted
     passage: Passage
@@ -77,12 +77,16 @@ class _Attempt:
 
 
 class SeparateChain:
-    """A picture by an image codec and a channel code of their own.
+    """A picture by an image codec and a separate channel code.
+
+    Args:
+        options: Options of the chain.
+        scene: Scene with pictures.
 
     Raises:
-        SweepError: If the scene has no picture or one that a codec does not take, what the codec or the air needs is
-            not installed, or the limit does not even pay for what comes with every burst.
-        BundleError: If the bundle, whose encoder finds meanings, cannot be used.
+        SweepError: If the scene has no picture, a picture has a size that the codec does not take, a library of the
+            codec or the link is not installed, or the limit is below the overhead of a burst.
+        BundleError: If the bundle cannot be used.
     """
 
     Options = SeparateOptions
@@ -114,50 +118,43 @@ class SeparateChain:
         data = attempt.data if attempt else None
         if attempt and data is not None:
             shown = self._fitting.shown(number, attempt.fitted.coded.restored(data))
-            vector = self._codec.embed(shown)
-            label, _, neighbours = self._codec.look_up(vector)
-            meaning = self._scorer.meaning(sent, label, neighbours, vector)
+            meaning = self._scorer.meaning_shown(sent, shown)
         else:
             shown = self._concealed(sent.image)
-            meaning = self._scorer.meaning(sent, "", (), None)
+            meaning = self._scorer.meaning(sent)
         decode_s = time.process_time() - start
+        passage = attempt.passage if attempt else None
         metrics = self._scorer.likeness(sent, shown) | meaning | {"outage": float(data is None)}
-        metrics |= air_metrics(sent, attempt.passage if attempt else None, trial.snr_db)
+        metrics |= air_metrics(sent, passage.channel_uses if passage else 0.0, trial.snr_db, passage)
         metrics["air_bytes"] = float(attempt.fitted.coded.size if attempt else 0)
         metrics["encode_s"] = attempt.fitted.encode_s + attempt.passage.modulate_s if attempt else 0.0
-        metrics["decode_s"] = decode_s + (attempt.passage.receive_s if attempt else 0)
-        counts = {"frames": 1, "frames_lost": int(data is None)}
-        if attempt and attempt.passage.segments:
-            counts |= {"blocks": attempt.passage.segments, "block_errors": attempt.passage.segment_failures}
-        return Outcome(counts, ImageResult(sent.name, metrics, shown))
+        metrics["decode_s"] = decode_s + (passage.receive_s if passage else 0.0)
+        return Outcome(frame_counts(data is None, passage), ImageResult(sent.name, metrics, shown))
 
     def _uses(self, number: int) -> float:
-        """Channel uses within the limit."""
+        """Return the channel uses within the limit."""
         return self._options.cbr * self._images[number].image.size
 
     def _find_room(self, number: int, mcs: Mcs) -> int:
-        """Bytes that may be sent of picture ``number``."""
-        low, high = 0, _MOST_BYTES
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._link.channel_uses(self._header(number, middle), mcs) <= self._uses(number):
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        """Return the number of bytes that may be sent for picture ``number``."""
+
+        def fits(size: int) -> bool:
+            return self._link.channel_uses(self._header(number, size), mcs) <= self._uses(number)
+
+        return largest(0, _MOST_BYTES, fits)
 
     def _header(self, number: int, size: int) -> FrameHeader:
-        """A frame for a file: it tells the picture's size, and has no semantic layer."""
+        """Return the header of a frame with a file, which tells the picture's size and has no semantic layer."""
         height, width = self._images[number].image.shape[:2]
         return FrameHeader(bytes(4), height, width, semantic_bytes=0, detail_bytes=size)
 
     def _sent(self, number: int, trial: Trial) -> _Attempt | None:
-        """The last attempt that was made; None if nothing fits at any MCS."""
+        """Return the first attempt that arrives, or the last one; None if nothing fits at any MCS."""
         last: _Attempt | None = None
         reach = np.inf
         for mcs in self._table:
             fitted = self._fitting.fit(number, self._room(number, mcs))
-            # By Jensen's inequality no burst carries more than a channel without fading of its mean SNR.
+            # By Jensen's inequality a burst carries no more than a channel without fading of its mean SNR.
             if fitted is None or mcs.efficiency > reach:
                 continue
             data = fitted.coded.sent
@@ -172,7 +169,7 @@ class SeparateChain:
         return last
 
     def _bound(self, number: int, trial: Trial) -> _Attempt | None:
-        """As :meth:`_sent`, without error at the capacity of the realised channel."""
+        """Return an attempt that arrives without errors at the capacity of the realised channel."""
         uses = int(self._uses(number))
         size = int(uses * self._link.capacity(uses, trial.snr_db, trial.seed) / 8)
         fitted = self._fitting.fit(number, size)

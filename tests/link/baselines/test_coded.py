@@ -116,20 +116,21 @@ def test_the_modem_carries_blocks_over_paths_that_symbols_cannot():
     # No burst is found: nothing is received, and nothing deceives.
     (counts,) = run(CodedOptions(**options, modem=True), "awgn", -20)
     assert (counts["block_errors"], counts["undetected"]) == (6, 0)
-    with pytest.raises(SweepError, match=r"tdl-a .*air: grid"):
+    with pytest.raises(SweepError, match=r"channel model 'tdl-a' needs a waveform; set air: grid or modem: true, or"):
         run(CodedOptions(**options), "tdl-a")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"modulation": "8psk"}, "modulation is '8psk'; choose one of 'qpsk'"),
-        ({"decoder": "turbo"}, "decoder is 'turbo'"),
-        ({"fading": "fast"}, "fading is 'fast'"),
-        ({"k": 0}, "k is 0"),
-        ({"blocks": 0}, "blocks is 0"),
-        ({"rate": 1.5}, "rate is 1.5"),
-        ({"rate": 1, "k": 1025}, "k is 1025"),
+        ({"modulation": "8psk"}, "modulation is '8psk'; choose one of qpsk, 16qam, 64qam"),
+        ({"decoder": "turbo"}, "decoder is 'turbo'; it must be 'min-sum' or 'sionna'"),
+        ({"fading": "fast"}, "fading is 'fast'; it must be '', 'symbol' or 'block'"),
+        ({"k": 0}, "k is 0; it must be 1 or more"),
+        ({"blocks": 0}, "blocks is 0; it must be 1 or more"),
+        ({"rate": 1.5}, "rate is 1.5; it must be 1 or less"),
+        ({"mismatch_db": float("nan")}, "mismatch_db is nan; it must be a finite number"),
+        ({"rate": 1, "k": 1025}, "k is 1025; without a code it must be a multiple of 2, the bits of a symbol"),
         ({"k": 1024, "n": 1030}, "no LDPC code"),
         ({"k": 1024, "rate": 0.01}, "no LDPC code"),
     ],

@@ -95,7 +95,7 @@ def test_fitting_halves_the_picture_where_that_is_better_and_gives_up_where_noth
 
 
 def test_a_codec_that_is_not_there_is_named_and_not_replaced(monkeypatch):
-    with pytest.raises(SweepError, match=r"no image codec 'bpg'; choose one of jpeg, webp, avif, heic"):
+    with pytest.raises(SweepError, match=r"image codec 'bpg' is unknown; choose one of jpeg, webp, avif, heic"):
         image_codec("bpg")
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     image_codec.cache_clear()
