@@ -1,4 +1,4 @@
-"""Radio channels as endless streams: Sionna's models, fading, replayed responses, and the radios' own faults."""
+"""Radio channels for endless streams of samples: Sionna's models, fading, recordings, and impairments of the radios."""
 
 from crlsc_phy.channel.cir import Cir
 from crlsc_phy.channel.models import MODELS

@@ -1,4 +1,4 @@
-"""A filter whose taps move along straight lines from knot to knot."""
+"""FIR filter whose taps move along straight lines from knot to knot."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def filter_moving(
     out_real: NDArray[np.float32],
     out_imag: NDArray[np.float32],
 ) -> None:
-    """Filter samples; what comes out does not depend on how they are cut.
+    """Filter samples into ``out_real`` and ``out_imag``; the result does not depend on how the stream is cut.
 
     Args:
-        real: Of the input, float32 [tx, L - 1 + n], the first L - 1 samples being history.
-        imag: Likewise.
+        real: Real part of the input, float32 [tx, L - 1 + n]; the first L - 1 samples are history.
+        imag: Imaginary part of the input, likewise.
         knots: Taps at sample 0, ``hop``, 2 ``hop``, ..., complex64 [knots, rx, tx, L].
-        hop: Samples between knots.
-        first: Place of the first new sample behind the first knot; ``first + n`` is at most at the last knot.
-        steps: Whether the taps stand between knots and then jump.
-        out_real: Of the output, float32 [rx, n], zero.
-        out_imag: Likewise.
+        hop: Samples from one knot to the next.
+        first: Samples from the first knot to the first new sample; ``first + n`` is at most at the last knot.
+        steps: Whether the taps stand still between knots and then jump.
+        out_real: Real part of the output, float32 [rx, n], zero.
+        out_imag: Imaginary part of the output, likewise.
     """
     _, receivers, senders, taps = knots.shape
     count = out_real.shape[1]

@@ -1,7 +1,7 @@
 """Paths of the models with directions: one drop of Sionna's CDL, UMi, UMa or RMa, ray by ray.
 
-Sionna evaluates a drop over some time and forgets it. Here its own coefficient generator is asked once, at time 0, and
-what it was asked with is kept: the rays, whose Doppler shifts follow from their directions and the velocity.
+Sionna evaluates a drop over some time and forgets it. Here its coefficient generator is called once, at time 0, and the
+rays that it was called with are kept. Their Doppler shifts follow from their directions and the velocity.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["drop"]
 _BASE_HEIGHT = {"umi": 10.0, "uma": 25.0, "rma": 35.0}
 _TERMINAL_HEIGHT = 1.5
 _FAINTEST = 1e-12
-"""Power of a ray that is left out."""
+"""Power below which a ray is left out."""
 _NEAREST = {"umi": 10.0, "uma": 35.0, "rma": 35.0}
 
 
 class _Keeper(ChannelCoefficientsGenerator):  # type: ignore[misc]
-    """The coefficient generator, which keeps what it was last asked with."""
+    """Coefficient generator that keeps the arguments of its last call."""
 
     kept: tuple[Any, ...] = ()
 
     @classmethod
     def over(cls, generator: Any) -> _Keeper:
-        """A generator of a model, made one that keeps."""
+        """Turn the generator of a model into one that keeps its arguments."""
         generator.__class__ = cls
         keeper: _Keeper = generator
         return keeper
@@ -48,10 +48,15 @@ class _Keeper(ChannelCoefficientsGenerator):  # type: ignore[misc]
 
 
 def drop(name: str, settings: ChannelSettings, rng: np.random.Generator) -> Paths:
-    """Draw one realisation of ``cdl-a`` to ``cdl-e``, ``umi``, ``uma`` or ``rma``, the terminal receiving.
+    """Draw one realisation of a model, with the terminal receiving.
+
+    Args:
+        name: ``cdl-a`` to ``cdl-e``, ``umi``, ``uma`` or ``rma``.
+        settings: Give carrier frequency, antennas, distance and sight.
+        rng: Generator that everything is drawn from.
 
     Raises:
-        ChannelError: If the terminal would be nearer to the base than the model allows.
+        ChannelError: If the terminal is nearer to the base than the model allows.
     """
     # Sionna draws from generators of its own, seeded when a model is made.
     config.seed = int(rng.integers(2**31))
@@ -78,7 +83,7 @@ def drop(name: str, settings: ChannelSettings, rng: np.random.Generator) -> Path
 
 
 def _heard(paths: Paths) -> Paths:
-    """Without rays of no power: Sionna gives those of clusters that a scenario lacks a delay of a second."""
+    """The rays that have power; Sionna gives those of clusters that a scenario lacks a delay of a second."""
     heard = (np.abs(paths.amplitudes) ** 2).sum(axis=(0, 1)) > _FAINTEST
     return replace(paths, amplitudes=paths.amplitudes[..., heard], rates=paths.rates[heard], delays=paths.delays[heard])
 
@@ -100,13 +105,15 @@ def _system(
     name: str, settings: ChannelSettings, arrays: dict[str, Any], velocity: torch.Tensor, rng: np.random.Generator
 ) -> Any:
     if settings.distance_m < _NEAREST[name]:
-        raise ChannelError(f"distance_m is {settings.distance_m:g}; {name} is made for {_NEAREST[name]:g} m and more")
+        raise ChannelError(
+            f"distance_m is {settings.distance_m:g}; channel model {name!r} takes {_NEAREST[name]:g} m or more"
+        )
     options: dict[str, Any] = {
         "carrier_frequency": settings.carrier_hz,
         "ut_array": arrays["ut"],
         "bs_array": arrays["bs"],
         "direction": "downlink",
-        # The stream keeps unit mean power; how far it carries is the user's to say, as an SNR.
+        # The stream keeps unit mean power; the user gives the loss, as an SNR.
         "enable_pathloss": False,
         "enable_shadow_fading": False,
         "precision": "double",
@@ -132,7 +139,7 @@ def _system(
 
 
 def _paths(keeper: _Keeper, settings: ChannelSettings, scalable: bool) -> Paths:
-    """All rays, and the direct path if there is one."""
+    """All rays, with the direct path if there is one."""
     phi, topology, k_factor, rays, c_ds = keeper.kept
     zero = torch.zeros(1, dtype=torch.float64)
     full = keeper._step_11_nlos(phi, topology, rays, zero)[0, 0, 0, ..., 0]
@@ -160,7 +167,7 @@ def _paths(keeper: _Keeper, settings: ChannelSettings, scalable: bool) -> Paths:
 def _rates(
     topology: Any, zenith: torch.Tensor, azimuth: torch.Tensor, settings: ChannelSettings
 ) -> NDArray[np.float64]:
-    """Doppler shifts at 1 m/s of rays that arrive from directions, TR 38.901 equation 7.5-22."""
+    """Doppler shifts at 1 m/s in rad/s of rays from these directions, 3GPP TR 38.901, equation 7.5-22."""
     towards = torch.stack(
         (torch.sin(zenith) * torch.cos(azimuth), torch.sin(zenith) * torch.sin(azimuth), torch.cos(zenith)), dim=-1
     )
@@ -171,7 +178,7 @@ def _rates(
 def _spread_strongest(
     keeper: _Keeper, delays: NDArray[np.float64], powers: NDArray[np.float64], cluster_spread: float
 ) -> None:
-    """Set the rays of the two strongest clusters apart in delay, in place: TR 38.901, 7.5, step 11, table 7.5-5."""
+    """Delay the rays of the two strongest clusters, in place: 3GPP TR 38.901, 7.5, step 11, table 7.5-5."""
     offsets = keeper._sub_cl_delay_offsets.numpy() * cluster_spread
     groups = (keeper._sub_cl_1_ind, keeper._sub_cl_2_ind, keeper._sub_cl_3_ind)
     for cluster in np.argsort(powers)[::-1][:2]:

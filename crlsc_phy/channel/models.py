@@ -1,15 +1,15 @@
-"""The catalogue of channel models.
+"""Catalogue of channel models.
 
     awgn                          no paths
     rayleigh, rician              one path that fades: sums of waves (Clarke's spectrum)
-    rayleigh-block, rician-block  one path that stands for ``block`` samples, then is drawn anew
+    rayleigh-block, rician-block  one path that stands still for ``block`` samples, then is drawn anew
     tdl-a ... tdl-e               3GPP TR 38.901, 7.7.2, and the fixed profiles of TS 38.101-4, such as tdl-a30
     cdl-a ... cdl-e               TR 38.901, 7.7.1, with antenna arrays
     umi, uma, rma                 TR 38.901, 7.5: one drop of a terminal around a base
     static                        given taps
     replay                        a file of channel impulse responses
 
-Profiles, angles and antennas are Sionna's; only time is ours, see :mod:`crlsc_phy.channel.paths`.
+Profiles, angles and antennas are those of Sionna; the course of time is that of :mod:`crlsc_phy.channel.paths`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from crlsc_phy.errors import ChannelError
 __all__ = ["MODELS", "Model", "find_model", "paths_of"]
 
 _WAVES = 32
-"""Waves of a path; with more the distribution of its gain comes nearer to Rayleigh's."""
+"""Waves of a path. With more, the distribution of its gain comes nearer to Rayleigh's."""
 _FLAT_WAVES = 128
 # Angle of arrival of the direct path: Sionna's default for the TDL models.
 _DIRECT_ANGLE = np.arccos(0.7)
@@ -36,12 +36,12 @@ _DIRECT_ANGLE = np.arccos(0.7)
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the catalogue.
+    """Model of the catalogue.
 
     Attributes:
-        build: Draws its paths; None if it has none of the kind.
-        source: Where it is specified.
-        uses: Settings that bear on it, beside those of noise and radio.
+        build: Function that draws the paths; None if the model is not a sum of waves.
+        source: Specification of the model.
+        uses: Settings that the model depends on, beside those of noise and radios.
     """
 
     build: Callable[[str, ChannelSettings, np.random.Generator], Paths] | None
@@ -50,10 +50,10 @@ class Model:
 
 
 def find_model(name: str) -> Model:
-    """The model called ``name``.
+    """Return the model called ``name``.
 
     Raises:
-        ChannelError: If there is none.
+        ChannelError: If there is no such model.
     """
     if name not in MODELS:
         raise ChannelError(f"channel model {name!r} is unknown; choose one of {', '.join(MODELS)}")
@@ -64,11 +64,11 @@ def paths_of(settings: ChannelSettings) -> Paths:
     """Draw the paths of the model that the settings name.
 
     Raises:
-        ChannelError: If there is no such model, it is none of waves, Sionna is missing, or a setting does not fit.
+        ChannelError: If the model is unknown or not a sum of waves, Sionna is missing, or a setting does not fit.
     """
     model = find_model(settings.model)
     if model.build is None:
-        raise ChannelError(f"model {settings.model} is no sum of waves")
+        raise ChannelError(f"channel model {settings.model!r} has no paths to draw")
     return model.build(settings.model, settings, np.random.default_rng([settings.seed, 0]))
 
 
@@ -84,7 +84,8 @@ def _standing(taps: NDArray[Any], settings: ChannelSettings) -> Paths:
     """Taps a sample apart, from each antenna to its own, or from the only one to all."""
     if settings.tx > 1 and settings.tx != settings.rx:
         raise ChannelError(
-            f"model {settings.model} takes as many antennas at both ends, or one sender; not {settings.tx}"
+            f"channel model {settings.model!r} takes as many antennas at both ends, or tx=1; "
+            f"not rx={settings.rx} and tx={settings.tx}"
         )
     pairs = np.ones((settings.rx, 1)) if settings.tx == 1 else np.eye(settings.rx)
     amplitudes = np.asarray(pairs[:, :, None] * taps, np.complex128)
@@ -117,7 +118,7 @@ def _sum_of_waves(
     settings: ChannelSettings,
     rng: np.random.Generator,
 ) -> Paths:
-    """Paths that fade by themselves; ``rice`` is the direct power of the first over the rest of it.
+    """Return paths that fade independently; ``rice`` is the ratio of direct to scattered power of the first.
 
     Source: C. Xiao, Y. Zheng, N. Beaulieu, "Novel sum-of-sinusoids simulation models for Rayleigh and Rician fading
     channels", IEEE Trans. Wireless Commun. 5(12), 2006, equations 6 and 11, as in Sionna's TDL.
@@ -147,10 +148,10 @@ def _geometric(name: str, settings: ChannelSettings, rng: np.random.Generator) -
 
 
 def _sionna(name: str) -> Any:
-    """A class of Sionna's 3GPP models.
+    """Return a class of Sionna's 3GPP models.
 
     Raises:
-        ChannelError: If Sionna is not there.
+        ChannelError: If Sionna is not installed.
     """
     try:
         from sionna.phy.channel import tr38901

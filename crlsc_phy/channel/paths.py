@@ -1,9 +1,9 @@
-"""Paths of a radio channel as sums of waves, and what they make of a sampled signal.
+"""Paths of a radio channel as sums of waves, and their taps at a sample rate.
 
     h(l, t) = sum over k of a_k exp(j w_k t) sinc(l - fs tau_k)
 
 Each wave k has an amplitude a_k for every pair of antennas, a Doppler shift w_k and a delay tau_k. All models of the
-catalogue take this form, so that time is one variable without end: nothing is drawn anew and no phase breaks.
+catalogue but the block-fading ones take this form. Time is one variable without end, so that no phase breaks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LIGHT_SPEED", "Paths", "Pulse", "pulse"]
 LIGHT_SPEED = 299_792_458.0
 _MOST_TAPS = 4096
 _REACH = 6
-"""Samples of the sinc on either side of a path, as in Sionna's ``time_lag_discrete_time_channel``."""
+"""Samples of the sinc to either side of a path, as in Sionna's ``time_lag_discrete_time_channel``."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Paths:
     """Waves that add up to a channel.
 
     Attributes:
-        amplitudes: complex128 [rx, tx, K]; the squares of a pair of antennas add up to its mean power gain.
-        rates: Doppler shift of each at 1 m/s, in rad/s, float64 [K].
-        delays: float64 [K], in seconds, or in delay spreads if ``scalable``.
+        amplitudes: Complex amplitudes, complex128 [rx, tx, K]; the squared magnitudes of a pair of antennas add up to
+            its mean power gain.
+        rates: Doppler shifts at a speed of 1 m/s in rad/s, float64 [K].
+        delays: Delays in seconds, or in delay spreads if ``scalable``, float64 [K].
         scalable: Whether the delays are multiples of the delay spread.
     """
 
@@ -41,18 +42,18 @@ class Paths:
 
     @property
     def antennas(self) -> tuple[int, int]:
-        """Receive and transmit antennas."""
+        """Number of receive and of transmit antennas."""
         rx, tx, _ = self.amplitudes.shape
         return rx, tx
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """How delays show in samples.
+    """Taps of waves with given delays.
 
     Attributes:
         shape: Value of each wave at each tap, float64 [K, L].
-        latency: Samples by which the first path is late: taps before it that the sinc needs.
+        latency: Samples by which the first path is late, for the taps before it that the sinc needs.
     """
 
     shape: NDArray[np.float64]
@@ -60,17 +61,21 @@ class Pulse:
 
 
 def pulse(delays: NDArray[np.float64], sample_rate: float) -> Pulse:
-    """The taps that waves of ``delays`` [s] fall on.
+    """Return the taps of waves at a sample rate.
 
     Delays of whole samples take one tap each and cost no latency.
 
+    Args:
+        delays: Delays in seconds, float64 [K].
+        sample_rate: Sample rate in samples/s.
+
     Raises:
-        ChannelError: If that takes more than 4096 taps.
+        ChannelError: If the last delay is beyond 4096 taps.
     """
     places = delays * sample_rate
     if places.max(initial=0.0) > _MOST_TAPS - 2 * _REACH:
         raise ChannelError(
-            f"a path is {delays.max() * 1e6:.3g} us late; at {sample_rate:g} samples/s that is beyond {_MOST_TAPS} taps"
+            f"a path has a delay of {delays.max():.3g} s; at {sample_rate:g} samples/s that is beyond {_MOST_TAPS} taps"
         )
     whole = np.rint(places)
     if np.abs(places - whole).max(initial=0.0) < 1e-6:

@@ -1,7 +1,7 @@
-"""Taps over time: what a channel is at its knots, ``hop`` samples apart.
+"""Taps of a channel over time, at knots ``hop`` samples apart.
 
-Knots come in groups of 64, each computed in one go: which group a knot is in follows from its place alone, so that the
-same taps come out however a stream is cut.
+Knots are computed in groups of 64. The group of a knot follows from its position alone, so that the taps do not depend
+on how a stream is cut.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from crlsc_phy.errors import ChannelError
 __all__ = ["GROUP", "Process", "Taps", "WaveProcess", "make_process"]
 
 GROUP = 64
-"""Knots computed at a time."""
-# Largest turn of a path between knots, in radians: linear interpolation then is 60 dB below the channel or better.
+"""Knots that are computed at a time."""
+# Largest turn of a path between knots in radians; the error of linear interpolation then is 60 dB below the channel.
 _TURN = 0.1
 _MOST_HOP = 4096
 _STEPS = 1e-6, 2.0**40
@@ -32,12 +32,12 @@ Taps = NDArray[np.complex64]
 
 
 class Process(Protocol):
-    """A channel over time.
+    """Channel over time.
 
     Attributes:
-        hop: Samples between knots.
+        hop: Samples from one knot to the next.
         latency: Samples by which the first path is late.
-        steps: Whether the channel stands between knots and then jumps, rather than moves along straight lines.
+        steps: Whether the taps stand still between knots and then jump, instead of moving along straight lines.
     """
 
     hop: int
@@ -46,30 +46,31 @@ class Process(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Receive antennas, transmit antennas, taps."""
+        """Number of receive antennas, transmit antennas and taps."""
         ...
 
     def group(self, number: int) -> Taps:
-        """Taps at the knots ``GROUP * number`` to ``GROUP * (number + 1)``, both included."""
+        """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         ...
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Of each path at times in samples since the process began, complex128 [T, rx, tx, P]."""
+        """Return the gains of the paths, complex128 [T, rx, tx, P], at times in samples since the process began."""
         ...
 
     @property
     def delays(self) -> NDArray[np.float64]:
-        """Of the paths, in seconds, float64 [P]."""
+        """Delays of the paths in seconds, float64 [P]."""
         ...
 
 
 class WaveProcess:
-    """Paths that move as sums of waves.
+    """Paths that are sums of waves.
 
     Args:
-        paths: What they are.
-        settings: Sample rate, speed and delay spread.
-        phases: Of the waves when the process begins, float64 [K]; 0 by default, the amplitudes have some.
+        paths: The waves.
+        settings: Gives sample rate, speed and delay spread.
+        phases: Phases of the waves when the process begins, on top of those of their amplitudes, in radians, float64
+            [K]; None for 0.
     """
 
     steps = False
@@ -77,11 +78,11 @@ class WaveProcess:
     def __init__(self, paths: Paths, settings: ChannelSettings, phases: NDArray[np.float64] | None = None) -> None:
         self.paths = paths
         self._phases = np.zeros(len(paths.rates)) if phases is None else phases
-        # In radians a sample.
+        # Radians a sample.
         self._rates = paths.rates * settings.metres_per_second / settings.sample_rate
         all_delays = paths.delays * (settings.delay_spread if paths.scalable else 1.0)
         self.delays, path_of = np.unique(all_delays, return_inverse=True)
-        # Which waves are which path's, [K, P].
+        # Marks the waves of each path, [K, P].
         self._belongs = (path_of[:, None] == np.arange(len(self.delays))).astype(np.float64)
         shaped = pulse(all_delays, settings.sample_rate)
         self.latency = shaped.latency
@@ -96,11 +97,11 @@ class WaveProcess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Receive antennas, transmit antennas, taps."""
+        """Number of receive antennas, transmit antennas and taps."""
         return *self.paths.antennas, self._taps
 
     def group(self, number: int) -> Taps:
-        """Taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
+        """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         return self._at(number) if self._standing is None else self._standing
 
     def _at(self, number: int) -> Taps:
@@ -109,21 +110,21 @@ class WaveProcess:
         return np.asarray((waves @ self._spread).reshape(GROUP + 1, *self.shape))
 
     def phases_at(self, samples: float) -> NDArray[np.float64]:
-        """Of the waves, float64 [K], a number of samples after the process began."""
+        """Return the phases of the waves in radians, float64 [K], so many samples after the process began."""
         return np.asarray(np.mod(self._phases + self._rates * samples, 2 * np.pi))
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Of each path, complex128 [T, rx, tx, P]."""
+        """Return the gains of the paths, complex128 [T, rx, tx, P], at times in samples since the process began."""
         waves = np.exp(1j * (self._phases + np.outer(samples, self._rates)))
         each = waves[:, None, None, :] * self.paths.amplitudes
         return np.asarray(each @ self._belongs, np.complex128)
 
 
 class BlockProcess:
-    """A channel that stands for a block and is then drawn anew.
+    """Channel that stands still for a block and is then drawn anew.
 
     Args:
-        settings: Its model is one of those with ``-block``.
+        settings: Gives the model, one of those with ``-block``, the length of a block, antennas and seed.
     """
 
     steps = True
@@ -137,23 +138,23 @@ class BlockProcess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Receive antennas, transmit antennas, taps."""
+        """Number of receive antennas, transmit antennas and taps."""
         return self._settings.rx, self._settings.tx, 1
 
     def group(self, number: int) -> Taps:
-        """Taps of the blocks of a group and of the first of the next, complex64 [GROUP + 1, rx, tx, 1]."""
+        """Return the taps of the blocks of a group and of the first of the next, complex64 [GROUP + 1, rx, tx, 1]."""
         return np.concatenate((self._drawn(number), self._drawn(number + 1)[:1]))
 
     def _drawn(self, number: int) -> Taps:
         rng = np.random.default_rng([self._settings.seed, 1, number])
         pairs = (GROUP, self._settings.rx, self._settings.tx, 1)
         scattered = rng.standard_normal((*pairs, 2)).view(np.complex128)[..., 0] / np.sqrt(2)
-        # The direct path's phase is one for all antennas, and another in each block.
+        # The phase of the direct path is the same for all antennas, and another in each block.
         direct = np.exp(1j * rng.uniform(-np.pi, np.pi, (GROUP, 1, 1, 1)))
         return np.asarray(self._direct * direct + self._scattered * scattered, np.complex64)
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Of the only path, complex128 [T, rx, tx, 1]."""
+        """Return the gains of the only path, complex128 [T, rx, tx, 1], at times in samples since the process began."""
         knots = (samples // self.hop).astype(np.int64)
         return np.asarray(np.stack([self.group(int(k // GROUP))[k % GROUP] for k in knots]), np.complex128)
 
@@ -197,12 +198,12 @@ class ReplayProcess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Receive antennas, transmit antennas, taps."""
+        """Number of receive antennas, transmit antennas and taps."""
         _, rx, tx, _ = self._cir.gains.shape
         return rx, tx, self._shape.shape[1]
 
     def group(self, number: int) -> Taps:
-        """Taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
+        """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         samples = (number * GROUP + np.arange(GROUP + 1)) * float(self.hop)
         return np.asarray(self.gains(samples) @ self._shape, np.complex64)
 
@@ -225,10 +226,10 @@ class ReplayProcess:
 
 
 def make_process(settings: ChannelSettings) -> Process:
-    """The process of the settings' model.
+    """Return the process of the model that the settings name.
 
     Raises:
-        ChannelError: If the model cannot be had.
+        ChannelError: If the model is unknown, needs a library that is missing, or does not fit the settings.
     """
     find_model(settings.model)
     if settings.model == "replay":

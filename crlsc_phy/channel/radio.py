@@ -1,6 +1,6 @@
-"""What the radios at both ends do to a signal beside the channel: oscillators, clocks, mixers and converters.
+"""Impairments of the radios at both ends: oscillators, clocks, amplifiers, mixers and converters.
 
-All are functions of the sample's place in the stream, so that how the stream is cut does not matter.
+All are functions of the position of a sample in the stream, so that the result does not depend on how it is cut.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ __all__ = ["Clock", "Oscillator", "amplified", "converted"]
 
 Samples = NDArray[np.complex64]
 _GRID = 64
-"""Samples between which a rotation is exact; in between it is a geometric series."""
+"""Samples from one exact rotation to the next; those in between are a geometric series."""
 _SLACK = 512
-"""Samples by which a clock may run ahead or behind before samples are skipped or repeated."""
+"""Samples by which a clock may be ahead or behind before samples are skipped or repeated."""
 _REACH = 16
 _PHASES = 512
 
 
 class Oscillator:
-    """A carrier frequency offset, its drift, and phase noise.
+    """Carrier frequency offset, its drift, and phase noise.
 
     Args:
-        settings: ``cfo_hz``, ``drift_hz_s``, ``phase_noise_hz``, ``sample_rate`` and ``seed``.
+        settings: Gives ``cfo_hz``, ``drift_hz_s``, ``phase_noise_hz``, ``sample_rate`` and ``seed``.
     """
 
     def __init__(self, settings: ChannelSettings) -> None:
@@ -37,22 +37,22 @@ class Oscillator:
     def _take(self, settings: ChannelSettings) -> None:
         self._frequency = settings.cfo_hz / settings.sample_rate
         self._drift = settings.drift_hz_s / settings.sample_rate**2
-        # Of the step of a Wiener process, in radians: its line is Lorentzian.
+        # Standard deviation of the step of a Wiener process in radians; the line is Lorentzian.
         self._step = float(np.sqrt(2 * np.pi * settings.phase_noise_hz / settings.sample_rate))
 
     def change(self, settings: ChannelSettings, place: int) -> None:
-        """Go on with other settings from a sample on; the phase does not jump, nor the frequency for their drift."""
+        """Use other settings from the sample at ``place`` on, without a jump of the phase."""
         since = place - self._anchor
         self._cycles = float(np.mod(self._cycles + self._frequency * since + 0.5 * self._drift * since**2, 1.0))
         self._anchor = place
         self._take(settings)
 
     def cfo(self, place: int) -> float:
-        """The offset at a sample, in cycles/sample."""
+        """Return the frequency offset at the sample at ``place``, in cycles/sample."""
         return self._frequency + self._drift * (place - self._anchor)
 
     def turn(self, samples: Samples, place: int) -> None:
-        """Rotate samples, complex64 [antennas, n], in place; they begin at ``place``."""
+        """Rotate samples in place, complex64 [antennas, n], the first of which is at ``place``."""
         if self._frequency or self._drift or self._cycles:
             _rotate(samples, place - self._anchor, self._cycles, self._frequency, self._drift)
         if self._step or self._wander:
@@ -86,18 +86,18 @@ def _rotate(samples: Samples, place: int, cycles: float, frequency: float, drift
 
 
 class Clock:
-    """A receiver's sampling clock that is fast or slow.
+    """Sampling clock of a receiver that is fast or slow.
 
-    The output is as long as the input, so it lags by 512 samples to begin with, and when the clock has run ahead or
-    behind by nearly as many, 992 samples are repeated or skipped. At 20 ppm that happens every 50 s at 1 MS/s.
+    The output is as long as the input, and 512 samples late to begin with. When the clock is ahead or behind by nearly
+    as many, 992 samples are repeated or skipped. At 20 ppm and 1 MS/s that happens every 50 s.
 
     Args:
-        settings: ``sro_ppm``, not None.
-        antennas: Of the receiver.
+        settings: Gives ``sro_ppm``, which must not be None.
+        antennas: Number of receive antennas.
 
     Attributes:
-        latency: Samples by which the output lags to begin with.
-        slips: How often samples were repeated or skipped.
+        latency: Samples by which the output is late to begin with.
+        slips: Number of times that samples were repeated or skipped.
     """
 
     latency = _SLACK
@@ -113,12 +113,12 @@ class Clock:
         self._kernel = (np.sinc(distance) * window).astype(np.float32)
 
     def change(self, settings: ChannelSettings, place: int) -> None:
-        """Go on at another rate from a sample on."""
+        """Run at another rate from the sample at ``place`` on."""
         self._ahead += self._rate * (place - self._anchor)
         self._anchor, self._rate = place, (settings.sro_ppm or 0.0) * 1e-6
 
     def run(self, samples: Samples, place: int) -> Samples:
-        """Sample anew: complex64 [antennas, n] that begin at ``place`` to as many."""
+        """Return as many samples as the clock would take, complex64 [antennas, n]; the first is at ``place``."""
         whole = np.concatenate((self._past, samples), axis=1)
         out = np.empty_like(samples)
         self._anchor, self._ahead, slips = _resample(
@@ -148,7 +148,7 @@ def _resample(
             lead -= 2 * limit if lead > 0 else -2 * limit
             anchor, ahead = place + n, lead
             slips += 1
-        # Of the shift alone, so that rounding does not depend on where a cut is.
+        # Computed of the shift alone, so that rounding does not depend on where the stream is cut.
         shift = int(np.floor(lead)) - _SLACK
         index = past + n + shift
         fine = (lead - np.floor(lead)) * _PHASES
@@ -164,7 +164,7 @@ def _resample(
 
 
 def amplified(samples: Samples, settings: ChannelSettings) -> Samples:
-    """What the sender's amplifier passes: magnitudes up to ``clip_db`` over unit power (soft limiter)."""
+    """Return samples, complex64 [antennas, n], limited to the magnitude ``clip_db`` over unit power (soft limiter)."""
     if settings.clip_db is None:
         return samples
     peak = np.float32(10 ** (settings.clip_db / 20))
@@ -172,7 +172,7 @@ def amplified(samples: Samples, settings: ChannelSettings) -> Samples:
 
 
 def converted(samples: Samples, settings: ChannelSettings) -> Samples:
-    """What the receiver's mixer and converter make of samples: IQ imbalance, DC, full scale and steps."""
+    """Return samples, complex64 [antennas, n], after the receiver's IQ imbalance, DC offset and converter."""
     if settings.iq_gain_db or settings.iq_phase_deg:
         # M. Valkama, M. Renfors, V. Koivunen, IEEE Trans. Signal Process. 49(10), 2001.
         mismatch = 10 ** (settings.iq_gain_db / 20) * np.exp(1j * np.deg2rad(settings.iq_phase_deg))

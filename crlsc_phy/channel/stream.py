@@ -1,4 +1,4 @@
-"""A channel for an endless stream of samples."""
+"""Radio channel for an endless stream of samples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from crlsc_phy.errors import ChannelError, brief
 
 __all__ = ["StreamChannel"]
 
-# Settings that the taps follow from.
+# Settings that the taps depend on.
 _TAPS = (
     "model", "carrier_hz", "delay_spread", "speed", "doppler_hz", "rice_k_db", "block", "distance_m", "sight", "taps",
     "cir", "cir_end",
 )  # fmt: skip
-# With these alone the paths stay what they are, and only move on in another way.
+# Settings that change how the paths move, but not the paths.
 _MOTION = ("speed", "doppler_hz", "delay_spread")
 _MOST_SEGMENTS = 1000
 _MOST_CHUNK = 1 << 16
@@ -34,7 +34,7 @@ _A_RECORD = 1024
 
 @dataclass
 class _Segment:
-    """A process from a sample on, what it was made for, and the taps that the one before it ended with (``carry``)."""
+    """Process from a sample on, with its settings and the taps that the one before it ended with (``carry``)."""
 
     start: int
     process: Process
@@ -45,7 +45,7 @@ class _Segment:
         taps = self.process.group(number)
         if number or self.carry is None or self.process.steps:
             return taps
-        # The first interval leads from what was to what is, so that nothing jumps.
+        # The first interval leads from the old taps to the new ones, so that nothing jumps.
         taps = taps.copy()
         taps[0] = 0
         length = min(taps.shape[3], self.carry.shape[2])
@@ -54,18 +54,29 @@ class _Segment:
 
 
 class StreamChannel:
-    """A radio channel whose output is as long as its input and does not depend on how the stream is cut.
+    """Radio channel whose output is as long as its input and does not depend on how the stream is cut.
 
-    The order is: sender's amplifier, paths, receiver's clock, oscillators, noise, mixer, converter. The mean power gain
-    between any two antennas is 1 for all models but ``static`` and ``replay``, which are what they are given.
+    Samples pass the sender's amplifier, the paths, the receiver's clock, the oscillators, noise, mixer and converter,
+    in this order. The mean power gain between any two antennas is 1, except for the models ``static`` and ``replay``,
+    whose gains are given.
 
     Args:
-        model: A name of :data:`crlsc_phy.channel.MODELS`.
-        snr_db: Es/N0 of a signal of unit mean power, None for no noise.
+        model: Name of a channel model, a key of :data:`crlsc_phy.channel.MODELS`.
+        snr_db: Es/N0 for a signal of unit mean power in the occupied band; None for no noise.
         settings: The other fields of :class:`ChannelSettings`.
 
     Raises:
-        ChannelError: If there is no such model or setting, or a value is out of range.
+        ChannelError: If model or setting is unknown, of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from crlsc_phy.channel import StreamChannel
+        >>> channel = StreamChannel("static", taps=[0.5, 0.25j], sample_rate=1e6, seed=1)
+        >>> channel(np.ones(3))
+        array([0.5+0.j  , 0.5+0.25j, 0.5+0.25j], dtype=complex64)
+        >>> channel.set(snr_db=20)
+        >>> len(channel(np.ones(1000))), channel.position
+        (1000, 1003)
     """
 
     def __init__(self, model: str = "awgn", snr_db: float | None = None, **settings: Any) -> None:
@@ -84,35 +95,36 @@ class StreamChannel:
 
     @property
     def settings(self) -> ChannelSettings:
-        """As they are for the next sample."""
+        """Settings for the next sample."""
         return self._settings
 
     @property
     def position(self) -> int:
-        """Samples taken in so far."""
+        """Number of samples taken in so far."""
         return self._position
 
     @property
     def latency(self) -> int:
-        """Samples by which the first path is late: what the sinc needs before it, and the clock's slack."""
+        """Samples by which the first path is late, for the sinc that places it and for the slack of the clock."""
         return self._segments[-1].process.latency + (self._clock.latency if self._clock else 0)
 
     @property
     def slips(self) -> int:
-        """How often the clock has repeated or skipped samples."""
+        """Number of times that the clock has repeated or skipped samples."""
         return self._clock.slips if self._clock else 0
 
     def __call__(self, iq: ArrayLike) -> NDArray[np.complex64]:
         """Pass samples through.
 
         Args:
-            iq: complex [n], or [tx, n] with several antennas at the sender.
+            iq: Samples, complex [n], or [tx, n] with several antennas at the sender; any array type or list. The buffer
+                may be filled again at once.
 
         Returns:
-            complex64 [n], or [rx, n] with several antennas at the receiver.
+            New samples, complex64 [n], or [rx, n] with several antennas at the receiver.
 
         Raises:
-            ChannelError: If it has another shape.
+            ChannelError: If the samples have another shape, or are not numbers.
         """
         samples = np.atleast_2d(_as_samples(iq))
         if samples.ndim != 2 or len(samples) != self._settings.tx:
@@ -177,11 +189,11 @@ class StreamChannel:
         return joined
 
     def _plain(self) -> bool:
-        """Whether there is nothing but noise and radios, now and until something is changed."""
+        """True if the paths leave samples as they are, until something is changed."""
         return self._settings.model == "awgn" and len(self._segments) == 1 and self._settings.tx == 1
 
     def _segment(self) -> _Segment:
-        """The segment of the next sample; begins one if a change waits and the time has come."""
+        """The segment of the next sample; a waiting change begins a new one at a knot."""
         segment = self._segments[-1]
         if self._waiting and self._to_knot(segment) == 0:
             knot = (self._position - segment.start) // segment.process.hop
@@ -192,15 +204,15 @@ class StreamChannel:
         return segment
 
     def _until_change(self, segment: _Segment) -> int:
-        """Samples to the knot at which a waiting change sets in; without one as many as any chunk has."""
+        """Samples to the knot at which a waiting change begins; as many as any chunk has if none waits."""
         return self._to_knot(segment) if self._waiting else _MOST_CHUNK
 
     def _to_knot(self, segment: _Segment) -> int:
-        """Samples to the next knot, 0 at one."""
+        """Samples to the next knot; 0 at a knot."""
         return (segment.start - self._position) % segment.process.hop
 
     def _successor(self, settings: ChannelSettings) -> Process:
-        """What follows at the next knot."""
+        """The process that follows at the next knot."""
         segment = self._segments[-1]
         before = segment.process
         same = all(getattr(segment.settings, name) == getattr(settings, name) for name in _TAPS if name not in _MOTION)
@@ -255,26 +267,32 @@ class StreamChannel:
         return settings, None if same else self._successor(settings)
 
     def gains_at(self, samples: ArrayLike) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-        """The true gains of the paths at some samples, before amplifier, clocks and oscillators have their say.
+        """Return the true gains of the paths at some samples, without the effects of the radios.
 
         Args:
-            samples: Places in the stream, of one model; later ones are as they will be if nothing is changed.
+            samples: Positions in the stream, int [T], past or to come; gains to come are those if nothing is changed.
 
         Returns:
-            Gains complex128 [T, rx, tx, P], and the paths' delays in seconds, float64 [P].
+            Gains, complex128 [T, rx, tx, P], and delays of the paths in seconds, float64 [P].
 
         Raises:
-            ChannelError: If there was a change between them, or they are too far back to be known.
+            ChannelError: If the paths were changed between these samples, or a sample is too far back to be known.
         """
         places = np.atleast_1d(np.asarray(samples, np.float64))
         segment = self._segment_at(places)
         return segment.process.gains(places - segment.start), segment.process.delays
 
     def taps_at(self, samples: ArrayLike) -> Taps:
-        """The taps that the filter has at some samples, complex64 [T, rx, tx, L]; the first is :attr:`latency` early.
+        """Return the taps of the filter at some samples.
 
         Args:
-            samples: As for :meth:`gains_at`.
+            samples: Positions in the stream, int [T], as for :meth:`gains_at`.
+
+        Returns:
+            Taps, complex64 [T, rx, tx, L]; a path without delay is at tap :attr:`latency`.
+
+        Raises:
+            ChannelError: As for :meth:`gains_at`.
         """
         places = np.atleast_1d(np.asarray(samples, np.int64))
         segment = self._segment_at(places)
@@ -292,27 +310,33 @@ class StreamChannel:
         starts = [segment.start for segment in self._segments]
         low, high = (int(np.searchsorted(starts, end, "right")) - 1 for end in (places.min(), places.max()))
         if low < 0:
-            raise ChannelError(f"sample {places.min():g} is too far back; the channel keeps {_MOST_SEGMENTS} changes")
+            raise ChannelError(
+                f"sample {places.min():g} is too far back; the channel remembers {_MOST_SEGMENTS} changes"
+            )
         if low != high:
-            raise ChannelError(f"the channel was changed at sample {starts[high]}; ask for both sides one by one")
+            raise ChannelError(
+                f"the channel was changed at sample {starts[high]}; ask for the samples before and after it separately"
+            )
         return self._segments[low]
 
     def record(self, path: str | Path, start: int, stop: int) -> None:
         """Write the paths between two samples as a CIR file, which the model ``replay`` turns into the same output.
 
+        A transition from old taps to new ones, in the first hop after a change, is not part of the file.
+
         Args:
-            path: ``.npz`` or ``.h5``.
+            path: Name of the file, ``.npz`` or ``.h5``.
             start: A sample; the file begins at the knot at or before it.
-            stop: The file ends at the knot at or behind it.
+            stop: A sample; the file ends at the knot at or behind it.
 
         Raises:
-            ChannelError: If there was a change between them, or the file cannot be written.
+            ChannelError: If the paths were changed between these samples, or the file cannot be written.
         """
         segment = self._segment_at(np.array([start, stop]))
         hop = segment.process.hop
         first, last = (start - segment.start) // hop, -((segment.start - stop) // hop)
         places = np.arange(first, last + 1) * float(hop)
-        # A few at a time, for the waves of all knots at once may be gigabytes.
+        # A few at a time: the waves of all knots at once may be gigabytes.
         parts = [segment.process.gains(places[i : i + _A_RECORD]) for i in range(0, len(places), _A_RECORD)]
         process = segment.process
         Cir(np.concatenate(parts), process.delays, hop / self._settings.sample_rate, process.steps).save(path)

@@ -1,4 +1,4 @@
-"""``crlsc-channel``: a channel emulator between radios that speak ZMQ."""
+"""``crlsc-channel``: channel emulator between radios that exchange samples over ZMQ."""
 
 from __future__ import annotations
 
@@ -22,46 +22,64 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    """Run the command; return its exit status: 0, 2 (wrong input) or 130 (interrupted)."""
     return run_verb(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="crlsc-channel",
-        description="Pass streams of samples between radios over channels that never break phase.",
+        description="Pass streams of samples between radios, over channels whose phase never breaks.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    run = verbs.add_parser("run", help="run the channels of a YAML file, or one from a sender to a receiver")
+    run = verbs.add_parser("run", help="run the channels of a YAML file, or one channel from a sender to a receiver")
     run.description = "Run channels until interrupted. Streams are FORM:tcp://HOST:PORT, see the guide."
-    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="radios and links, as YAML")
-    run.add_argument("--tx", metavar="STREAM", help="in its place: where samples come from, pull, sub, req, srsran-tx")
-    run.add_argument("--rx", metavar="STREAM", help="and where they go, push, pub, rep, srsran-rx")
-    run.add_argument("--model", choices=tuple(MODELS), metavar="MODEL", help=f"with --tx: {', '.join(MODELS)} (awgn)")
+    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file with radios and links")
+    run.add_argument(
+        "--tx", metavar="STREAM", help="without a file: where samples come from: pull, sub, req or srsran-tx"
+    )
+    run.add_argument("--rx", metavar="STREAM", help="without a file: where samples go: push, pub, rep or srsran-rx")
+    run.add_argument(
+        "--model",
+        choices=tuple(MODELS),
+        metavar="MODEL",
+        help=f"with --tx: channel model, one of {', '.join(MODELS)} (awgn)",
+    )
     run.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         dest="settings",
-        help=f"with --tx: a setting of the channel: {', '.join(each.name for each in fields(ChannelSettings))}",
+        help=f"with --tx: a setting of the channel, one of {', '.join(each.name for each in fields(ChannelSettings))}",
     )
-    run.add_argument("--keys", default=None, metavar="FOLDER", help="let only peers with a key in; see the verb keys")
-    run.add_argument("--without-keys", action="store_true", default=None, help="let other machines in without a key")
-    run.add_argument("--control", default=None, metavar="ADDRESS", help=f"of the control socket ({DEFAULT_CONTROL})")
+    run.add_argument(
+        "--keys",
+        default=None,
+        metavar="FOLDER",
+        help="accept only peers with a CURVE key in this folder; see the verb keys",
+    )
+    run.add_argument("--without-keys", action="store_true", default=None, help="accept other machines without a key")
+    run.add_argument(
+        "--control", default=None, metavar="ADDRESS", help=f"address of the control socket ({DEFAULT_CONTROL})"
+    )
     run.set_defaults(run=_run)
 
-    ask = verbs.add_parser("ask", help="ask or change a running emulator")
+    ask = verbs.add_parser("ask", help="query or change a running emulator")
     ask.description = (
-        "Send a question to the control socket: get, set, ramp, record, stats or stop, and NAME=VALUE for the rest, "
-        "such as: set link='a>b' snr_db=5; ramp setting=snr_db to=-5 seconds=10."
+        "Send a question to the control socket: get, set, ramp, record, stats or stop, with arguments NAME=VALUE. "
+        "Examples: set link='a>b' snr_db=5; ramp setting=snr_db to=-5 seconds=10."
     )
     ask.add_argument("question", metavar="QUESTION")
     ask.add_argument("values", nargs="*", metavar="NAME=VALUE")
-    ask.add_argument("--control", default=DEFAULT_CONTROL, metavar="ADDRESS", help="(%(default)s)")
-    ask.add_argument("--keys", default="", metavar="FOLDER", help="holds server.key and client.key_secret")
-    ask.add_argument("--timeout", type=float, default=5.0, metavar="S", help="how long to wait (%(default)s)")
+    ask.add_argument(
+        "--control", default=DEFAULT_CONTROL, metavar="ADDRESS", help="address of the socket (%(default)s)"
+    )
+    ask.add_argument("--keys", default="", metavar="FOLDER", help="folder with server.key and client.key_secret")
+    ask.add_argument(
+        "--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the answer (%(default)s)"
+    )
     ask.set_defaults(run=_ask)
 
     keys = services.add_keys(verbs, "an emulator and a peer")
@@ -80,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     over = {name: value for name, value in given.items() if value is not None}
     if options.config:
         if options.tx or options.rx or options.model or options.settings:
-            raise ServiceError("give a file, or --tx and --rx with --model and --set")
+            raise ServiceError("give either a file, or --tx and --rx with --model and --set")
         config = make_config.load(options.config, **over)
     elif options.tx and options.rx:
         link = {"from": "sender", "to": "receiver", "model": options.model or "awgn"} | _values(options.settings)

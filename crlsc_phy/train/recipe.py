@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a bundle becomes, as validated dataclasses read from YAML and options."""
+"""Recipe of a bundle: all options of its training, as validated dataclasses read from YAML and the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.options import Options
@@ -29,18 +31,20 @@ __all__ = [
 ]
 
 _OPTIONS = Options(TrainingError, "encoder.loop.steps=10")
+_Count = Annotated[int, Field(ge=1)]
+_Budget = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures the stages see; each is a set as :func:`crlsc_phy.data.open_images` takes it.
+    """Pictures that the stages see; each is a set as :func:`crlsc_phy.data.open_images` takes it.
 
     Attributes:
-        public: What the server embeds into the shared knowledge base, with the names it has.
+        public: Pictures with names that the server embeds into the shared knowledge base.
         photos: Photographs whose crops every stage learns from; they need no names.
-        private: What a terminal embeds into its private knowledge base.
-        asked: Held out: pictures whose labels must be recognised among the public ones.
-        heldout: Held out: photographs to reconstruct.
+        private: Pictures that a terminal embeds into its private knowledge base.
+        asked: Held-out pictures whose labels must be recognised among the public ones.
+        heldout: Held-out photographs to reconstruct.
     """
 
     public: tuple[str, ...] = ("pictograms:google", "pictograms:twitter")
@@ -56,43 +60,43 @@ class LoopRecipe:
 
     Attributes:
         steps: Optimiser steps.
-        batch: Samples a step, in each process.
-        learning_rate: Of AdamW, at its highest.
-        check_every: Steps between two checkpoints, and between two looks at the validation loss.
-        patience: Looks in a row without a better validation loss after which a loop ends early; 0 never does.
+        batch: Samples of a step, in each process.
+        learning_rate: Highest learning rate of AdamW.
+        check_every: Steps from one checkpoint, and evaluation of the validation loss, to the next.
+        patience: Evaluations in a row without a better validation loss after which a loop ends early; 0 never does.
     """
 
-    steps: int = 1000
-    batch: int = 64
-    learning_rate: float = 1e-3
-    check_every: int = 500
-    patience: int = 0
+    steps: _Budget = 1000
+    batch: _Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    check_every: _Count = 500
+    patience: _Budget = 0
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """A text tower beside an image tower that has none.
+    """Text tower beside an image tower that has none.
 
     Attributes:
         width, layers, context: Sizes, see :class:`crlsc_phy.semantic.text.TextConfig`.
-        vocabulary: Tokens that it may know at most.
-        loop: Budget.
+        vocabulary: Largest number of tokens that it knows.
+        loop: Budget of its training.
     """
 
-    width: int = 128
-    layers: int = 1
-    context: int = 16
-    vocabulary: int = 3000
+    width: _Count = 128
+    layers: _Count = 1
+    context: _Count = 16
+    vocabulary: _Count = 3000
     loop: LoopRecipe = field(default_factory=lambda: LoopRecipe(steps=800, batch=256, learning_rate=2e-3))
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """The server's large model.
+    """Large model of the server.
 
     Attributes:
         tower: Name of the teacher, see :mod:`crlsc_phy.semantic.teacher`.
-        text: The text tower that is trained beside it; none if it has one, or is not to be asked with words.
+        text: Text tower that is trained beside it; None if it has one, or none is needed.
     """
 
     tower: str = "lite0"
@@ -101,58 +105,58 @@ class TeacherRecipe:
 
 @dataclass(frozen=True)
 class SkbRecipe:
-    """The shared space, its air code and the shared knowledge base.
+    """Shared space, its air code and the shared knowledge base.
 
     Attributes:
-        pixels: Image sizes whose features train the head; the last one makes the knowledge base.
-        photo_crops: Crops of photographs that the space and the air code must also cover.
-        steps: Steps of the head.
-        code_bytes: Length of the air code.
+        pixels: Image sizes whose features train the head; the last one is that of the knowledge base.
+        photo_crops: Number of crops of photographs that the space and the air code must also cover.
+        steps: Optimiser steps of the head.
+        code_bytes: Length of the air code in bytes.
         order_rounds: Annealing rounds that order the centroids of the air code.
     """
 
-    pixels: tuple[int, ...] = (112, 224, 160)
-    photo_crops: int = 4000
-    steps: int = 300
-    code_bytes: int = 16
-    order_rounds: int = 500_000
+    pixels: tuple[_Count, ...] = (112, 224, 160)
+    photo_crops: _Budget = 4000
+    steps: _Budget = 300
+    code_bytes: _Count = 16
+    order_rounds: _Budget = 500_000
 
 
 @dataclass(frozen=True)
 class EncoderRecipe:
-    """The terminals' encoders.
+    """Encoders of the terminals.
 
     Attributes:
-        sizes: One encoder each, by name; the first is the one that a codec takes unless told otherwise.
-        trained_stages: How many of the last stages of their trunks are trained; those before keep their ImageNet
-            weights. With few photographs to learn from, they would forget what the ones not seen look like.
-        loop: Budget of each.
+        sizes: Encoders by name; a codec takes the first one by default.
+        trained_stages: Number of the last stages of their trunks that are trained; those before keep their ImageNet
+            weights. Trained with few photographs, they would forget what other pictures look like.
+        loop: Budget of each encoder.
     """
 
     sizes: Mapping[str, EncoderConfig] = field(default_factory=lambda: {"large": EncoderConfig()})
-    trained_stages: int = 7
+    trained_stages: _Budget = 7
     loop: LoopRecipe = field(default_factory=LoopRecipe)
 
 
 @dataclass(frozen=True)
 class DecoderRecipe:
-    """The decoders.
+    """Decoders of the terminals.
 
     Attributes:
-        tasks: Which ones, of :data:`crlsc_phy.train.tasks.TASKS`.
+        tasks: Names of :data:`crlsc_phy.train.tasks.TASKS`.
         detail: Sizes of the detail coder.
         alone, conditioned: Budgets of its two phases.
-        broken_share: Part of a batch in which bits of the tokens are flipped. The modem erases what its CRCs reject, so
-            that no such token reaches the decoder; a receiver that passes them on gains, at a price for whole pictures.
-        head_steps: Steps of the linear head that classifies.
+        broken_share: Fraction of a batch in which bits of the tokens are flipped. The modem erases tokens that its CRCs
+            reject, so that none reaches the decoder. A receiver that passes them on gains, but loses on whole pictures.
+        head_steps: Optimiser steps of the linear head that classifies.
     """
 
     tasks: tuple[str, ...] = ("reconstruction", "classification", "retrieval")
     detail: DetailConfig = field(default_factory=DetailConfig)
     alone: LoopRecipe = field(default_factory=LoopRecipe)
     conditioned: LoopRecipe = field(default_factory=LoopRecipe)
-    broken_share: float = 0.0
-    head_steps: int = 300
+    broken_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    head_steps: _Budget = 300
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class AnalogRecipe:
 
     Attributes:
         coder: Sizes of the analog coder.
-        alone, conditioned: Budgets of its two phases; without steps of ``alone`` the bundle has no analog coder and
+        alone, conditioned: Budgets of its two phases. If ``alone`` has no steps, the bundle has no analog coder and
             sends the latent of the detail coder in its place.
     """
 
@@ -172,19 +176,22 @@ class AnalogRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole bundle.
+    """Recipe of a whole bundle.
 
     Attributes:
         name: Name of the bundle.
         seed: Seed of every stage.
-        threads: Threads of the training loops.
-        notes: What the model card says of the data and of limits, beyond the figures.
-        data, teacher, skb, encoder, decoder, analog: What the stages need.
+        threads: Number of threads of the training loops.
+        notes: Text about the data and limits for the model card, beyond the figures.
+        data, teacher, skb, encoder, decoder, analog: Options of the stages.
+
+    Raises:
+        TrainingError: If options of several stages do not go together.
     """
 
     name: str = "default"
-    seed: int = 0
-    threads: int = 1
+    seed: _Budget = 0
+    threads: _Count = 1
     notes: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
@@ -204,7 +211,7 @@ class Recipe:
             wrong = self.analog.coder.semantic_dim
             raise TrainingError(f"analog.coder.semantic_dim is {wrong} but detail.semantic_dim is {dim}")
         if dim % self.skb.code_bytes:
-            raise TrainingError(f"dim {dim} is no multiple of skb.code_bytes {self.skb.code_bytes}")
+            raise TrainingError(f"skb.code_bytes is {self.skb.code_bytes}; it must divide detail.semantic_dim, {dim}")
 
     @property
     def dim(self) -> int:
@@ -213,7 +220,7 @@ class Recipe:
 
     @property
     def encoder_name(self) -> str:
-        """The encoder that a codec takes unless told otherwise."""
+        """Name of the encoder that a codec takes by default."""
         return next(iter(self.encoder.sizes))
 
 
@@ -225,15 +232,15 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         changes: Options that take the place of the file's, such as ``encoder.loop.steps=10``; the value is YAML.
 
     Raises:
-        TrainingError: If the file is missing or not YAML, or a key or a type is wrong.
+        TrainingError: If the file is missing or not YAML, or an option is unknown, of another type or out of range.
     """
     return as_recipe(_OPTIONS.load(name, resources.files("crlsc_phy.train") / "recipes", changes), str(name))
 
 
 def as_recipe(content: Any, where: str) -> Recipe:
-    """A recipe from plain mappings, such as a bundle's manifest keeps; ``where`` they are from is for messages.
+    """Return a recipe of plain mappings, such as the manifest of a bundle has; messages begin with ``where``.
 
     Raises:
-        TrainingError: If a key or a type is wrong.
+        TrainingError: If an option is unknown, of another type or out of range.
     """
     return _OPTIONS.build(Recipe, content, where)

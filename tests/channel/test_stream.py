@@ -155,7 +155,9 @@ def test_changes_are_remembered_by_the_truth():
     channel(samples)
     assert np.array_equal(channel.gains_at([5000])[0], before)
     assert len(channel.gains_at([15_000])[1]) == 23
-    with pytest.raises(ChannelError, match=r"changed at sample 10240; ask for both sides"):
+    with pytest.raises(
+        ChannelError, match=r"changed at sample 10240; ask for the samples before and after it separately"
+    ):
         channel.gains_at([5000, 15_000])
 
 
@@ -248,7 +250,7 @@ def test_amplifier_mixer_and_converter():
         ({"taps": (1, float("inf"))}, r"taps\[1\] is inf; it must be finite"),
         ({"occupied": 1.5}, r"occupied is 1\.5; it must be 1 or less"),
         ({"sro_ppm": 1e5}, r"sro_ppm is 100000\.0; it must be 1000 or less"),
-        ({"model": "umi", "distance_m": 1.0}, "made for 10 m and more"),
+        ({"model": "umi", "distance_m": 1.0}, "channel model 'umi' takes 10 m or more"),
         ({"model": "static", "rx": 3, "tx": 2}, "as many antennas at both ends"),
     ],
 )

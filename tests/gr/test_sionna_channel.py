@@ -103,7 +103,7 @@ def test_another_python_that_has_no_channel_is_named(monkeypatch, tmp_path):
         sionna_channel("awgn")
     (tmp_path / "python").write_text("#!/bin/sh\necho no such module >&2; exit 1\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(ServiceError, match="no channel comes up there: no such module"):
+    with pytest.raises(ServiceError, match="the channel does not start: no such module"):
         sionna_channel("awgn")
     monkeypatch.setenv(OTHER_PYTHON, sys.executable)
     with pytest.raises(ChannelError, match="one antenna at each end"):

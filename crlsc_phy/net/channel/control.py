@@ -1,4 +1,4 @@
-"""The control socket of a channel emulator, from outside: JSON questions and answers."""
+"""Client of the control socket of a channel emulator: questions and answers in JSON."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ __all__ = ["ask"]
 
 
 def ask(question: dict[str, Any], address: str, timeout_s: float = 5.0, keys: str = "") -> dict[str, Any]:
-    """Ask a running emulator.
+    """Send a question to a running emulator.
 
     Args:
-        question: ``do`` is ``get``, ``set``, ``ramp``, ``record``, ``stats`` or ``stop``; the rest is its own.
-        address: Of the control socket.
-        timeout_s: How long to wait, in seconds.
-        keys: Folder of CURVE keys, empty for none.
+        question: ``do`` is ``get``, ``set``, ``ramp``, ``record``, ``stats`` or ``stop``; the other keys are its
+            arguments. Numpy scalars and arrays are sent as numbers.
+        address: Address of the control socket.
+        timeout_s: Seconds to wait for the answer.
+        keys: Folder of CURVE keys; empty for none.
 
     Returns:
-        What it says.
+        The answer.
 
     Raises:
-        ServiceError: If nothing answers, or it refuses.
+        ServiceError: If there is no answer in time, or the emulator refuses.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:

@@ -1,4 +1,4 @@
-"""A channel in another Python: for GNU Radios whose numpy Sionna cannot share."""
+"""Channel that runs under another Python, for a GNU Radio that needs another numpy than Sionna."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _STOP_S = 5
 
 
 class ProcessChannel:
-    """As :class:`crlsc_phy.channel.StreamChannel`, run by ``crlsc-channel`` under another interpreter.
+    """Channel like :class:`crlsc_phy.channel.StreamChannel` that ``crlsc-channel`` runs under another interpreter.
 
     Args:
         python: The interpreter; crlsc-phy with Sionna and pyzmq must be installed there.
-        settings: Of the channel, one antenna at each end.
+        settings: Settings of the channel, with one antenna at each end.
 
     Attributes:
-        settings: As they are for the next sample.
+        settings: Settings for the next sample.
 
     Raises:
-        ServiceError: If the channel does not come up there.
+        ServiceError: If the channel does not start there.
     """
 
     def __init__(self, python: str, settings: ChannelSettings) -> None:
@@ -67,14 +67,20 @@ class ProcessChannel:
         if not self._process.stdout.readline():
             line = self._process.stderr.read().strip().splitlines()
             self.close()
-            raise ServiceError(f"{python}: no channel comes up there: {line[-1] if line else 'it says nothing'}")
+            raise ServiceError(f"{python}: the channel does not start: {line[-1] if line else 'no message'}")
         self._push, self._pull = (self._context.socket(kind) for kind in (zmq.PUSH, zmq.PULL))
         self._pull.rcvtimeo = 1000 * _ANSWER_S
         self._push.connect(f"{place}/in")
         self._pull.connect(f"{place}/out")
 
     def __call__(self, iq: ArrayLike) -> NDArray[np.complex64]:
-        """Pass samples through, complex64 [n] or [1, n] to [n].
+        """Pass samples through.
+
+        Args:
+            iq: Samples, complex [n] or [1, n].
+
+        Returns:
+            New samples, complex64 [n].
 
         Raises:
             ServiceError: If the process has ended.
@@ -88,17 +94,20 @@ class ProcessChannel:
             try:
                 part = np.frombuffer(self._pull.recv(), np.complex64)
             except zmq.Again:
-                raise ServiceError("the channel's process does not answer") from None
+                raise ServiceError(f"the process of the channel sent nothing for {_ANSWER_S} s") from None
             out[done : done + len(part)] = part
             done += len(part)
         return out
 
     def set(self, **changes: Any) -> None:
-        """Change settings while it runs.
+        """Change settings while the channel runs.
+
+        Args:
+            changes: Fields of :class:`crlsc_phy.channel.ChannelSettings`.
 
         Raises:
-            ServiceError: If the channel refuses them.
-            ChannelError: Likewise, where that can be told here.
+            ChannelError: If a setting is unknown, of another type or out of range.
+            ServiceError: If the channel refuses the change.
         """
         settings = self.settings.changed(**changes)
         ask({"do": "set"} | changes, self._control)
@@ -106,7 +115,7 @@ class ProcessChannel:
 
     @property
     def slips(self) -> int:
-        """How often the sampling clock has repeated or skipped samples."""
+        """Number of times that the sampling clock has repeated or skipped samples."""
         return int(ask({"do": "stats"}, self._control)["slips"]["a>b"])
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""A channel emulator: streams of samples from radios go over channels to radios; needs pyzmq.
+"""Channel emulator: passes streams of samples from radios over channels to radios; needs pyzmq.
 
-All links advance together, sample by sample: what a radio receives is the sum of what all senders are to it. The
-emulator gives out exactly as many samples as it took in, so that radios that wait for each other do not drift apart.
+All links advance together, sample by sample. A radio receives the sum of the channels from all senders to it. As many
+samples go out as came in, so that radios that wait for each other do not drift apart.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _RecordQuestion:
 
 @dataclass
 class _Ramp:
-    """A setting on its way from one value to another, by the stream's time."""
+    """Setting on its way from one value to another, in the time of the stream."""
 
     link: str
     setting: str
@@ -63,16 +63,16 @@ class _Ramp:
 
 
 class ChannelServer:
-    """Runs the channels of a configuration.
+    """Server that runs the channels of a configuration.
 
     Args:
         config: Radios and links.
 
     Attributes:
-        position: Samples that every stream has advanced.
+        position: Number of samples that every stream has advanced.
 
     Raises:
-        ServiceError: If it cannot listen where it should.
+        ServiceError: If it cannot listen at an address.
         ChannelError: If a channel cannot be made.
     """
 
@@ -100,7 +100,7 @@ class ChannelServer:
                 self._control.maxmsgsize = _MOST_QUESTION
             if self._doorkeeper:
                 for socket in self._sockets().values():
-                    # libzmq has one monitor a socket, and its source uses that of this kind.
+                    # libzmq has one monitor for each socket; the source of a REQ socket uses it.
                     if socket.type != zmq.REQ:
                         self._doorkeeper.watch(socket)
         except BaseException:
@@ -114,7 +114,7 @@ class ChannelServer:
         return Sink(place, place.open(self._context, SINKS[place.form], self._config.keys), self._config.queue)
 
     def addresses(self) -> dict[str, str]:
-        """Where it listens, by what: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
+        """Return the addresses of the sockets by their names: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
         return {name: each.get_string(zmq.LAST_ENDPOINT).rstrip("\0") for name, each in self._sockets().items()}
 
     def _sockets(self) -> dict[str, zmq.Socket[bytes]]:
@@ -123,7 +123,7 @@ class ChannelServer:
         return sockets | ({"control": self._control} if self._control else {})
 
     def run(self) -> None:
-        """Pass samples on until :meth:`stop` is called, and close."""
+        """Pass samples on until :meth:`stop` is called, then close."""
         try:
             idle = True
             while not self._stopping.is_set():
@@ -133,15 +133,15 @@ class ChannelServer:
             self.close()
 
     def stop(self) -> None:
-        """End :meth:`run`; from any thread, or a signal's handler."""
+        """End :meth:`run`; may be called from any thread or signal handler."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Let go of the addresses; needed only if :meth:`run` is never called."""
+        """Close the sockets; needed only if :meth:`run` is never called."""
         self._context.destroy(linger=0)
 
     def _attend(self, timeout_ms: int) -> None:
-        """Take in and send what can be, and answer questions."""
+        """Receive and send as much as is possible now, and answer questions."""
         for source in self._sources.values():
             source.ask()
         handlers: dict[Any, tuple[int, Callable[[], None]]] = {}
@@ -162,7 +162,7 @@ class ChannelServer:
             self._tell(name, source.last_error)
 
     def _tell(self, name: str, line: str) -> None:
-        """Log a line, once if it comes again and again."""
+        """Log a line, unless it was the last one of this name."""
         if line and self._lines.get(name) != line:
             self._lines[name] = line
             _log.warning("%s: %s", name, line)
@@ -174,11 +174,11 @@ class ChannelServer:
             self._tell("keys", f"a peer was turned away: {reason}")
 
     def _step(self) -> bool:
-        """Advance all streams as far as they go; returns whether they did."""
+        """Advance all streams as far as possible; return whether there was anything to do."""
         if self._config.together and not all(source.samples for source in self._sources.values()):
             return False
         now = time.monotonic()
-        # A sender that has been heard a moment ago is waited for; one that is silent is not.
+        # A sender that was heard a moment ago is waited for; one that is silent is not.
         heard = {
             name: source
             for name, source in self._sources.items()
@@ -217,7 +217,7 @@ class ChannelServer:
         self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
 
     def _advance(self, ramp: _Ramp) -> bool:
-        """Set what a ramp is at; returns whether it goes on."""
+        """Set the present value of a ramp; return whether the ramp goes on."""
         part = min((self.position - ramp.begin) / max(ramp.end - ramp.begin, 1), 1.0)
         try:
             self._channels[ramp.link].set(**{ramp.setting: ramp.low + part * (ramp.high - ramp.low)})

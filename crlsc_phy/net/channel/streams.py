@@ -1,15 +1,15 @@
 """Streams of complex64 samples over ZMQ, in the forms that GNU Radio and srsRAN use.
 
-    pull, sub    samples come as messages of whole samples, from GNU Radio's PUSH and PUB sinks
-    req          they are asked for: GNU Radio's REP sink wants a uint32, the most samples that may come
-    srsran-tx    likewise, from an srsRAN transmitter: one byte asks for whatever there is
-    push, pub    samples leave as messages
-    rep          they leave when asked for, to GNU Radio's REQ source
-    srsran-rx    likewise, to an srsRAN receiver
+    pull, sub    messages of whole samples come from GNU Radio's PUSH or PUB sink
+    req          samples are requested of GNU Radio's REP sink, by a uint32: the largest number that may come
+    srsran-tx    samples are requested of an srsRAN transmitter, by one byte
+    push, pub    messages of whole samples go to GNU Radio's PULL or SUB source
+    rep          samples go to GNU Radio's REQ source on request
+    srsran-rx    samples go to an srsRAN receiver on request
 
-An address such as ``pull:tcp://127.0.0.1:5555`` names form and place. As GNU Radio has it, what samples come from is
-connected to and what they leave by is bound; ``pull@tcp://...`` and ``push>tcp://...`` turn that round. A ``+tags``
-behind the form, as in ``pull+tags:tcp://...``, says that messages begin with GNU Radio's tag header.
+An address such as ``pull:tcp://127.0.0.1:5555`` gives form and place. As in GNU Radio, sources connect and sinks
+listen; ``pull@tcp://...`` and ``push>tcp://...`` reverse that. With ``+tags`` after the form, as in ``pull+tags:tcp://...``,
+messages begin with GNU Radio's tag header.
 
 If a message has several parts, as those of GNU Radio's PUB sink with a key, the first part is the key, whatever its
 length, and never samples. ``sub+key=NAME:tcp://...`` takes only messages whose key begins with NAME, as GNU Radio's SUB
@@ -37,14 +37,14 @@ __all__ = ["SINKS", "SOURCES", "Place", "Sink", "Source", "Tag"]
 Samples = NDArray[np.complex64]
 
 SOURCES: dict[str, int] = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.REQ, "srsran-tx": zmq.REQ}
-# A ROUTER is a REP that learns when the one who asked is gone: what it would have got is kept.
+# A ROUTER is a REP that learns when the peer that asked is gone; its samples are kept for the next one.
 SINKS: dict[str, int] = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.ROUTER, "srsran-rx": zmq.ROUTER}
 
 _ITEM = 8
 _MOST_BYTES = 1 << 24
-"""Of a message; what claims more is not read at all."""
+"""Largest message; libzmq refuses larger ones."""
 _MESSAGE = 1 << 14
-"""Samples of a message that leaves."""
+"""Samples of a message that is sent."""
 _MOST_TAGS = 10_000
 _HIGH_WATER = 16
 _ASK_AGAIN_S = 1.0
@@ -58,7 +58,7 @@ _KEYED = ("sub", "pub")
 
 @dataclass(frozen=True)
 class Tag:
-    """A stream tag: its sample, and key, value and source as serialised PMTs."""
+    """Stream tag: its sample, and key, value and source as serialised PMTs."""
 
     offset: int
     content: bytes
@@ -66,7 +66,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stream comes from or goes to.
+    """Place that a stream comes from or goes to.
 
     Attributes:
         form: A key of :data:`SOURCES` or :data:`SINKS`.
@@ -125,7 +125,7 @@ class Place:
         if kind == zmq.ROUTER:
             socket.router_mandatory = True
         if kind == zmq.REQ:
-            # A peer that died with a question unanswered is asked again when it is back; keep-alive tells that it died.
+            # A peer that died before it answered is asked again when it is back; keep-alive tells that it died.
             socket.req_relaxed = True
             socket.tcp_keepalive, socket.tcp_keepalive_idle, socket.tcp_keepalive_intvl = 1, 10, 5
         if keys:
@@ -138,18 +138,20 @@ class Place:
 
 
 class Source:
-    """Samples from elsewhere.
+    """Receiver of a stream of samples.
 
     Args:
-        place: Where.
-        socket: Opened there.
-        limit: Samples that may wait; more are left with the sender, or with ZMQ.
+        place: Place that the stream comes from.
+        socket: Socket opened there.
+        limit: Number of samples that may wait; more are left with the sender, or with ZMQ.
 
     Attributes:
-        socket: To be polled if :attr:`hungry`.
+        socket: Socket to poll if :attr:`hungry`.
         samples, messages, errors: Counters.
-        last: When something last came, by ``time.monotonic``; 0 if nothing ever did.
-        tags: That came with samples which have not been taken, offsets counted from the first sample ever.
+        waiting: Number of samples that wait.
+        last: Time of the last samples, of ``time.monotonic``; 0 if there were none.
+        last_error: Line about the last error.
+        tags: Tags of samples that wait, with offsets counted from the first sample ever.
     """
 
     def __init__(self, place: Place, socket: zmq.Socket[bytes], limit: int) -> None:
@@ -164,11 +166,11 @@ class Source:
 
     @property
     def hungry(self) -> bool:
-        """Whether more may come."""
+        """True if more samples may come."""
         return self.waiting < self._limit
 
     def ask(self) -> None:
-        """Ask for samples, where that is how it is done."""
+        """Request samples, if the form is one of requests."""
         if not self._partings or not self.hungry:
             return
         now, asked = time.monotonic(), self._asked
@@ -176,9 +178,9 @@ class Source:
             return
         left = self._someone_left(self._partings)
         if asked:
-            # Only who has gone is asked again: a second question would cost one that is merely slow its answer.
+            # Only a peer that left is asked again: a slow one would lose its answer by a second question.
             if left:
-                # What it said before.
+                # It may have answered before it left.
                 self.fill()
             if not left or self._asked != asked:
                 return
@@ -192,7 +194,7 @@ class Source:
 
     @staticmethod
     def _someone_left(partings: zmq.Socket[bytes]) -> bool:
-        """Whether a connection has ended since this was last asked."""
+        """True if a connection has ended since the last call."""
         left = False
         while partings.poll(0):
             partings.recv_multipart()
@@ -200,7 +202,7 @@ class Source:
         return left
 
     def fill(self) -> None:
-        """Take in what has come, up to the limit."""
+        """Receive what has come, up to the limit."""
         while self.hungry and (self._asked or not self._partings):
             try:
                 *key, frame = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -232,12 +234,14 @@ class Source:
 
     def _untagged(self, data: memoryview) -> tuple[memoryview, list[Tag]]:
         if len(data) < _TAG_HEADER.size:
-            raise ServiceError(f"a message of {len(data)} bytes is no stream with tags")
+            raise ServiceError(f"a message of {len(data)} bytes is too short for the header of tags")
         magic, version, offset, count = _TAG_HEADER.unpack_from(data)
         if (magic, version) != (_TAG_MAGIC, _TAG_VERSION):
-            raise ServiceError("a message does not begin as a stream with tags does; is the sender set to pass tags?")
+            raise ServiceError(
+                "a message does not begin with the header of tags; set the sender to pass tags, or leave out +tags"
+            )
         if count > _MOST_TAGS:
-            raise ServiceError(f"a message claims {count} tags; {_MOST_TAGS} may come")
+            raise ServiceError(f"a message claims {count} tags; {_MOST_TAGS} is the limit")
         rest, tags = data[_TAG_HEADER.size :], []
         for _ in range(count):
             if len(rest) < 8:
@@ -246,7 +250,7 @@ class Source:
             end = 8
             for _ in range(3):
                 end += skip(rest[end:])
-            # Counted by the sender from its own beginning; here from the first sample that came.
+            # The sender counts from its own first sample; here the first sample that came is 0.
             tags.append(Tag(place - offset + self.samples, bytes(rest[8:end])))
             rest = rest[end:]
         return rest, tags
@@ -256,7 +260,7 @@ class Source:
         self.last_error = f"{self._place.address}: {line}"
 
     def take(self, count: int) -> Samples:
-        """The next ``count`` samples, of those that wait."""
+        """Return the next ``count`` samples of those that wait, complex64 [count]."""
         parts = []
         self.waiting -= count
         while count:
@@ -270,15 +274,15 @@ class Source:
 
 
 class Sink:
-    """Samples to elsewhere.
+    """Sender of a stream of samples.
 
     Args:
-        place: Where.
-        socket: Opened there.
-        limit: Samples that may wait for the receiver.
+        place: Place that the stream goes to.
+        socket: Socket opened there.
+        limit: Number of samples that may wait for the receiver.
 
     Attributes:
-        socket: To be polled for :attr:`events`.
+        socket: Socket to poll for :attr:`events`.
         samples, waiting, dropped, errors: Counters.
     """
 
@@ -292,22 +296,22 @@ class Sink:
 
     @property
     def room(self) -> int:
-        """Samples that may come now."""
+        """Number of samples that may be given now."""
         return max(self._limit - self.waiting, 0)
 
     @property
     def events(self) -> int:
-        """What to poll for."""
+        """Events to poll for, of :mod:`zmq`."""
         if SINKS[self._place.form] == zmq.ROUTER and self._asker is None:
             return zmq.POLLIN
         return zmq.POLLOUT if self._waiting else 0
 
     def give(self, samples: Samples, tags: list[Tag]) -> None:
-        """Send samples when the receiver can take them; what there is no room for is dropped and counted.
+        """Send samples when the receiver can take them; those that there is no room for are dropped and counted.
 
         Args:
-            samples: complex64 [n].
-            tags: Theirs, offsets counted from the first of them.
+            samples: Samples, complex64 [n].
+            tags: Tags of these samples, with offsets counted from the first of them.
         """
         fits = min(len(samples), self.room)
         self.dropped += len(samples) - fits
@@ -319,7 +323,7 @@ class Sink:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the receiver takes now."""
+        """Send as much as the receiver takes now."""
         if SINKS[self._place.form] == zmq.ROUTER:
             self._answer()
             return
@@ -334,7 +338,7 @@ class Sink:
             self._waiting.popleft()
 
     def _answer(self) -> None:
-        """Answer those who ask, as long as there are samples."""
+        """Answer requests as long as there are samples."""
         while self._asker or self._ask():
             if not self._waiting:
                 return
@@ -345,10 +349,10 @@ class Sink:
             try:
                 self.socket.send_multipart([*self._asker, self._message(part, here)], zmq.NOBLOCK)
             except zmq.Again:
-                # libzmq has not heard yet that earlier answers were read: this one is sent when it has.
+                # libzmq does not know yet that earlier answers were read; this one is sent when it does.
                 return
             except zmq.ZMQError:
-                # Gone: the next one who asks gets it.
+                # The peer is gone: the next one that asks gets the samples.
                 self._asker = None
                 continue
             self._asker = None
@@ -359,7 +363,7 @@ class Sink:
             self._sent(len(part))
 
     def _ask(self) -> bool:
-        """Look whether somebody asks."""
+        """Receive a request; return whether there was one."""
         try:
             parts = self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:

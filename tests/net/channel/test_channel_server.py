@@ -355,8 +355,8 @@ HUGE = b"\x0a\x00" + struct.pack(">I", 0xFFFFFFF0) + b"\x00"
     ("form", "message", "said"),
     [
         ("pull", noise(10).tobytes() + b"abc", "3 bytes into a sample"),
-        ("pull+tags", b"short", "is no stream with tags"),
-        ("pull+tags", b"x" * 100, "does not begin as a stream with tags"),
+        ("pull+tags", b"short", "is too short for the header of tags"),
+        ("pull+tags", b"x" * 100, "does not begin with the header of tags"),
         ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 2**60), "claims 1152921504606846976 tags"),
         ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 1) + bytes(8) + DEEP, "nests more than"),
         ("pull+tags", struct.pack("<HBQQ", 0x5FF0, 1, 0, 1) + bytes(8) + HUGE, "cut short"),
