@@ -13,23 +13,19 @@ python benchmarks/adaptation.py [--quick] [--seed 1] [--out benchmarks/results/a
 
 from __future__ import annotations
 
-import argparse
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
-from mcs import DETAIL_BYTES, over_the_air
-from report import machine, write_json
+from mcs import DETAIL_BYTES
 
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.phy import MCS_TABLE, BurstModem, Numerology
 from crlsc_phy.phy.adaptation import LinkAdapter, LinkReport
-from crlsc_phy.report.figure import drawing
 
 SWEEP_DB = tuple(np.arange(-2, 24.25, 0.5).tolist())
 SETTLING = 50
@@ -91,19 +87,15 @@ def channel_of(job: Job) -> tuple[float, Callable[[float], float]]:
     return 1e6, lambda _: channel
 
 
-@cache
-def modems(sample_rate: float) -> tuple[BurstModem, ...]:
-    """A modem for each MCS."""
-    return tuple(BurstModem(Numerology(sample_rate), mcs.index) for mcs in MCS_TABLE)
-
-
 def run(job: Job) -> list[Sent]:
     """Send bursts as the policy says until the job's length is reached."""
     rate, snr_at = channel_of(job)
     # A seed of its own for each policy and channel.
     rng = np.random.default_rng([job.seed, zlib.crc32(f"{job.policy} {job.channel}".encode())])
-    senders = modems(rate)
-    receiver = BurstModem(Numerology(rate))
+    numerology = Numerology(rate)
+    senders = [BurstModem(numerology, mcs.index) for mcs in MCS_TABLE]
+    # One receiver for all bursts, as in a running link: it also learns from the headers that it has read.
+    receiver = BurstModem(numerology)
     adapter = LinkAdapter()
     reports: list[LinkReport | None] = []
     sent: list[Sent] = []
@@ -118,11 +110,12 @@ def run(job: Job) -> list[Sent]:
             mcs = int(job.policy.removeprefix("fixed "))
         frame = lab.make_frame(rng, DETAIL_BYTES)
         frame = SemanticFrame(replace(frame.header, sequence=len(sent) % 65536), frame.semantic, frame.detail)
-        burst = over_the_air(senders[mcs], receiver, frame, snr_db, rng)
+        heard = receiver.receive(lab.on_air(rng, senders[mcs].modulate(frame), numerology, snr_db)) + receiver.flush()
+        burst = next((each for each in heard if each.frame.header == frame.header), None)
         share = 1 - burst.segment_failures / burst.segments if burst else 0.0
         bits = round(8 * DETAIL_BYTES * share)
         sent.append(Sent(time, snr_db, mcs, bits, senders[mcs].channel_uses(frame.header)))
-        time += (senders[mcs].burst_samples(frame.header) + receiver.numerology.guard) / rate
+        time += (senders[mcs].burst_samples(frame.header) + numerology.guard) / rate
         reports.append(LinkReport.of(burst) if burst else None)
         if len(reports) > DELAY:
             report = reports.pop(0)
@@ -146,12 +139,13 @@ def switches(sent: list[Sent]) -> int:
     return int(np.count_nonzero(np.diff([burst.mcs for burst in sent])))
 
 
-def sweep(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[list[float]]]:
+def sweep(benchmark: bench.Benchmark) -> tuple[list[dict[str, Any]], list[list[float]]]:
     """Each SNR held still: rows, and the throughput of each MCS at each SNR."""
-    bursts, fixed_bursts = (70, 2) if options.quick else (200, 20)
-    jobs = [Job("adapted", snr_db, bursts, options.seed) for snr_db in SWEEP_DB]
-    jobs += [Job(policy, snr_db, fixed_bursts, options.seed) for policy in FIXED for snr_db in SWEEP_DB]
-    runs = lab.in_processes(run, jobs, "sweep", options.processes)
+    seed = benchmark.options.seed
+    bursts, fixed_bursts = (SETTLING + 5, 1) if benchmark.options.quick else (200, 20)
+    jobs = [Job("adapted", snr_db, bursts, seed) for snr_db in SWEEP_DB]
+    jobs += [Job(policy, snr_db, fixed_bursts, seed) for policy in FIXED for snr_db in SWEEP_DB]
+    runs = benchmark.run(run, jobs, "sweep")
     adapted, fixed = runs[: len(SWEEP_DB)], runs[len(SWEEP_DB) :]
     table = [[throughput(sent) for sent in fixed[i : i + len(SWEEP_DB)]] for i in range(0, len(fixed), len(SWEEP_DB))]
     rows = []
@@ -173,15 +167,15 @@ def sweep(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[list[
     return rows, table
 
 
-def traces(options: argparse.Namespace, table: list[list[float]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def traces(benchmark: bench.Benchmark, table: list[list[float]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The SNR in motion: rows, and the adapted run of each trace."""
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {}
     for name, (_, seconds) in TRACES.items():
-        seconds *= 0.2 if options.quick else 1.0
+        seconds *= 0.05 if benchmark.options.quick else 1.0
         policies = ["adapted", "genie", *FIXED]
-        jobs = [Job(policy, name, seconds, options.seed, table) for policy in policies]
-        answers = dict(zip(policies, lab.in_processes(run, jobs, name, options.processes), strict=True))
+        jobs = [Job(policy, name, seconds, benchmark.options.seed, table) for policy in policies]
+        answers = dict(zip(policies, benchmark.run(run, jobs, name), strict=True))
         adapted = answers["adapted"]
         fixed = [throughput(answers[policy]) for policy in FIXED]
         genie = throughput(answers["genie"])
@@ -210,11 +204,13 @@ def series(sent: list[Sent], value: Callable[[Sent], float]) -> tuple[list[float
     return [burst.time_s for burst in sent], [value(burst) for burst in sent]
 
 
-def draw(path: Path, rows: list[dict[str, Any]], table: list[list[float]], runs: dict[str, Any]) -> None:
+def draw(
+    benchmark: bench.Benchmark, rows: list[dict[str, Any]], table: list[list[float]], runs: dict[str, Any]
+) -> None:
     """Throughput against SNR, and for each trace the SNR and the MCS over time."""
     from matplotlib import colormaps
 
-    with drawing(path, 1200, 900) as figure:
+    with benchmark.figure(1200, 900) as figure:
         grid = figure.add_gridspec(2, len(runs), height_ratios=(1.25, 1))
         top = figure.add_subplot(grid[0, :])
         for mcs, row in zip(MCS_TABLE, table, strict=True):
@@ -236,19 +232,14 @@ def draw(path: Path, rows: list[dict[str, Any]], table: list[list[float]], runs:
                 right.step(*points, where="post", color=line, lw=width, label=policy)
             right.set(ylabel="MCS", ylim=(-0.5, 10.5))
             right.legend(fontsize=9, loc="lower right", frameon=True)
-    print(f"wrote {path}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer bursts, to see that it runs")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adaptation.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.parse()
 
-    rows, table = sweep(options)
-    moving, runs = traces(options, table)
+    rows, table = sweep(benchmark)
+    moving, runs = traces(benchmark, table)
     bursts = sum(row["bursts"] for row in rows)
     total = {
         "bursts": bursts,
@@ -256,16 +247,15 @@ def main() -> None:
         "of_genie_mean": float(np.mean([row["of_genie"] for row in rows])),
         "of_genie_least": min(row["of_genie"] for row in rows),
     }
-    lab.show("SNR held still", rows)
-    lab.show("SNR held still, all together", [total])
+    bench.show("SNR held still", rows)
+    bench.show("SNR held still, all together", [total])
     shown = ("trace", "bursts", "adapted", "genie", "best_fixed", "of_genie", "lost", "switches")
-    lab.show("SNR in motion; switches in 1000 bursts", [{name: row[name] for name in shown} for row in moving])
-    content: dict[str, Any] = {"machine": machine(), "seed": options.seed, "quick": options.quick, "numerology": "64"}
-    content |= {"detail_bytes": DETAIL_BYTES, "delay_bursts": DELAY, "settling_bursts": SETTLING, "still": total}
-    content |= {"sweep": rows, "traces": moving}
-    content["fixed"] = {mcs.name: row for mcs, row in zip(MCS_TABLE, table, strict=True)}
-    write_json(options.out, content)
-    draw(options.out.with_suffix(".png"), rows, table, runs)
+    bench.show("SNR in motion; switches in 1000 bursts", [{name: row[name] for name in shown} for row in moving])
+    fixed = {mcs.name: row for mcs, row in zip(MCS_TABLE, table, strict=True)}
+    settings = {"detail_bytes": DETAIL_BYTES, "delay_bursts": DELAY, "settling_bursts": SETTLING}
+    found = {"still": total, "sweep": rows, "traces": moving, "fixed": fixed}
+    benchmark.write({"numerology": "64"} | settings | found)
+    draw(benchmark, rows, table, runs)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ padding. A burst that is lost counts with the PSNR of a grey picture.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any, Literal
 
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import load_image, read_heldout
-from crlsc_phy.phy import BurstModem
 from crlsc_phy.quality.metrics import psnr_db
-from crlsc_phy.report.figure import drawing
 
 SNRS_DB = (-6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 15, 20)
 SCHEMES: tuple[tuple[Literal["digital", "analog"], str, int], ...] = (
@@ -45,21 +42,17 @@ def job(task: tuple[int, str, str, int, float]) -> dict[str, Any]:
     """One scheme at one SNR: PSNR of each photograph, and the channel uses."""
     seed, mode, mcs, levels, snr_db = task
     codec = SemanticCodec.load("models/default")
-    modem = BurstModem(mcs=mcs, mode=mode)  # type: ignore[arg-type]
     quality, cbr = [], []
     for index, path in enumerate(photographs()):
         rng = np.random.default_rng([seed, index])
         image = load_image(path)
         frame = codec.encode(image, levels=levels, mode=mode)  # type: ignore[arg-type]
-        iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300))
-        iq = lab.turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
-        received = modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db)))
-        received += modem.flush()
+        passage = lab.send(rng, frame, snr_db, mcs)
         shown = np.full_like(image, 128)
-        if received:
-            shown = codec.decode(received[0].frame, received[0].detail_snr_db).image
+        if burst := passage.burst:
+            shown = codec.decode(burst.frame, burst.detail_snr_db).image
         quality.append(psnr_db(image, shown))
-        cbr.append(modem.channel_uses(frame.header) / image.size)
+        cbr.append(passage.channel_uses / image.size)
     return {
         "mode": mode,
         "mcs": mcs,
@@ -77,19 +70,14 @@ def name(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/analog.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    options = benchmark.parse()
 
-    tasks = [(options.seed, *scheme, snr) for scheme in SCHEMES for snr in SNRS_DB]
-    rows = lab.in_processes(job, tasks, "pictures")
-    lab.show("Digital and analog detail", [{k: v for k, v in row.items() if k != "psnr_db_each"} for row in rows])
-    write_json(
-        options.out,
-        {"machine": machine(), "seed": options.seed, "images": [p.name for p in photographs()], "rows": rows},
-    )
-    with drawing(options.out.with_suffix(".png"), 1000, 620) as figure:
+    tasks = [(options.seed, *scheme, snr) for scheme in SCHEMES for snr in benchmark.few(SNRS_DB)]
+    rows = benchmark.run(job, tasks, "pictures")
+    bench.show("Digital and analog detail", rows, ["psnr_db_each"])
+    benchmark.write({"images": [path.name for path in photographs()], "rows": rows})
+    with benchmark.figure(1000, 620) as figure:
         axes = figure.subplots()
         for scheme in dict.fromkeys(name(row) for row in rows):
             here = [row for row in rows if name(row) == scheme]

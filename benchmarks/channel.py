@@ -11,22 +11,16 @@ random places.
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
-
-# isort: split
-# After lab, which tells numpy to use one thread.
-import itertools
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import machine, write_json
 
 from crlsc_phy.channel import StreamChannel
 
@@ -52,8 +46,8 @@ EXACT = ("tdl-a", "tdl-d", "cdl-a", "rayleigh", "uma")
 SPEEDS = (3.0, 30.0, 300.0)
 
 
-def noise(rng: np.random.Generator, count: int, rows: int = 1) -> NDArray[np.complex64]:
-    return lab.complex_noise(rng, rows * count, 1.0).reshape(rows, count)
+def noise(seed: int, count: int, rows: int = 1) -> NDArray[np.complex64]:
+    return lab.complex_noise(np.random.default_rng(seed), rows * count, 1.0).reshape(rows, count)
 
 
 def rate_of(call: Callable[[], int], seconds: float) -> float:
@@ -67,7 +61,7 @@ def rate_of(call: Callable[[], int], seconds: float) -> float:
 
 def ours(settings: dict[str, Any], chunk: int, seed: int) -> Callable[[], int]:
     channel = StreamChannel(**{"sample_rate": RATE, "seed": seed} | settings)
-    samples = noise(np.random.default_rng(seed), COUNT, channel.settings.tx)
+    samples = noise(seed, COUNT, channel.settings.tx)
 
     def call() -> int:
         for start in range(0, COUNT, chunk):
@@ -90,7 +84,7 @@ def stock_sionna(kind: str, seed: int) -> Callable[[], int]:
         model = CDL("A", 100e-9, 3.5e9, one, one, min_speed=3.0, max_speed=3.0)
     low, high = time_lag_discrete_time_channel(RATE, 1e-6)
     channel = TimeChannel(model, RATE, CHUNK, l_min=low, l_max=high)
-    samples = torch.from_numpy(noise(np.random.default_rng(seed), CHUNK))[None]
+    samples = torch.from_numpy(noise(seed, CHUNK))[None]
 
     def call() -> int:
         with torch.inference_mode():
@@ -135,21 +129,18 @@ def interpolation(model: str, speed: float, seed: int) -> dict[str, Any]:
 
 
 def cutting(name: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
     options = {"sample_rate": RATE, "seed": seed} | settings
     whole, pieces = StreamChannel(**options), StreamChannel(**options)
-    samples = noise(rng, COUNT, whole.settings.tx)
-    borders = [0, *np.sort(rng.integers(0, COUNT, 300)), COUNT]
+    samples = noise(seed, COUNT, whole.settings.tx)
+    borders = [0, *np.sort(np.random.default_rng([seed, 1]).integers(0, COUNT, 300)), COUNT]
     parts = [pieces(samples[:, a:b]) for a, b in itertools.pairwise(borders)]
     return {"channel": name, "identical": bool(np.array_equal(whole(samples), np.concatenate(parts, axis=-1)))}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of CPU time for each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/channel.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--seconds", 3.0, "CPU time of each rate", quick=0.1)
+    options = benchmark.parse()
 
     torch.set_num_threads(1)
     sides = {f"ours: {name}": ours(settings, chunk, options.seed) for name, (settings, chunk) in OURS.items()}
@@ -160,15 +151,12 @@ def main() -> None:
         for name, call in sides.items():
             rates[name].append(rate_of(call, options.seconds / 3))
     speed = [{"channel": name, "msamples_s": round(float(np.median(found)), 3)} for name, found in rates.items()]
-    lab.show("Million samples a CPU-second", speed)
+    bench.show("Million samples a CPU-second", speed)
     errors = [interpolation(model, metres, options.seed) for model in EXACT for metres in SPEEDS]
-    lab.show("Straight lines between knots", errors)
+    bench.show("Straight lines between knots", errors)
     cuts = [cutting(name, settings, options.seed) for name, (settings, _) in OURS.items()]
-    lab.show("Cut at 300 places", cuts)
-    write_json(
-        options.out,
-        {"machine": machine(), "seed": options.seed, "speed": speed, "interpolation": errors, "cuts": cuts},
-    )
+    bench.show("Cut at 300 places", cuts)
+    benchmark.write({"speed": speed, "interpolation": errors, "cuts": cuts})
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ The figures are those of the streams themselves, at 3.5 GHz, 3 m/s and a delay s
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import bench
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,9 +114,8 @@ def page(name: str, model: Model, drawn: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/channels"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None, out=Path("docs/channels"))
+    options = benchmark.parse()
 
     options.out.mkdir(parents=True, exist_ok=True)
     for name, model in MODELS.items():

@@ -8,17 +8,11 @@ time is that from the start of the sender to the last sample that comes out; "lo
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 from gnuradio import blocks, gr, zeromq
-from report import machine, write_json
 
 FORMS = {
     "PUSH/PULL": ("pull", "push", zeromq.push_sink, zeromq.pull_source),
@@ -34,11 +28,9 @@ STALL_S = 5.0
 def measure(form: str, channel: str, count: int) -> dict[str, Any]:
     tx, rx, make_sink, make_source = FORMS[form]
     sink = make_sink(8, 1, "tcp://127.0.0.1:*", 100, False)
-    command = [sys.executable, "-m", "crlsc_phy.cli.channel", "run", "--json", "--control", "tcp://127.0.0.1:*"]
-    command += ["--tx", f"{tx}:{sink.last_endpoint()}", "--rx", f"{rx}:tcp://127.0.0.1:*", *CHANNELS[channel]]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        at = json.loads(process.stdout.readline())["running"]
+    ends = ["--tx", f"{tx}:{sink.last_endpoint()}", "--rx", f"{rx}:tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]
+    with bench.served("crlsc_phy.cli.channel", "run", "--json", *ends, *CHANNELS[channel]) as told:
+        at = told["running"]
         sending, receiving = gr.top_block(), gr.top_block()
         zeros, head = blocks.null_source(8), blocks.head(8, count)
         source, counted = make_source(8, 1, at["receiver.rx"], 10, False), blocks.null_sink(8)
@@ -54,19 +46,17 @@ def measure(form: str, channel: str, count: int) -> dict[str, Any]:
             received, moved = now, (moved if now == received else time.monotonic())
         receiving.stop()
         sending.stop()
-        process.terminate()
     rate = received / (moved - began) / 1e6
     return {"form": form, "channel": channel, "msamples_s": round(rate, 2), "sent": count, "lost": count - received}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=150_000_000, help="for each (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/channel_zmq.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None)
+    benchmark.add("--samples", 150_000_000, "samples of each case", quick=2_000_000)
+    options = benchmark.parse()
     rows = [measure(form, channel, options.samples) for form in FORMS for channel in CHANNELS]
-    lab.show("Through crlsc-channel", rows)
-    write_json(options.out, {"machine": machine(), "rows": rows})
+    bench.show("Through crlsc-channel", rows)
+    benchmark.write({"rows": rows})
 
 
 if __name__ == "__main__":

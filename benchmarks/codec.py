@@ -5,21 +5,12 @@ python benchmarks/codec.py [--seconds 5] [--out benchmarks/results/codec.json]
 
 from __future__ import annotations
 
-import os
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-from report import machine, write_json
-from rich.console import Console
-from rich.table import Table
+import bench
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import load_image, resize
@@ -40,12 +31,11 @@ def rate(call: Callable[[], object], seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", default="models/default")
-    parser.add_argument("--image", default="flowgraphs/images/astronaut.jpg")
-    parser.add_argument("--seconds", type=float, default=5.0, help="time for each figure (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/codec.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None)
+    benchmark.add("--bundle", "models/default", "bundle to measure")
+    benchmark.add("--image", "flowgraphs/images/astronaut.jpg", "picture to encode, resized")
+    benchmark.add("--seconds", 5.0, "time of each figure", quick=0.1)
+    options = benchmark.parse()
 
     picture = load_image(options.image)
     rows = []
@@ -67,13 +57,8 @@ def main() -> None:
                     "decode_images_per_s": round(rate(decode, options.seconds), 1),
                 }
             )
-    table = Table(title="Codec, batch 1, one thread")
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
-    write_json(options.out, {"machine": machine(), "seconds": options.seconds, "rows": rows})
+    bench.show("Codec, batch 1, one thread", rows)
+    benchmark.write({"seconds": options.seconds, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,25 +9,14 @@ python benchmarks/codec_service.py [--calls 500] [--seconds 5] [--out benchmarks
 from __future__ import annotations
 
 import os
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-
-import argparse
-import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
+import bench
 import numpy as np
-from report import machine, write_json
-from rich.console import Console
-from rich.table import Table
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import load_image, resize
@@ -38,14 +27,10 @@ SIDE = 64
 
 @contextmanager
 def service(bundle: str, workers: int) -> Iterator[str]:
-    """A service in a process of its own; its address."""
-    command = [sys.executable, "-m", "crlsc_phy.cli.codec", "serve", bundle, "--address", "tcp://127.0.0.1:*", "--json"]
-    with subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield json.loads(process.stdout.readline())["serving"]["requests"]
-        finally:
-            process.terminate()
+    """Start a service, and yield its address."""
+    options = ["--address", "tcp://127.0.0.1:*", "--json", "--workers", str(workers)]
+    with bench.served("crlsc_phy.cli.codec", "serve", bundle, *options) as told:
+        yield told["serving"]["requests"]
 
 
 def latency(direct: Callable[[], object], asked: Callable[[], object], calls: int) -> dict[str, float]:
@@ -89,14 +74,13 @@ def throughput(address: str, clients: int, image: np.ndarray, seconds: float) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", default="models/default")
-    parser.add_argument("--image", default="flowgraphs/images/astronaut.jpg")
-    parser.add_argument("--calls", type=int, default=500, help="calls a latency (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="time a throughput (%(default)s)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/codec_service.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None)
+    benchmark.add("--bundle", "models/default", "bundle to serve")
+    benchmark.add("--image", "flowgraphs/images/astronaut.jpg", "picture to encode, resized")
+    benchmark.add("--calls", 500, "calls of each latency", quick=20)
+    benchmark.add("--seconds", 5.0, "time of each throughput", quick=0.5)
+    benchmark.add("--workers", [1, 2, 4], "workers of each throughput", type=int, nargs="+")
+    options = benchmark.parse()
 
     load = os.getloadavg()[0]
     image = resize(load_image(options.image), SIDE, SIDE)
@@ -117,14 +101,9 @@ def main() -> None:
         rates.append({"workers": workers, "images_per_s": round(rate, 1)})
 
     for title, rows in (("Latency, ms", latencies), ("Encoded and decoded", rates)):
-        table = Table(title=f"{title}, {SIDE}x{SIDE}")
-        for name in rows[0]:
-            table.add_column(name, justify="right")
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        Console().print(table)
-    content = {"machine": machine(), "load_before": round(load, 2), "side": SIDE, "calls": options.calls}
-    write_json(options.out, content | {"seconds": options.seconds, "latency": latencies, "throughput": rates})
+        bench.show(f"{title}, {SIDE}x{SIDE}", rows)
+    content = {"load_before": round(load, 2), "side": SIDE, "calls": options.calls}
+    benchmark.write(content | {"seconds": options.seconds, "latency": latencies, "throughput": rates})
 
 
 if __name__ == "__main__":

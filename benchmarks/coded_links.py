@@ -20,22 +20,17 @@ beyond Bonferroni's interval, 95 % for all points at once, are counted beside.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 import numpy as np
-from report import machine, write_json
 from scipy import special, stats
 
 from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.link.baselines.coded import BITS_PER_SYMBOL, CodedChain, CodedOptions
 from crlsc_phy.link.chain import Scene, Trial
-from crlsc_phy.report.figure import drawing
 
 Row = dict[str, Any]
 
@@ -115,16 +110,18 @@ def verdict(ours: np.ndarray, other: np.ndarray | float, points: int) -> Row:
     }
 
 
-def against_theory(seed: int) -> list[Row]:
-    rows = []
+def against_theory(benchmark: bench.Benchmark) -> list[Row]:
+    rows: list[Row] = []
+    seed = benchmark.options.seed
     points = sum(len(snrs) for snrs in UNCODED.values())
+    replicas = 3 if benchmark.options.quick else REPLICAS
     for (modulation, channel), snrs in UNCODED.items():
-        for snr in snrs:
+        for snr in benchmark.few(snrs):
             expected = exact_ber(modulation, channel, snr)
             blocks = max(10, math.ceil(WANTED_ERRORS / expected / REPLICAS / 1200))
             link = chain(CodedOptions(modulation=modulation, rate=1, k=1200, blocks=blocks), channel)
             # Noise of its own for each point: their errors must not lean one way together.
-            counts = [link.run(Trial(snr, i, (seed, len(rows), i))).counts for i in range(REPLICAS)]
+            counts = [link.run(Trial(snr, i, (seed, len(rows), i))).counts for i in range(replicas)]
             ber = rates(counts)["ber"]
             rows.append(
                 {"modulation": modulation, "channel": channel, "snr_db": snr, "theory": expected}
@@ -186,17 +183,18 @@ class SionnaLink:
         return {"bits": wrong.size, "bit_errors": int(wrong.sum()), "blocks": batch_size, "block_errors": blocks}
 
 
-def against_sionna(seed: int) -> list[Row]:
+def against_sionna(benchmark: bench.Benchmark) -> list[Row]:
     import torch
     from sionna.phy import config
 
     torch.set_num_threads(1)
+    seed = benchmark.options.seed
     config.seed = seed
     tasks = [
         (rule, link, snr)
         for rule in BATCHES
         for link, snrs in CODED.items()
-        for snr in snrs
+        for snr in benchmark.few(snrs, 1)
         if rule == "belief propagation" or link in SLOW_LINKS
     ]
     rows = []
@@ -207,29 +205,30 @@ def against_sionna(seed: int) -> list[Row]:
         theirs, ours = SionnaLink(*link, rule), chain(options, channel)
         with torch.inference_mode():
             # As many of ours as of theirs where both decode by Sionna; ours alone is fast.
-            count = BATCHES[rule] * (1 if decoder == "sionna" else 10)
+            batches = 2 if benchmark.options.quick else BATCHES[rule]
+            count = batches * (1 if decoder == "sionna" else 10)
             found = {
                 "ours": rates([ours.run(Trial(snr, i, (seed, number, i))).counts for i in range(count)]),
-                "sionna": rates([theirs.counts(BATCH, snr) for _ in range(BATCHES[rule])]),
+                "sionna": rates([theirs.counts(BATCH, snr) for _ in range(batches)]),
             }
         for measure in ("ber", "bler"):
             pair = [found[side][measure] for side in ("ours", "sionna")]
             rows.append(
                 {"rule": rule, "modulation": modulation, "channel": channel, "k": k, "n": n, "snr_db": snr}
                 | {"measure": measure, "ours": float(pair[0].mean()), "sionna": float(pair[1].mean())}
-                | {"ours_blocks": count * BATCH, "sionna_blocks": BATCHES[rule] * BATCH}
+                | {"ours_blocks": count * BATCH, "sionna_blocks": batches * BATCH}
                 | verdict(*pair, 2 * len(tasks))
             )
     return rows
 
 
-def cost(seed: int) -> list[Row]:
+def cost(benchmark: bench.Benchmark) -> list[Row]:
     import torch
     from sionna.phy import config
     from sionna.phy.utils import sim_ber
 
     torch.set_num_threads(1)
-    config.seed = seed
+    seed = config.seed = benchmark.options.seed
     rows = []
     for link, snrs in COST.items():
         modulation, channel, k, n = link
@@ -238,7 +237,7 @@ def cost(seed: int) -> list[Row]:
         # What numba compiles and torch loads at first is no cost of a point.
         ours.run(Trial(snrs[0], 0, (seed,)))
         theirs(COST_BATCH, snrs[0])
-        for snr in snrs:
+        for snr in benchmark.few(snrs, 1):
             # Where sim_ber stops, it reports rates alone; how many blocks it took is counted here.
             blocks = 0
 
@@ -280,9 +279,9 @@ def tally(rows: list[Row]) -> Row:
     }
 
 
-def draw(result: Row, target: Path) -> None:
+def draw(benchmark: bench.Benchmark, result: Row) -> None:
     """Uncoded BER on the closed forms, and BLER of the coded links beside Sionna's."""
-    with drawing(target, 1100, 480) as figure:
+    with benchmark.figure(1100, 480) as figure:
         left, right = figure.subplots(1, 2)
         for (modulation, channel), snrs in UNCODED.items():
             colour = f"C{list(BITS_PER_SYMBOL).index(modulation)}"
@@ -313,26 +312,23 @@ def draw(result: Row, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    benchmark = bench.Benchmark(__file__, __doc__)
     parts = {"theory": against_theory, "sionna": against_sionna, "cost": cost}
-    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="what to measure (all)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coded_links.json"))
-    options = parser.parse_args()
+    text = "what to measure; other parts stay as they were"
+    benchmark.add("--parts", list(parts), text, nargs="+", choices=parts, type=str)
+    options = benchmark.parse()
 
-    # Parts that are not measured now stay as they were.
-    result: Row = json.loads(options.out.read_text()) if options.out.exists() else {}
-    result |= {"machine": machine(), "seed": options.seed}
+    result = benchmark.earlier()
     for part in options.parts:
         start = time.process_time()
-        result[part] = parts[part](options.seed)
+        result[part] = parts[part](benchmark)
         result[f"{part}_cpu_s"] = round(time.process_time() - start, 1)
-        lab.show(part, result[part])
+        bench.show(part, result[part])
         if part != "cost":
             result[f"{part}_tally"] = tally(result[part])
             print(result[f"{part}_tally"])
-    write_json(options.out, result)
-    draw(result, options.out.with_suffix(".png"))
+    benchmark.write(result)
+    draw(benchmark, result)
 
 
 if __name__ == "__main__":

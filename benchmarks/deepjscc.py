@@ -23,7 +23,6 @@ by model, minutes and seed: after a change of code or data, delete them.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -31,18 +30,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import CropSampler
 from crlsc_phy.files import placed
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.quality.intervals import mean_interval
-from crlsc_phy.report.figure import FIRST, INK, MARK, SECOND, drawing
+from crlsc_phy.report.figure import FIRST, INK, MARK, SECOND
 from crlsc_phy.semantic.analog import LearnedAnalog
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.analog import SIZES, AnalogTraining, analog_psnr_db, picture_quality, start_linear
@@ -144,9 +142,9 @@ def _of_bundle(codec: SemanticCodec, symbols: int, crops: UInt8Image, snr_db: fl
     return analog_psnr_db(codec, crops, symbols, snr_db)
 
 
-def draw(rows: list[Row], target: Path) -> None:
+def draw(benchmark: bench.Benchmark, rows: list[Row]) -> None:
     """PSNR against SNR at both reductions, and below it what ours is above DeepJSCC."""
-    with drawing(target, 1000, 800) as figure:
+    with benchmark.figure(1000, 800) as figure:
         sides = list(dict.fromkeys(row["longest_side"] for row in rows))
         grid = figure.subplots(2, len(sides), sharex=True, sharey="row", height_ratios=(3, 2))
         for side, (above, below) in zip(sides, grid.T, strict=True):
@@ -169,14 +167,12 @@ def draw(rows: list[Row], target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of crlsc-train data (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=20.0, help="CPU time of each training (%(default)g)")
-    parser.add_argument("--bundle", type=Path, default=Path("models/default"), help="bundle to show (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/deepjscc"), help="folder of checkpoints (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/deepjscc.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--minutes", 20.0, "CPU time of each training", quick=0.02)
+    benchmark.add("--bundle", Path("models/default"), "bundle to show beside")
+    benchmark.add("--work", Path("runs/deepjscc"), "folder of checkpoints", quick=Path("out/deepjscc"))
+    options = benchmark.parse()
 
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -194,7 +190,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     ours = AnalogTraining(AnalogConfig(), crops, None, LOOP, options.seed)
-    _, spent_s = lab.timed(start_linear, ours.coder, crops[0], options.seed)
+    _, spent_s = bench.timed(start_linear, ours.coder, crops[0], options.seed)
     for cbr, symbols in SYMBOLS.items():
         scores |= scored(LINEAR, cbr, partial(_of_ours, ours.coder, symbols), asked)
     trainings[OURS] = train(ours, options.minutes, options.work, "ours", spent_s)
@@ -205,17 +201,10 @@ def main() -> None:
 
     rows = measured(scores)
     goals = judged(rows)
-    lab.show(
-        "Analog detail",
-        [
-            {**row, "psnr_db": row["psnr_db"][0], "over_deepjscc_db": row.get("over_deepjscc_db", [""])[0]}
-            for row in rows
-        ],
-    )
-    lab.show("Goals at CBR 1/6", goals)
-    content = {"machine": machine(), "seed": options.seed, "trainings": trainings, "goals": goals, "rows": rows}
-    write_json(options.out, content)
-    draw(rows, options.out.with_suffix(".png"))
+    bench.show("Analog detail", rows)
+    bench.show("Goals at CBR 1/6", goals)
+    benchmark.write({"trainings": trainings, "goals": goals, "rows": rows})
+    draw(benchmark, rows)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,20 @@ sample rate, for the three numerologies; found means at most a quarter of the cy
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 from scipy.stats import beta
 
+from crlsc_phy.channel import StreamChannel
 from crlsc_phy.phy import PRESETS, BurstModem, Numerology
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.preamble import Preamble
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 SNRS_DB = (-12, -11, -10, -9, -8, -7, -6, -5, -4)
-CFO = 0.02
 CHUNK = 1 << 20
 JOB_SAMPLES = 25 * CHUNK
 
@@ -35,7 +33,7 @@ def noise_job(job: tuple[int, int]) -> dict[str, float]:
     modem.receive(np.zeros(CHUNK, np.complex64))
     seconds = 0.0
     for _ in range(JOB_SAMPLES // CHUNK):
-        _, spent = lab.timed(modem.receive, lab.complex_noise(rng, CHUNK, 1.0))
+        _, spent = bench.timed(modem.receive, lab.complex_noise(rng, CHUNK, 1.0))
         seconds += spent
     return {"samples": JOB_SAMPLES, "false_alarms": modem.counters.detected, "seconds": seconds}
 
@@ -49,10 +47,11 @@ def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
     timing, frequency = [], []
     for index in range(bursts):
         rng = np.random.default_rng([seed, index])
-        place, cfo = int(rng.integers(400, 1200)), float(rng.uniform(-CFO, CFO))
-        iq = np.pad(preamble.waveform, (place, preamble.lookahead + 400))
-        iq = lab.turn(iq, cfo, rng.uniform(0, 2 * np.pi))
-        iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(numerology, snr_db))
+        place, cfo = int(rng.integers(400, 1200)), float(rng.uniform(-lab.MAX_CFO, lab.MAX_CFO))
+        # Not lab.on_air: what the preamble finds is compared with the place and the CFO that were drawn.
+        settings = lab.band(numerology) | {"cfo_hz": cfo * numerology.sample_rate, "seed": int(rng.integers(1 << 63))}
+        iq = np.pad(preamble.waveform, (place, preamble.lookahead + 400)) * np.exp(2j * np.pi * rng.random())
+        iq = StreamChannel("awgn", snr_db, **settings)(iq)
         total, above = preamble.metric(iq)
         sync = None
         above[len(iq) - preamble.lookahead :] = False
@@ -68,15 +67,15 @@ def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
             frequency.append(sync.cfo - cfo)
     row = {"numerology": preset, "snr_db": snr_db, "bursts": bursts, "missed": missed, "misplaced": misplaced}
     row["loss"] = (missed + misplaced) / bursts
-    row["loss_95"] = lab.wilson(missed + misplaced, bursts)
+    row["loss_95"] = wilson(missed + misplaced, bursts)
     return row | {
         "timing_rms_samples": float(np.sqrt(np.mean(np.square(timing)))) if timing else None,
         "cfo_rms_cycles_per_sample": float(np.sqrt(np.mean(np.square(frequency)))) if frequency else None,
     }
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    with drawing(path, 900, 600) as figure:
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
+    with benchmark.figure(900, 600) as figure:
         axes = figure.subplots()
         for preset in PRESETS:
             here = [row for row in rows if row["numerology"] == preset]
@@ -91,15 +90,13 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=float, default=1e9, help="samples of noise (%(default)g)")
-    parser.add_argument("--bursts", type=int, default=2000, help="preambles for each point (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/detection.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--samples", 1e9, "samples of noise", quick=1.0)
+    benchmark.add("--bursts", 2000, "preambles of each point", quick=20)
+    options = benchmark.parse()
 
     jobs = range(-(-int(options.samples) // JOB_SAMPLES))
-    noise = lab.in_processes(noise_job, [(options.seed, job) for job in jobs], "noise")
+    noise = benchmark.run(noise_job, [(options.seed, job) for job in jobs], "noise")
     samples, alarms = (int(sum(part[name] for part in noise)) for name in ("samples", "false_alarms"))
     # Clopper and Pearson's exact bound, one-sided.
     most = float(beta.ppf(0.95, alarms + 1, samples - alarms))
@@ -109,12 +106,12 @@ def main() -> None:
         "false_alarms_per_sample_95_bound": most,
         "idle_msamples_per_cpu_s": samples / sum(part["seconds"] for part in noise) / 1e6,
     }
-    points = [(options.seed, preset, snr, options.bursts) for preset in PRESETS for snr in SNRS_DB]
-    rows = lab.in_processes(detection_job, points, "detection")
-    lab.show("Noise alone", [listening])
-    lab.show("Detection", rows)
-    write_json(options.out, {"machine": machine(), "seed": options.seed, "noise": listening, "detection": rows})
-    plot(options.out.with_suffix(".png"), rows)
+    points = [(options.seed, preset, snr, options.bursts) for preset in PRESETS for snr in benchmark.few(SNRS_DB)]
+    rows = benchmark.run(detection_job, points, "detection")
+    bench.show("Noise alone", [listening])
+    bench.show("Detection", rows)
+    benchmark.write({"noise": listening, "detection": rows})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

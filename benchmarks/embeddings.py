@@ -17,26 +17,21 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import lab
-
-# isort: split
-# After lab, which tells numpy to use one thread.
+import bench
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 from pictures import HELD_OUT, another_view
-from report import machine, write_json
+from vectors import Floats, search_one_by_one
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import fixed_crops, load_photos, load_pictograms
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate, noisy_llrs
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 BER = (1e-6, 0.01, 0.02, 0.05, 0.1, 0.15)
 SIZES = (16, 32)
@@ -45,22 +40,22 @@ FOREIGN_CROPS = 20
 QUERY_CROPS = 20
 K = 10
 
-Floats = NDArray[np.float32]
-
 
 class Embedder:
-    """Embeds pictures in two processes.
+    """The encoder of the bundle, in ``--jobs`` processes.
 
     Args:
-        bundle: Folder of the bundle.
+        benchmark: Says which bundle, and how many processes.
     """
 
-    def __init__(self, bundle: str) -> None:
-        self._bundle = bundle
+    def __init__(self, benchmark: bench.Benchmark) -> None:
+        self._benchmark = benchmark
 
     def __call__(self, images: list[UInt8Image], label: str) -> Floats:
-        parts = [(self._bundle, images[start : start + 500]) for start in range(0, len(images), 500)]
-        return np.concatenate(lab.in_processes(embed, parts, label))
+        """Embed pictures, float32 [N, D]."""
+        bundle = self._benchmark.options.bundle
+        parts = [(bundle, images[start : start + 500]) for start in range(0, len(images), 500)]
+        return np.concatenate(self._benchmark.run(embed, parts, label))
 
 
 def embed(job: tuple[str, list[UInt8Image]]) -> Floats:
@@ -109,7 +104,7 @@ def measure_repair(embedder: Embedder, options: argparse.Namespace, folder: Path
                     "code_bytes": size,
                     "ber": ber,
                     "right": float(good.mean()),
-                    "right_95": lab.wilson(int(good.sum()), len(good)),
+                    "right_95": wilson(int(good.sum()), len(good)),
                     "believed": float(believed.mean()),
                     "wrong_of_believed": float((~good[believed]).mean()) if believed.any() else 0.0,
                     "foreign_believed": float(np.mean([repair.known for repair in strange])),
@@ -128,27 +123,12 @@ def measure_search(embedder: Embedder, options: argparse.Namespace, folder: Path
     code = KnowledgeBase.open(Path(options.bundle) / "skb").air_code
     names = (Entry(str(i), "") for i in range(len(vectors)))
     base = KnowledgeBase.create(folder / "search", code, vectors, names, keep_vectors=True)
-    base.search(queries[:64], K)
-    times, shares = [], []
-    for query, nearest in zip(queries, truth, strict=True):
-        start = time.perf_counter()
-        hits = base.search(query[None], K)[0]
-        times.append((time.perf_counter() - start) * 1e3)
-        shares.append(len(np.intersect1d(hits.positions, nearest)) / K)
-    p50, p95 = np.percentile(times, (50, 95)).round(3).tolist()
-    return {
-        "entries": len(vectors),
-        "dim": vectors.shape[1],
-        "queries": len(queries),
-        "index": str(base.spec),
-        "recall": float(np.mean(shares)),
-        "p50_ms": p50,
-        "p95_ms": p95,
-    }
+    about = {"entries": len(vectors), "dim": vectors.shape[1], "queries": len(queries), "index": str(base.spec)}
+    return about | search_one_by_one(base, queries, truth)
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    with drawing(path, 1100, 480) as figure:
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
+    with benchmark.figure(1100, 480) as figure:
         for axes, size in zip(figure.subplots(1, len(SIZES), sharey=True), SIZES, strict=True):
             here = [row for row in rows if row["code_bytes"] == size]
             for name, label in (
@@ -164,26 +144,21 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", default="models/default")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--crops", type=int, default=400, help="of each training photograph (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/embeddings.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--bundle", "models/default", "bundle to measure")
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--crops", 400, "crops of each training photograph", quick=10)
+    options = benchmark.parse()
 
-    embedder = Embedder(options.bundle)
+    embedder = Embedder(benchmark)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_repair(embedder, options, Path(folder))
         faiss.omp_set_num_threads(1)
         search = measure_search(embedder, options, Path(folder))
-    lab.show("Repair", rows)
-    lab.show("Search", [search])
-    settings = {"bundle": options.bundle, "crops": options.crops}
-    write_json(
-        options.out, {"machine": machine(), "seed": options.seed} | settings | {"repair": rows, "search": search}
-    )
-    plot(options.out.with_suffix(".png"), rows)
+    bench.show("Repair", rows)
+    bench.show("Search", [search])
+    benchmark.write({"bundle": options.bundle, "crops": options.crops, "repair": rows, "search": search})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

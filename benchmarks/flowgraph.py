@@ -8,19 +8,14 @@ images, and these images as they are.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-# One thread a library, as in the other benchmarks; the blocks have a thread each.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
-
+import bench
 from gnuradio import gr
-from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.images import find_images, load_image, save_png
@@ -65,13 +60,11 @@ def run(flowgraph_class: Any, images: Path, bundle: Path, seed: int) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200, help="64x64 crops to send (%(default)s)")
-    parser.add_argument("--source", type=Path, default=ROOT / "flowgraphs" / "images", help="where they are cut from")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "default")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "flowgraph.json")
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--images", 200, "64x64 crops to send", quick=3)
+    benchmark.add("--source", ROOT / "flowgraphs" / "images", "folder of the images, from which the crops are cut")
+    benchmark.add("--bundle", ROOT / "models" / "default", "bundle to send with")
+    options = benchmark.parse()
     # A bundle that does not load is told before anything runs.
     SemanticCodec.load(options.bundle)
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,11 +75,11 @@ def main() -> None:
         sets = {"crops 64x64": small, "demo images": options.source}
         results = {name: run(flowgraph_class, images, options.bundle, options.seed) for name, images in sets.items()}
     report = {
-        "machine": machine() | {"load_average": os.getloadavg()[0], "gnuradio": gr.version()},
+        "machine": bench.machine() | {"load_average": os.getloadavg()[0], "gnuradio": gr.version()},
         "seed": options.seed,
         "results": results,
     }
-    write_json(options.out, report)
+    benchmark.write(report)
     for name, result in results.items():
         print(f"{name}: {result['images_per_s']} images/s, {result['cpu_s_per_image']} CPU-s an image, {result}")
 

@@ -1,4 +1,4 @@
-"""How deep in noise a header is read by a receiver that has read headers like it.
+"""Headers read at low SNR by receivers that have read headers like them before.
 
     python benchmarks/habits.py [--bursts 1000] [--seed 1]
 
@@ -9,26 +9,22 @@ another MCS. "wrong" counts headers that were never sent.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
-
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 
 from crlsc_phy.frame import FrameHeader, Mode, SemanticFrame
 from crlsc_phy.phy import BurstModem
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 SNR_DB = (-12.0, -11.0, -10.0, -9.5, -9.0, -8.5, -8.0, -7.0)
 KINDS = ("fresh", "same", "other")
 JOB = 100
 
 
-def work(job: tuple[int, int, float]) -> dict[str, Any]:
+def work(job: tuple[int, int, float]) -> bench.Row:
     seed, start, snr_db = job
-    row: dict[str, Any] = {"snr_db": snr_db, "bursts": JOB, "wrong": 0} | dict.fromkeys(KINDS, 0)
+    row: bench.Row = {"snr_db": snr_db, "bursts": JOB, "wrong": 0} | dict.fromkeys(KINDS, 0)
     for index in range(start, start + JOB):
         rng = np.random.default_rng([seed, index])
         sender = rng.bytes(4)
@@ -39,8 +35,7 @@ def work(job: tuple[int, int, float]) -> dict[str, Any]:
         }
         modem = BurstModem()
         burst = modem.modulate(SemanticFrame(header, rng.bytes(16), b""))
-        iq = lab.turn(np.pad(burst, (int(rng.integers(300, 1500)), 300)), 0.0, rng.uniform(0, 6.28))
-        iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db))
+        iq = lab.on_air(rng, burst, modem.numerology, snr_db, max_cfo=0.0)
         for kind in KINDS:
             receiver = BurstModem()
             if kind != "fresh":
@@ -54,37 +49,36 @@ def work(job: tuple[int, int, float]) -> dict[str, Any]:
     return row
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+def plot(benchmark: bench.Benchmark, rows: list[bench.Row]) -> None:
     labels = {"fresh": "nothing heard before", "same": "one header of this sender", "other": "one of another sender"}
-    with drawing(path, 800, 480) as figure:
+    with benchmark.figure(800, 480) as figure:
         axes = figure.subplots()
         for kind, label in labels.items():
-            share = np.array([row[kind] / row["bursts"] for row in rows])
-            bars = np.abs(np.array([row[f"{kind}_95"] for row in rows]).T - share)
+            share = [row[kind] / row["bursts"] for row in rows]
+            bars = bench.error_bars(share, [row[f"{kind}_95"] for row in rows])
             axes.errorbar([row["snr_db"] for row in rows], share, bars, marker="o", ms=4, capsize=3, label=label)
         axes.set(xlabel="Es/N0 on an occupied carrier [dB]", ylabel="headers read", ylim=(0, 1.02))
         axes.legend()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bursts", type=int, default=1000, help="a point, in hundreds (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/habits.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--bursts", 1000, "bursts of each point, in hundreds", quick=JOB)
+    options = benchmark.parse()
 
-    jobs = [(options.seed, start, snr) for snr in SNR_DB for start in range(0, options.bursts, JOB)]
-    parts = lab.in_processes(work, jobs, "Bursts")
+    snrs_db = benchmark.few(SNR_DB)
+    jobs = [(options.seed, start, snr) for snr in snrs_db for start in range(0, options.bursts, JOB)]
+    parts = benchmark.run(work, jobs, "Bursts")
     rows = []
-    for snr in SNR_DB:
+    for snr in snrs_db:
         here = [part for part in parts if part["snr_db"] == snr]
-        row: dict[str, Any] = {"snr_db": snr} | {
+        row: bench.Row = {"snr_db": snr} | {
             name: sum(part[name] for part in here) for name in ("bursts", "wrong", *KINDS)
         }
-        rows.append(row | {f"{kind}_95": lab.wilson(row[kind], row["bursts"]) for kind in KINDS})
-    lab.show("Headers read", rows)
-    write_json(options.out, {"machine": machine(), "seed": options.seed, "rows": rows})
-    plot(options.out.with_suffix(".png"), rows)
+        rows.append(row | {f"{kind}_95": wilson(row[kind], row["bursts"]) for kind in KINDS})
+    bench.show("Headers read", rows)
+    benchmark.write({"rows": rows})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

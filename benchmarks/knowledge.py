@@ -12,7 +12,7 @@ in the page cache; imports do not count. 1,000,000 entries need 12 GB of memory 
 
 from __future__ import annotations
 
-import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,18 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lab
-
-# isort: split
-# After lab, which tells numpy to use one thread.
+import bench
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from report import machine, write_json
+from vectors import Floats, search_one_by_one, unit
 
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.index import IndexSpec
-from crlsc_phy.report.figure import drawing
 
 DIM, CLUSTERS, CODE_BYTES, K = 512, 2000, 32, 10
 NPROBE, RERANK = (8, 16, 32, 64, 128), (0, 10, 20, 40)
@@ -47,17 +43,10 @@ list(KnowledgeBase.open(sys.argv[1]).search(query, 10)[0])
 print(time.perf_counter() - start)
 """
 
-Floats = NDArray[np.float32]
-
 
 def draw(rng: np.random.Generator, count: int, directions: Floats) -> Floats:
     values = rng.standard_normal((count, DIM), np.float32) * np.arange(1, DIM + 1, dtype=np.float32) ** -0.55
     return unit(values @ directions)
-
-
-def unit(vectors: Floats) -> Floats:
-    faiss.normalize_L2(vectors)
-    return vectors
 
 
 def exact(vectors: Floats, queries: Floats) -> NDArray[np.int64]:
@@ -66,11 +55,7 @@ def exact(vectors: Floats, queries: Floats) -> NDArray[np.int64]:
     return np.asarray(flat.search(queries, K)[1])
 
 
-def recall(found: list[NDArray[np.int64]], truth: NDArray[np.int64]) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
-
-
-def timed(ask: Any, queries: Floats, batch: int) -> float:
+def ms_a_query(ask: Any, queries: Floats, batch: int) -> float:
     start = time.perf_counter()
     ask(queries[:batch])
     return (time.perf_counter() - start) * 1e3 / batch
@@ -81,16 +66,7 @@ def sweep(base: KnowledgeBase, factory: str, queries: Floats, truth: NDArray[np.
     for nprobe in NPROBE:
         for rerank in RERANK:
             base.configure(index=str(IndexSpec(factory, nprobe, rerank)))
-            base.search(queries[:64], K)
-            times, found = [], []
-            for query in queries:
-                start = time.perf_counter()
-                hits = base.search(query[None], K)[0]
-                times.append((time.perf_counter() - start) * 1e3)
-                found.append(hits.positions)
-            p50, p95 = np.percentile(times, (50, 95)).round(3).tolist()
-            row = {"nprobe": nprobe, "rerank": rerank, "p50_ms": p50, "p95_ms": p95, "recall": recall(found, truth)}
-            rows.append(row)
+            rows.append({"nprobe": nprobe, "rerank": rerank} | search_one_by_one(base, queries, truth))
     return rows
 
 
@@ -108,8 +84,8 @@ def beside_faiss(base: KnowledgeBase, queries: Floats) -> list[dict[str, Any]]:
             asked = np.roll(queries, -turn * batch, axis=0)[:batch].copy()
             sides = [(ours, lambda x: base.search(x, K)), (raw, lambda x: index.search(x, K))]
             for times, ask in sides[:: 1 if turn % 2 else -1]:
-                timed(ask, asked, batch)  # caches as the other side finds them
-                times.append(timed(ask, asked, batch))
+                ms_a_query(ask, asked, batch)  # caches as the other side finds them
+                times.append(ms_a_query(ask, asked, batch))
         # By turns, so that a machine that slows down does not tell.
         ratio = float(np.median(np.array(ours) / np.array(raw)))
         rows.append(
@@ -136,8 +112,8 @@ def opening(base: KnowledgeBase) -> list[float]:
     )
 
 
-def plot(path: Path, bases: dict[str, Any]) -> None:
-    with drawing(path, 1100, 480) as figure:
+def plot(benchmark: bench.Benchmark, bases: dict[str, Any]) -> None:
+    with benchmark.figure(1100, 480) as figure:
         for axes, (name, content) in zip(figure.subplots(1, len(bases), sharey=True), bases.items(), strict=True):
             for rerank in RERANK:
                 here = [row for row in content["rows"] if row["rerank"] == rerank]
@@ -150,15 +126,13 @@ def plot(path: Path, bases: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entries", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/knowledge.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--entries", 1_000_000, "entries of the base", quick=20_000)
+    benchmark.add("--queries", 1000, "queries", quick=50)
+    options = benchmark.parse()
 
     cores = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(machine()["cores"])
+    faiss.omp_set_num_threads(os.cpu_count())
     rng = np.random.default_rng(options.seed)
     directions = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0].astype(np.float32)
     centres = draw(rng, CLUSTERS, directions)
@@ -178,17 +152,10 @@ def main() -> None:
         ):
             spec = str(IndexSpec(factory, chosen_index.nprobe, chosen_index.rerank))
             entries = (Entry(f"entry/{i}", f"label {i % CLUSTERS}") for i in range(options.entries))
-            faiss.omp_set_num_threads(machine()["cores"])
+            faiss.omp_set_num_threads(os.cpu_count())
             start = time.perf_counter()
-            base = KnowledgeBase.create(
-                Path(folder) / name.replace(" ", "-"),
-                code,
-                vectors,
-                entries,
-                codes=codes,
-                keep_vectors=keep,
-                index=spec,
-            )
+            place = Path(folder) / name.replace(" ", "-")
+            base = KnowledgeBase.create(place, code, vectors, entries, codes=codes, keep_vectors=keep, index=spec)
             created = time.perf_counter()
             base.search(queries[:1], K)
             indexed = time.perf_counter()
@@ -203,12 +170,12 @@ def main() -> None:
             }
             content["rows"] = sweep(base, factory, queries, truth)
             bases[name] = content
-            lab.show(f"{name}: {content['bytes']} bytes, opened in {content['opening_s']} s", content["rows"])
-            lab.show(f"{name}: beside faiss, ms a query", content["beside_faiss"])
+            bench.show(f"{name}: {content['bytes']} bytes, opened in {content['opening_s']} s", content["rows"])
+            bench.show(f"{name}: beside faiss, ms a query", content["beside_faiss"])
     faiss.omp_set_num_threads(cores)
     settings = {"entries": options.entries, "queries": options.queries, "dim": DIM, "code_bytes": CODE_BYTES, "k": K}
-    write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"bases": bases})
-    plot(options.out.with_suffix(".png"), bases)
+    benchmark.write(settings | {"bases": bases})
+    plot(benchmark, bases)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ QPSK over AWGN with exact LLRs. For each code the block error rate of both over 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 import numpy as np
-from report import machine, write_json
 
 from crlsc_phy.phy.fec import ldpc_code
+from crlsc_phy.quality.intervals import wilson
 
 # Information bits, coded bits, and the SNRs around the one with 1 % block errors.
 CODES = (
@@ -48,8 +46,8 @@ def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
         received = received + np.sqrt(variance / 2) * rng.standard_normal(received.shape)
         llr = (2 * np.sqrt(2) / variance * received).astype(np.float32)
         soft = torch.tensor(llr)
-        (posterior, _, _), ours_seconds = lab.timed(code.decode, llr, ITERATIONS["ours"])
-        answer, sionna_seconds = lab.timed(theirs, soft)
+        (posterior, _, _), ours_seconds = bench.timed(code.decode, llr, ITERATIONS["ours"])
+        answer, sionna_seconds = bench.timed(theirs, soft)
         if batch < 0:
             continue
         row["words"] += BATCH
@@ -59,7 +57,7 @@ def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
         row["sionna_seconds"] += sionna_seconds
     for side in ITERATIONS:
         row[f"{side}_bler"] = row[f"{side}_errors"] / row["words"]
-        row[f"{side}_bler_95"] = lab.wilson(row[f"{side}_errors"], row["words"])
+        row[f"{side}_bler_95"] = wilson(row[f"{side}_errors"], row["words"])
         row[f"{side}_mbit_per_cpu_s"] = row["words"] * k / row.pop(f"{side}_seconds") / 1e6
     return row
 
@@ -73,39 +71,29 @@ def snr_at(rows: list[dict[str, Any]], side: str, bler: float) -> float:
     return float(np.interp(-np.log10(bler), -logarithm, snr))
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for colour, (k, n, _) in zip(("C0", "C1", "C2"), CODES, strict=True):
-        here = [row for row in rows if row["k"] == k]
-        for side, style, name in (("ours", "o-", "min-sum, ours"), ("sionna", "s--", "BP-20, Sionna")):
-            bler = np.array([max(row[f"{side}_bler"], 1e-6) for row in here])
-            bars = np.abs(np.maximum(np.array([row[f"{side}_bler_95"] for row in here]).T, 1e-6) - bler)
-            snr = [row["snr_db"] for row in here]
-            axis.errorbar(snr, bler, bars, fmt=style, color=colour, ms=4, capsize=3, label=f"k = {k}, n = {n}: {name}")
-    axis.axhline(0.01, color="grey", linestyle=":")
-    axis.set_yscale("log")
-    axis.set_ylim(1e-4, 1)
-    axis.set(xlabel="Es/N0 [dB]", ylabel="block error rate", title="5G LDPC, QPSK over AWGN")
-    axis.grid(True, which="both", alpha=0.3)
-    axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    print(f"wrote {path}")
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
+    with benchmark.figure(880, 550) as figure:
+        axes = figure.subplots()
+        for colour, (k, n, _) in zip(("C0", "C1", "C2"), CODES, strict=True):
+            here = [row for row in rows if row["k"] == k]
+            for side, style, name in (("ours", "o-", "min-sum, ours"), ("sionna", "s--", "BP-20, Sionna")):
+                bler = np.array([max(row[f"{side}_bler"], 1e-6) for row in here])
+                bars = bench.error_bars(bler, [row[f"{side}_bler_95"] for row in here], 1e-6)
+                look = {"fmt": style, "color": colour, "label": f"k = {k}, n = {n}: {name}"}
+                axes.errorbar([row["snr_db"] for row in here], bler, bars, ms=4, capsize=3, **look)
+        axes.axhline(0.01, color="grey", linestyle=":")
+        axes.set(yscale="log", ylim=(1e-4, 1), xlabel="Es/N0 [dB]", ylabel="block error rate")
+        axes.set_title("5G LDPC, QPSK over AWGN")
+        axes.legend(fontsize=8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--words", type=int, default=3000, help="words for each SNR (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ldpc.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--words", 3000, "words of each SNR", quick=BATCH)
+    options = benchmark.parse()
 
     tasks = [(options.seed, k, n, snr, options.words) for k, n, snrs in CODES for snr in snrs]
-    rows = lab.in_processes(job, tasks, "LDPC")
+    rows = benchmark.run(job, tasks, "LDPC")
     codes = []
     for k, n, _ in CODES:
         here = [row for row in rows if row["k"] == k]
@@ -117,11 +105,10 @@ def main() -> None:
             | {"ours_mbit_per_cpu_s": nearest["ours_mbit_per_cpu_s"]}
             | {"sionna_mbit_per_cpu_s": nearest["sionna_mbit_per_cpu_s"], "times_as_fast": ratio}
         )
-    lab.show("Block error rates", rows)
-    lab.show("At 1 % block errors", codes)
-    result = {"machine": machine(), "seed": options.seed, "iterations": ITERATIONS, "codes": codes, "rows": rows}
-    write_json(options.out, result)
-    plot(options.out.with_suffix(".png"), rows)
+    bench.show("Block error rates", rows)
+    bench.show("At 1 % block errors", codes)
+    benchmark.write({"iterations": ITERATIONS, "codes": codes, "rows": rows})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,18 @@ pixel are those of the tokens alone: 9 bits a level for 64 pixels.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 import numpy as np
 import torch
-from report import machine, write_json
 from torch import Tensor
 
 from crlsc_phy.data import CropSampler
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.quality.intervals import mean_interval
-from crlsc_phy.report.figure import drawing
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
 from crlsc_phy.train.heldout import CROPS_EACH, heldout_crops
 from crlsc_phy.train.loop import fit
@@ -77,10 +74,10 @@ def _reconstructed(coder: DetailCoder, images: Tensor, levels: int) -> Tensor:
     return (255 * decoded.clamp(0, 1)).round() / 255
 
 
-def draw(rows: list[dict[str, Any]], target: Path) -> None:
+def draw(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
     """PSNR against steps and against photographs."""
     lines = {"steps": (PHOTOGRAPHS, None), "photographs": (None, STEPS)}
-    with drawing(target, 1000, 460) as figure:
+    with benchmark.figure(1000, 460) as figure:
         for axes, (name, (photos, steps)) in zip(figure.subplots(1, 2, sharey=True), lines.items(), strict=True):
             line = [row for row in rows if row["width"] == 1 and photos in (None, row["photographs"])]
             line = sorted((row for row in line if steps in (None, row["steps"])), key=lambda row: row[name])
@@ -98,17 +95,17 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of crlsc-train data (%(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("runs/learning_curve"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/learning_curve.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=0)
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--work", Path("runs/learning_curve"), "folder of checkpoints", quick=Path("out/learning_curve"))
+    options = benchmark.parse()
 
     recipe = load_recipe("default", [f"seed={options.seed}"])
     asked = heldout_crops(recipe, options.data)
     rows: list[dict[str, Any]] = []
     for point in POINTS:
+        if options.quick:
+            point = (2, *point[1:])
         coder, seconds = trained(recipe, options.data, options.work, point)
         names = dict(zip(("steps", "photographs", "width"), point, strict=True))
         names |= {"parameters": sum(each.numel() for each in coder.parameters()), "cpu_s": round(seconds)}
@@ -117,9 +114,9 @@ def main() -> None:
             for side, crops in asked.items()
             for levels in LEVELS
         ]
-    lab.show("Detail coder", [{**row, "psnr_db": row["psnr_db"][0]} for row in rows])
-    write_json(options.out, {"machine": machine(), "seed": options.seed, "rows": rows})
-    draw(rows, options.out.with_suffix(".png"))
+    bench.show("Detail coder", rows)
+    benchmark.write({"rows": rows})
+    draw(benchmark, rows)
 
 
 if __name__ == "__main__":

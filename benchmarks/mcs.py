@@ -13,28 +13,25 @@ python benchmarks/mcs.py [--quick] [--seed 1] [--out benchmarks/results/mcs.json
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
 from numpy.typing import NDArray
-from report import machine, write_json
 
-from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.phy import MCS_TABLE, Burst, BurstModem, Mcs, Numerology
+from crlsc_phy.frame import FrameHeader
+from crlsc_phy.phy import MCS_TABLE, Mcs, Numerology
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
 from crlsc_phy.phy.blocks import MAX_SEGMENT_BYTES, CodedBlock, Decoder, Segments
 from crlsc_phy.phy.layout import Layout
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 SEGMENTS = 8
 DETAIL_BYTES = SEGMENTS * MAX_SEGMENT_BYTES
-MAX_CFO = 0.02
 TARGET = 0.01
 STEP_DB = 0.25
 # The curve is drawn from here down; above it a picture shows nothing.
@@ -69,27 +66,15 @@ class Job:
     errors: int
 
 
-def over_the_air(
-    sender: BurstModem, receiver: BurstModem, frame: SemanticFrame, snr_db: float, rng: np.random.Generator
-) -> Burst | None:
-    """One burst over AWGN with unknown timing, phase and CFO; None if its header was not read."""
-    iq = np.pad(sender.modulate(frame), (int(rng.integers(300, 1500)), 200))
-    iq = lab.turn(iq, rng.uniform(-MAX_CFO, MAX_CFO), rng.uniform(0, 2 * np.pi))
-    iq += lab.complex_noise(rng, len(iq), lab.noise_variance(sender.numerology, snr_db))
-    received = receiver.receive(iq) + receiver.flush()
-    return next((burst for burst in received if burst.frame.header == frame.header), None)
-
-
 def through_modem(mcs: Mcs) -> Callable[[np.random.Generator, float, Count], None]:
     """Sends one burst."""
-    modem = BurstModem(mcs=mcs.index)
 
     def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
-        burst = over_the_air(modem, modem, lab.make_frame(rng, DETAIL_BYTES), snr_db, rng)
+        passage = lab.send(rng, lab.make_frame(rng, DETAIL_BYTES), snr_db, mcs.index)
         count.bursts += 1
         count.blocks += SEGMENTS
-        count.lost += burst is None
-        count.errors += burst.segment_failures if burst else SEGMENTS
+        count.lost += passage.burst is None
+        count.errors += passage.segment_failures
 
     return send
 
@@ -138,7 +123,7 @@ def curve(job: Job) -> list[dict[str, Any]]:
             "blocks": count.blocks,
             "errors": count.errors,
             "bler": count.errors / count.blocks,
-            "bler_95": lab.wilson(count.errors, count.blocks),
+            "bler_95": wilson(count.errors, count.blocks),
         }
         return point | ({"bursts": count.bursts, "headers_lost": count.lost} if count.bursts else {})
 
@@ -183,11 +168,11 @@ def summary(mcs: Mcs, curves: dict[str, list[dict[str, Any]]], seed: int) -> dic
     return row | {"curves": curves}
 
 
-def draw(path: Path, rows: list[dict[str, Any]]) -> None:
+def draw(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
     """BLER against SNR: the modem solid, Sionna dashed, a colour an MCS."""
     from matplotlib import colormaps
 
-    with drawing(path, 1200, 650) as figure:
+    with benchmark.figure(1200, 650) as figure:
         axes = figure.subplots()
         for index, row in enumerate(rows):
             colour = colormaps["turbo"](0.05 + 0.9 * index / (len(rows) - 1))
@@ -200,31 +185,28 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.set(xlabel="Es/N0 [dB]", ylabel="BLER of a segment of 192 B", ylim=(1e-3, 1))
         axes.set_title("Solid: the modem, unknown timing, CFO and phase. Dashed: Sionna BP-20, channel known.")
         axes.legend(title="SNR for a BLER of 1 %", fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    print(f"wrote {path}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the segments, to see that it runs")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mcs.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    options = benchmark.parse()
 
-    scale = 0.1 if options.quick else 1.0
+    scale = 0.02 if options.quick else 1.0
     jobs = []
     for way, index in JOBS:
         mcs = MCS_TABLE[index]
         # Sionna's time is that of its edges, near enough that of the coded bits.
         blocks = min(940 * mcs.efficiency, 2400) if way == "sionna" else 3200
-        jobs.append(Job(way, mcs, options.seed, int(blocks * scale), int((40 if way == "sionna" else 150) * scale)))
-    answers = dict(zip(JOBS, lab.in_processes(curve, jobs, "MCS", options.processes), strict=True))
+        jobs.append(
+            Job(way, mcs, options.seed, int(blocks * scale), math.ceil((40 if way == "sionna" else 150) * scale))
+        )
+    answers = dict(zip(JOBS, benchmark.run(curve, jobs, "MCS"), strict=True))
     rows = [summary(mcs, {way: answers[way, mcs.index] for way in WAYS}, options.seed) for mcs in MCS_TABLE]
-    lab.show("Es/N0 for a BLER of 1 %, in dB", [{k: v for k, v in row.items() if k != "curves"} for row in rows])
-    content: dict[str, Any] = {"machine": machine(), "seed": options.seed, "quick": options.quick, "numerology": "64"}
-    content |= {"segment_bytes": MAX_SEGMENT_BYTES, "segments": SEGMENTS, "max_cfo": MAX_CFO, "rows": rows}
-    write_json(options.out, content)
-    draw(options.out.with_suffix(".png"), rows)
+    bench.show("Es/N0 for a BLER of 1 %, in dB", rows)
+    content = {"numerology": "64"}
+    content |= {"segment_bytes": MAX_SEGMENT_BYTES, "segments": SEGMENTS, "max_cfo": lab.MAX_CFO, "rows": rows}
+    benchmark.write(content)
+    draw(benchmark, rows)
 
 
 if __name__ == "__main__":

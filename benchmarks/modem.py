@@ -8,13 +8,11 @@ fades, and as 1,024 analog symbols. Then noise alone.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 
 from crlsc_phy.phy import BurstModem
 
@@ -30,13 +28,13 @@ def measure(rng: np.random.Generator, bursts: int, case: str) -> dict[str, Any]:
     iq = np.concatenate([modem.modulate(frame) for frame in frames])
     clean = iq
     if case == "digital, fading":
-        iq = lab.fade(rng, iq, (0.6, 0.3, 0.1), DOPPLER)
+        iq = lab.fade(rng, iq, (0.6, 0.3, 0.1), DOPPLER * modem.numerology.sample_rate)
     iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, SNR_DB))
     # What is compiled or cached once is not the rate.
     modem.receive(iq[:40_000])
     modem.flush()
-    _, modulate = lab.timed(lambda: [modem.modulate(frame) for frame in frames])
-    received, receive = lab.timed(lambda: modem.receive(iq) + modem.flush())
+    _, modulate = bench.timed(lambda: [modem.modulate(frame) for frame in frames])
+    received, receive = bench.timed(lambda: modem.receive(iq) + modem.flush())
     return {
         "case": case,
         "samples_a_burst": len(clean) // bursts,
@@ -50,21 +48,19 @@ def measure(rng: np.random.Generator, bursts: int, case: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bursts", type=int, default=300, help="bursts for each case (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/modem.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--bursts", 300, "bursts of each case", quick=5)
+    options = benchmark.parse()
 
     rng = np.random.default_rng(options.seed)
     rows = [measure(rng, options.bursts, case) for case in ("digital", "digital, fading", "analog")]
-    noise = lab.complex_noise(rng, NOISE_SAMPLES, 1.0)
-    _, idle = lab.timed(BurstModem().receive, noise)
-    listening = [{"idle_msamples_per_s": NOISE_SAMPLES / idle / 1e6}]
-    lab.show("64 carriers, 15 dB, one core", rows)
-    lab.show("Listening to noise, one core", listening)
+    noise = lab.complex_noise(rng, NOISE_SAMPLES // 10 if options.quick else NOISE_SAMPLES, 1.0)
+    _, idle = bench.timed(BurstModem().receive, noise)
+    listening = {"idle_msamples_per_s": len(noise) / idle / 1e6}
+    bench.show("64 carriers, 15 dB, one core", rows)
+    bench.show("Listening to noise, one core", [listening])
     settings = {"snr_db": SNR_DB, "doppler_cycles_per_sample": DOPPLER, "numerology": "64"}
-    write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"rates": rows} | listening[0])
+    benchmark.write(settings | {"rates": rows} | listening)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,20 @@ The picture, ``papr.png``, goes beside the figures.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 from rich.progress import track
 
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.phy import Burst, BurstModem, Numerology, qam
+from crlsc_phy.phy import BurstModem, Numerology, qam
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.papr import OVERSAMPLING, ccdf, clip_and_filter, oversample, papr_db
 from crlsc_phy.phy.preamble import Preamble
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 CLIPS_DB = (4.0, 5.0, 6.0, 7.0, 8.0)
 LEVELS_DB = np.arange(0, 18.01, 0.2)
@@ -81,22 +79,13 @@ def error_sent(rng: np.random.Generator) -> list[dict[str, Any]]:
     return rows
 
 
-def through(modem: BurstModem, frame: SemanticFrame, snr_db: float, rng: np.random.Generator) -> Burst | None:
-    """The burst as it comes through noise, with timing and CFO at random; None if it is lost."""
-    iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 200))
-    iq = lab.turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
-    received = modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, snr_db)))
-    return next((b for b in received + modem.flush() if b.frame.header == frame.header), None)
-
-
 def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
     """EVM as the receiver reports it, mean of the powers."""
     rows = []
     jobs = [(clip_db, snr_db) for clip_db in (None, *CLIPS_DB) for snr_db in SNRS_DB]
     for clip_db, snr_db in track(jobs, description="EVM at the receiver"):
-        modem = BurstModem(papr_db=clip_db)
-        received = [through(modem, lab.make_frame(rng), snr_db, rng) for _ in range(bursts)]
-        errors = [10 ** (burst.evm_db / 10) for burst in received if burst]
+        passages = [lab.send(rng, lab.make_frame(rng), snr_db, papr_db=clip_db) for _ in range(bursts)]
+        errors = [10 ** (passage.burst.evm_db / 10) for passage in passages if passage.burst]
         rows.append(
             {
                 "clip_db": clip_db,
@@ -108,18 +97,12 @@ def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]
     return rows
 
 
-def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
+def losses(rng: np.random.Generator, bursts: int, codes: list[tuple[str, float]]) -> list[dict[str, Any]]:
     """Lost segments 2 dB above the threshold of each MCS, and the threshold with each clipping."""
 
     def lost(mcs: str, clip_db: float | None, snr_db: float) -> tuple[int, int]:
-        modem = BurstModem(mcs=mcs, papr_db=clip_db)
-        failed = segments = 0
-        for _ in range(bursts):
-            burst = through(modem, lab.make_frame(rng, DETAIL_BYTES), snr_db, rng)
-            count = burst.segments if burst else -(-DETAIL_BYTES // 192)
-            segments += count
-            failed += burst.segment_failures if burst else count
-        return failed, segments
+        passages = [lab.send(rng, lab.make_frame(rng, DETAIL_BYTES), snr_db, mcs, clip_db) for _ in range(bursts)]
+        return sum(each.segment_failures for each in passages), sum(each.segments for each in passages)
 
     def threshold(mcs: str, clip_db: float | None, lowest: float, highest: float) -> float | None:
         for snr_db in np.arange(lowest, highest + 0.1, STEP_DB):
@@ -130,7 +113,7 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
 
     rows = []
     clean: dict[str, float] = {}
-    jobs = [(mcs, start, clip_db) for mcs, start in MCS for clip_db in (None, *reversed(CLIPS_DB))]
+    jobs = [(mcs, start, clip_db) for mcs, start in codes for clip_db in (None, *reversed(CLIPS_DB))]
     for mcs, start, clip_db in track(jobs, description="losses"):
         found = threshold(mcs, clip_db, clean.get(mcs, start), clean.get(mcs, start) + REACH_DB)
         if clip_db is None:
@@ -144,7 +127,7 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
                 "es_n0_db": clean[mcs] + 2,
                 "segments": segments,
                 "segment_loss": failed / segments,
-                "segment_loss_95": lab.wilson(failed, segments),
+                "segment_loss_95": wilson(failed, segments),
                 "threshold_db": found,
                 "cost_db": None if found is None else found - clean[mcs],
             }
@@ -152,12 +135,12 @@ def losses(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(target: Path, curves: dict[str, list[float]], received: list[dict[str, Any]]) -> None:
+def draw(benchmark: bench.Benchmark, curves: dict[str, list[float]], received: list[dict[str, Any]]) -> None:
     """Both results in one picture."""
     shades = ("#5b3a9e", "#2f6db5", "#2b9ab0", "#55b879", "#b5cc4c")
     colours = {name_of(None): "#1f2430", **dict(zip(map(name_of, CLIPS_DB), shades, strict=True))}
     colours |= {"constant payload, scrambled": "#d97a1e", "constant payload, not scrambled": "#b3261e"}
-    with drawing(target, 1500, 680) as figure:
+    with benchmark.figure(1500, 680) as figure:
         left, right = figure.subplots(1, 2)
         for name, curve in curves.items():
             known = np.asarray(curve) > 0
@@ -182,14 +165,12 @@ def draw(target: Path, curves: dict[str, list[float]], received: list[dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bursts", type=int, default=50, help="bursts for each figure (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/papr.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--bursts", 50, "bursts of each figure", quick=2)
+    options = benchmark.parse()
 
     rng = np.random.default_rng(options.seed)
-    result: dict[str, Any] = {"machine": machine(), "seed": options.seed, "bursts": options.bursts, "numerology": "64"}
+    result: dict[str, Any] = {"bursts": options.bursts, "numerology": "64"}
     curves: dict[str, list[float]] = {}
     peaks: list[dict[str, Any]] = []
     for name, samples in signals(rng, options.bursts):
@@ -203,16 +184,16 @@ def main() -> None:
     result["peaks"] = peaks
     result["evm_sent"] = error_sent(rng)
     result["evm_received"] = error_received(rng, options.bursts)
-    result["losses"] = losses(rng, options.bursts)
+    result["losses"] = losses(rng, options.bursts, benchmark.few(MCS, 1))
     for title, rows in (
         ("Peaks over the mean power, 4 times oversampled", peaks),
         ("Error of the symbols sent", result["evm_sent"]),
         ("EVM at the receiver", result["evm_received"]),
         ("Segments lost 2 dB above the threshold without clipping", result["losses"]),
     ):
-        lab.show(title, [{name: "-" if value is None else value for name, value in row.items()} for row in rows])
-    write_json(options.out, result)
-    draw(options.out.with_suffix(".png"), curves, result["evm_received"])
+        bench.show(title, rows)
+    benchmark.write(result)
+    draw(benchmark, curves, result["evm_received"])
 
 
 if __name__ == "__main__":

@@ -11,29 +11,24 @@ hold.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import lab
+import bench
 import numpy as np
 from numpy.typing import NDArray
-from report import machine, write_json
+from vectors import unit
 
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import noisy_llrs
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 
 DIM, CLUSTERS = 512, 300
 BER = (1e-6, 0.01, 0.02, 0.05, 0.1)
 SIZES = (16, 32)
 TAUS = (0.125, 0.25, 0.5, 1.0, 2.0)
 RULES = (("soft", True), ("soft", False), ("nearest", False), ("hamming", False))
-
-
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def moved(rng: np.random.Generator, vectors: NDArray[Any], distance: float) -> NDArray[np.float32]:
@@ -66,14 +61,14 @@ def measure(size: int, entries: int, queries: int, seed: int, folder: Path) -> l
                     found = base.repair_batch(llrs if soft else np.packbits(llrs > 0, axis=1), rule)
                     if kind == "fresh":
                         right = sum(int(f.entry.name) == i for f, i in zip(found, meant, strict=True))
-                        row |= {"right": right / queries, "right_95": lab.wilson(right, queries)}
+                        row |= {"right": right / queries, "right_95": wilson(right, queries)}
                     row[f"{kind}_known"] = float(np.mean([f.known for f in found]))
                 rows.append(row)
     return rows
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    with drawing(path, 1100, 480) as figure:
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
+    with benchmark.figure(1100, 480) as figure:
         for axes, size in zip(figure.subplots(1, len(SIZES)), SIZES, strict=True):
             for rule, soft in RULES:
                 here = [row for row in rows if (row["code_bytes"], row["tau"]) == (size, 0.5)]
@@ -85,21 +80,19 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entries", type=int, default=10_000)
-    parser.add_argument("--queries", type=int, default=1000, help="for each point (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/repair.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__)
+    benchmark.add("--entries", 10_000, "entries of the base", quick=1000)
+    benchmark.add("--queries", 1000, "queries of each point", quick=20)
+    options = benchmark.parse()
 
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             row for size in SIZES for row in measure(size, options.entries, options.queries, options.seed, Path(folder))
         ]
-    lab.show("Repair", rows)
+    bench.show("Repair", rows)
     settings = {"entries": options.entries, "queries": options.queries, "dim": DIM}
-    write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"rows": rows})
-    plot(options.out.with_suffix(".png"), rows)
+    benchmark.write(settings | {"rows": rows})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

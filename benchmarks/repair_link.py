@@ -19,16 +19,14 @@ bits the likeliest entry tells beforehand, on average: log2 of its likelihood ov
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
 from pictures import HELD_OUT, another_view
-from report import machine, write_json
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import Pictograms, fixed_crops, load_photos, load_pictograms
@@ -36,7 +34,7 @@ from crlsc_phy.knowledge import Entry, KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate
 from crlsc_phy.knowledge.joint import joint_repair
 from crlsc_phy.phy import Burst, BurstModem
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.quality.intervals import wilson
 from crlsc_phy.train.calibrate import CROPS_EACH, air_codes
 
 SNR_DB = (-10.0, -9.5, -9.25, -9.0, -8.75, -8.5, -8.25, -8.0, -7.5, -7.0, -6.0)
@@ -48,14 +46,12 @@ CERTAIN = 30.0
 COUNTS = ("sent", "headers", "failed", "restored", "believed", "clean", "told", *SIDES)
 
 
-@cache
 def asked(bundle: str, data: str) -> Pictograms:
     """Held-out pictograms of things that the shared base knows."""
     base = KnowledgeBase.open(Path(bundle) / "skb")
     return load_pictograms(Path(data), HELD_OUT).things({entry.name.partition("/")[2] for entry in base.entries})
 
 
-@cache
 def load(bundle: str, private: str) -> SemanticCodec:
     return SemanticCodec.load(bundle, private=[private] if private else [])
 
@@ -90,8 +86,7 @@ def work(job: tuple[str, str, str, int, str, int]) -> list[dict[str, Any]]:
         burst = modem.modulate(frame)
         for row in rows:
             rng = np.random.default_rng([seed, index])
-            iq = lab.turn(np.pad(burst, (int(rng.integers(300, 1500)), 300)), 0.0, rng.uniform(0, 6.28))
-            iq = iq + lab.complex_noise(rng, len(iq), lab.noise_variance(modem.numerology, row["snr_db"]))
+            iq = lab.on_air(rng, burst, modem.numerology, row["snr_db"], max_cfo=0.0)
             row["sent"] += 1
             row["clean"] += clean
             row["told"] += told
@@ -122,14 +117,14 @@ def added(rows: list[dict[str, Any]]) -> dict[str, Any]:
     total = rows[0] | {name: sum(row[name] for row in rows) for name in COUNTS}
     total["told"] = round(total["told"] / total["sent"], 1)
     for name in ("clean", *SIDES):
-        total[f"{name}_95"] = lab.wilson(total[name], total["sent"])
+        total[f"{name}_95"] = wilson(total[name], total["sent"])
     return total
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
     titles = {"drawing": "another drawing of a thing in the base", "view": "another view of a picture in the base"}
     labels = {"clean": "no channel", "without": "LDPC alone", "entries": "entries believed", "turbo": "turbo, entries"}
-    with drawing(path, 1200, 480) as figure:
+    with benchmark.figure(1200, 480) as figure:
         for axes, question in zip(figure.subplots(1, 2, sharey=True), QUESTIONS, strict=True):
             shown = [row for row in rows if row["question"] == question]
             snr = [row["snr_db"] for row in shown]
@@ -144,30 +139,29 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", default="models/default")
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/repair_link.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--bundle", "models/default", "bundle to measure")
+    benchmark.add("--data", "data", "folder that `crlsc-train data` filled")
+    options = benchmark.parse()
 
     with tempfile.TemporaryDirectory() as folder:
         bases = {"drawing": "", "view": make_private(options.bundle, options.data, Path(folder))}
+        count = len(asked(options.bundle, options.data).ids)
         jobs = [
             (options.bundle, bases[question], options.data, options.seed, question, start)
             for question in QUESTIONS
-            for start in range(0, len(asked(options.bundle, options.data).ids), JOB)
+            for start in range(0, JOB if options.quick else count, JOB)
         ]
         calibrated = KnowledgeBase.open(bases["view"])
-        parts = [row for rows in lab.in_processes(work, jobs, "Bursts") for row in rows]
+        parts = [row for rows in benchmark.run(work, jobs, "Bursts") for row in rows]
     keys = [(question, snr) for question in QUESTIONS for snr in SNR_DB]
     rows = [added([part for part in parts if (part["question"], part["snr_db"]) == key]) for key in keys]
-    lab.show("Held-out pictures named", rows)
+    bench.show("Held-out pictures named", rows)
     base = KnowledgeBase.open(Path(options.bundle) / "skb")
     settings: dict[str, Any] = {"bundle": options.bundle, "tau": base.tau, "threshold": base.manifest.threshold}
     settings["private"] = {"tau": calibrated.tau, "threshold": calibrated.manifest.threshold}
-    write_json(options.out, {"machine": machine(), "seed": options.seed} | settings | {"rows": rows})
-    plot(options.out.with_suffix(".png"), rows)
+    benchmark.write(settings | {"rows": rows})
+    plot(benchmark, rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ row, the received pictures and an interactive report each. The page gets the fig
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import sys
@@ -16,9 +15,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+import bench
 import numpy as np
 from PIL import Image
-from report import machine
 
 from crlsc_phy.cli import sweep
 from crlsc_phy.files import write_text
@@ -181,7 +180,7 @@ def write_page(runs: dict[str, SweepRun], out: Path) -> None:
     for name, run in runs.items():
         shutil.copyfile(run.folder / "results.csv", out / f"{name}.csv")
     minutes_of = {name: sum(result.cpu_s for result in run.results) / 60 for name, run in runs.items()}
-    here = machine()
+    here = bench.machine()
     spent = ", ".join(f"{name} {minutes:.0f}" for name, minutes in minutes_of.items())
     behind = "\n".join(where_behind(pictures, rate, channel) for rate in ("1/12", "1/8", "1/6") for channel in channels)
     text = INTRODUCTION.read_text(encoding="utf-8").rstrip()
@@ -205,12 +204,10 @@ def write_page(runs: dict[str, SweepRun], out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the sweeps' status if one of them fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--work", type=Path, default=Path("runs/results"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    options = parser.parse_args(arguments)
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None, jobs=2, out=Path("docs/results"), quick=False)
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--work", Path("runs/results"), "folder of the sweeps")
+    options = benchmark.parse(arguments)
     for name in SWEEPS:
         called = ["run", str(options.out / f"{name}.yaml"), "--out", str(options.work / name)]
         status = sweep.main([*called, "--jobs", str(options.jobs), "--data", str(options.data)])

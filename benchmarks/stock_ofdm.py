@@ -16,35 +16,32 @@ on the same channels when timing, CFO and channel are known. The plot goes besid
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 from unittest import mock
 
-# Before numpy is imported: one thread a library, for threads that wait for work would count as CPU time.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
+import bench
+
 # Before GNU Radio is imported: packets must fit into its buffers, and headers that fail are not worth a line each.
 os.environ["GR_CONF_DEFAULT_BUFFER_SIZE"] = "262144"
 os.environ["GR_CONF_LOG_LOG_LEVEL"] = "off"
 
 import lab
-import matplotlib as mpl
 import numpy as np
 import pmt
 from gnuradio import blocks, digital, gr
 from gnuradio.digital import ofdm_txrx
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from report import machine, write_json
 from scipy.special import log_ndtr
 
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.phy import BurstModem, Numerology
+from crlsc_phy.quality.intervals import wilson
 
 CFO = 0.02
 """Largest CFO in cycles/sample, 1.28 carriers: the stock receiver too is made for more than one carrier."""
@@ -161,7 +158,7 @@ class Ours:
     def receive(self, iq: lab.Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
         """What of ``frames`` comes out of a stream, and the CPU-seconds for it."""
         modem = BurstModem()
-        received, seconds = lab.timed(lambda: modem.receive(iq) + modem.flush())
+        received, seconds = bench.timed(lambda: modem.receive(iq) + modem.flush())
         meanings = {(frame.header, frame.semantic): index for index, frame in enumerate(frames)}
         found = {meanings.get((b.frame.header, b.frame.semantic), -1): b.frame for b in received if b.semantic_ok}
         wrong = sum(b.semantic_ok and (b.frame.header, b.frame.semantic) not in meanings for b in received)
@@ -204,7 +201,7 @@ class Stock:
             receiver = digital.ofdm_rx(packet_length_tag_key=TAG, bps_payload=2)
         sink = blocks.vector_sink_b()
         top.connect(blocks.vector_source_c(iq), receiver, sink)
-        _, seconds = lab.timed(top.run)
+        _, seconds = bench.timed(top.run)
         data = bytes(sink.data())
         packets = [
             data[tag.offset : tag.offset + pmt.to_long(tag.value)]
@@ -261,6 +258,9 @@ def mean_power(samples: lab.Samples) -> float:
 class Air:
     """What happens to one burst, whichever modem sends it.
 
+    Not the package's channel: all modems get the same realisation, whose mean gain is 1 for each burst, and the loss of
+    an uncoded link over it is known in closed form.
+
     Attributes:
         gap: Samples of noise before it.
         taps: complex64 [n].
@@ -306,7 +306,6 @@ class Air:
         return float(-np.expm1(8 * size * np.mean(log_right)))
 
 
-@cache
 def warm_up() -> None:
     """Load compiled code: that is not the rate."""
     frames = [lab.make_frame(np.random.default_rng(0))]
@@ -342,16 +341,16 @@ def run(job: Job) -> tuple[dict[str, Tally], float]:
     return tallies, without_fec
 
 
-def measure(points: list[Point], bursts: int, seed: int, label: str, processes: int) -> list[dict[str, Any]]:
+def measure(benchmark: bench.Benchmark, points: list[Point], bursts: int, label: str) -> list[dict[str, Any]]:
     """A row for each point and modem."""
     jobs = [
-        Job(point, first, min(first + JOB_BURSTS, bursts), seed)
+        Job(point, first, min(first + JOB_BURSTS, bursts), benchmark.options.seed)
         for point in points
         for first in range(0, bursts, JOB_BURSTS)
     ]
     totals = {(point, name): Tally() for point in points for name in point.modems}
     without_fec = dict.fromkeys(points, 0.0)
-    for job, (tallies, losses) in zip(jobs, lab.in_processes(run, jobs, label, processes), strict=True):
+    for job, (tallies, losses) in zip(jobs, benchmark.run(run, jobs, label), strict=True):
         without_fec[job.point] += losses
         for name, tally in tallies.items():
             totals[job.point, name] += tally
@@ -378,7 +377,7 @@ def losses_of(name: str, tally: Tally) -> dict[str, Any]:
     counts = {"lost": tally.lost} if name in STOCK else {"lost_meanings": tally.lost_meanings, "lost": tally.lost}
     answer: dict[str, Any] = {}
     for key, count in counts.items():
-        answer |= {key: count, f"{key}_95": [round(edge, 6) for edge in lab.wilson(count, tally.bursts)]}
+        answer |= {key: count, f"{key}_95": [round(edge, 6) for edge in wilson(count, tally.bursts)]}
     return answer | {"wrong": tally.wrong}
 
 
@@ -432,14 +431,16 @@ def needed(rows: list[dict[str, Any]], rate: float = 0.01) -> list[dict[str, Any
     return answer
 
 
-def plot(rows: list[dict[str, Any]], bursts: int, path: Path) -> None:
+def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]], bursts: int) -> None:
     """Loss against Es/N0, a panel for each channel, with 95 % intervals."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     # A logarithm has no zero: its place is the lower edge.
     zero = 0.4 / bursts
-    figure, panels = plt.subplots(1, len(CHANNELS), figsize=(12, 6), dpi=100, sharex=True, sharey=True)
+    with benchmark.figure(1200, 600) as figure:
+        draw(figure, rows, bursts, zero)
+
+
+def draw(figure: Figure, rows: list[dict[str, Any]], bursts: int, zero: float) -> None:
+    panels = figure.subplots(1, len(CHANNELS), sharex=True, sharey=True)
     titles = {"AWGN": "AWGN", "5 taps": "5-tap multipath, new for every burst"}
     for panel, channel in zip(panels, CHANNELS, strict=True):
         here = [row for row in rows if row["channel"] == channel]
@@ -450,13 +451,13 @@ def plot(rows: list[dict[str, Any]], bursts: int, path: Path) -> None:
             mine = [row for row in here if row["modem"] == name]
             snr = np.array([row["es_n0_db"] for row in mine])
             rate = np.array([row[key] for row in mine]) / bursts
-            interval = np.array([row[f"{key}_95"] for row in mine]).T
+            interval = np.array([row[f"{key}_95"] for row in mine])
             height = np.maximum(rate, zero)
             look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5}
             some = rate > 0
             places = list(np.flatnonzero(some))
             panel.plot(snr, height, linestyle=style, label=label, linewidth=1.6, markevery=places, **look)
-            errors = np.abs(np.maximum(interval, zero) - height)[:, some]
+            errors = bench.error_bars(height, interval, zero)[:, some]
             panel.errorbar(snr[some], rate[some], errors, linestyle="none", capsize=2, elinewidth=1, color=colour)
             hollow = {"linestyle": "none", "markerfacecolor": "white", "zorder": 3, "clip_on": False}
             panel.plot(snr[~some], height[~some], **look, **hollow)
@@ -466,18 +467,12 @@ def plot(rows: list[dict[str, Any]], bursts: int, path: Path) -> None:
         panel.set_ylim(zero, 1.3)
         panel.set_xlim(SNRS_DB[0] - 0.5, SNRS_DB[-1] + 0.5)
         panel.set_xticks(range(SNRS_DB[0], SNRS_DB[-1] + 1, 4))
-        panel.grid(alpha=0.35)
         decades = [10.0**exponent for exponent in range(int(np.ceil(np.log10(1 / bursts))), 1)]
         panel.set_yticks([zero, *decades], ["0", *(f"{100 * decade:g} %" for decade in decades)])
         panel.minorticks_off()
     panels[0].set_ylabel(f"lost, of {bursts:,} bursts a point")
     figure.suptitle(f"{16 + DETAIL_BYTES} B on 52 of 64 carriers, CFO within {CFO:.0%} of the sample rate")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
-    figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.21, wspace=0.06)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
-    print(f"wrote {path}")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def show_losses(title: str, rows: list[dict[str, Any]]) -> None:
@@ -488,26 +483,23 @@ def show_losses(title: str, rows: list[dict[str, Any]]) -> None:
         if "lost_meanings" in row:
             line[f"{row['modem']}: meaning"] = row["lost_meanings"]
         line[row["modem"]] = row["lost"]
-    lab.show(title, list(table.values()))
+    bench.show(title, list(table.values()))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bursts", type=int, default=1000, help="bursts for each point of the curves (%(default)s)")
-    parser.add_argument("--many", type=int, default=10000, help="bursts at 12 dB and more, in all (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/stock_ofdm.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--bursts", 1000, "bursts of each point of the curves", quick=5)
+    benchmark.add("--many", 10000, "bursts at 12 dB and more, in all", quick=20)
+    options = benchmark.parse()
 
     def rows(label: str, bursts: int, points: list[Point]) -> list[dict[str, Any]]:
-        return measure(points, bursts, options.seed, label, options.processes)
+        return measure(benchmark, points, bursts, label)
 
     names = tuple(MODEMS)
     without_cfo = rows(
         "without CFO",
         options.bursts,
-        [Point(0, "AWGN", snr_db, DETAIL_BYTES, 0.0, STOCK) for snr_db in WITHOUT_CFO_SNRS_DB],
+        [Point(0, "AWGN", snr_db, DETAIL_BYTES, 0.0, STOCK) for snr_db in benchmark.few(WITHOUT_CFO_SNRS_DB)],
     )
     best = [row for row in without_cfo if row["es_n0_db"] == WITHOUT_CFO_SNRS_DB[-1]]
     if any(row["lost"] > 0.01 * row["bursts"] for row in best):
@@ -515,7 +507,11 @@ def main() -> None:
     curves = rows(
         "curves",
         options.bursts,
-        [Point(1, channel, snr_db, DETAIL_BYTES, CFO, names) for channel in CHANNELS for snr_db in SNRS_DB],
+        [
+            Point(1, channel, snr_db, DETAIL_BYTES, CFO, names)
+            for channel in CHANNELS
+            for snr_db in benchmark.few(SNRS_DB)
+        ],
     )
     long = ("ours, QPSK 1/2", *STOCK)
     many = rows(
@@ -524,8 +520,7 @@ def main() -> None:
         [Point(2, "5 taps", snr_db, LONG_DETAIL_BYTES, CFO, long) for snr_db in MANY_SNRS_DB],
     )
     result: dict[str, Any] = {
-        "machine": machine() | {"gnuradio": gr.version()},
-        "seed": options.seed,
+        "machine": bench.machine() | {"gnuradio": gr.version()},
         "modems": NOTES,
         "multipath": {"taps": TAPS, "decay_samples": TAP_DECAY, "mean_gain_of_each_realisation": 1},
         "overhead": overhead(curves) + overhead(many),
@@ -538,15 +533,13 @@ def main() -> None:
     show_losses(f"Lost of {options.bursts}, 96 B", curves)
     show_losses(f"Lost of {options.bursts}, 96 B, without CFO", without_cfo)
     show_losses(f"Lost of {many[0]['bursts']}, 304 B", many)
-    lab.show(
-        "Es/N0 in dB from which on at most 1 % is lost", [{k: str(v) for k, v in r.items()} for r in needed(curves)]
-    )
-    lab.show("On the air, and received", result["overhead"])
+    bench.show("Es/N0 in dB from which on at most 1 % is lost", needed(curves))
+    bench.show("On the air, and received", result["overhead"])
     for row in result["many_in_all"]:
         meanings = f"{row['lost_meanings']} without header or air code, " if "lost_meanings" in row else ""
         print(f"{row['modem']}, 12 dB and more: {meanings}{row['lost']} not whole, of {row['bursts']} bursts")
-    write_json(options.out, result)
-    plot(curves, options.bursts, options.out.with_suffix(".png"))
+    benchmark.write(result)
+    plot(benchmark, curves, options.bursts)
 
 
 if __name__ == "__main__":

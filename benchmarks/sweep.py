@@ -10,7 +10,6 @@ one is begun. A part that is not asked for stays in the file as it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import statistics
@@ -21,9 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import lab
+import bench
 import numpy as np
-from report import machine, write_json
 from rich.progress import track
 
 CODED = """
@@ -70,7 +68,7 @@ def compare_processes(work: Path, replicas: int, repeats: int) -> dict[str, Any]
         one, two = (seconds(config, work / f"{jobs}-{repeat}", jobs, *more) for jobs in (1, 2))
         same = found(work / f"1-{repeat}") == found(work / f"2-{repeat}")
         rows.append({"one_s": round(one, 2), "two_s": round(two, 2), "ratio": round(one / two, 3), "identical": same})
-    lab.show("Two processes against one", rows)
+    bench.show("Two processes against one", rows)
     ratio = statistics.median(row["ratio"] for row in rows)
     return {"replicas": replicas, "rows": rows, "median_ratio": ratio, "goal": GOAL}
 
@@ -101,7 +99,7 @@ def kill_often(work: Path, kills: int, seed: int) -> dict[str, Any]:
         "folders": compared,
         "identical": identical,
     }
-    lab.show("Killed by SIGKILL at random moments", [result])
+    bench.show("Killed by SIGKILL at random moments", [result])
     return result
 
 
@@ -119,21 +117,20 @@ def kill_once(config: Path, folder: Path, after_s: float) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    parser.add_argument("--replicas", type=int, default=150, help="of each of the 20 points of the coded sweep")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sweep.json"))
-    options = parser.parse_args()
-    content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    benchmark = bench.Benchmark(__file__, __doc__)
+    text = "what to measure; other parts stay as they were"
+    benchmark.add("--parts", list(PARTS), text, nargs="+", choices=PARTS, type=str, metavar="PART")
+    benchmark.add("--replicas", 150, "replicas of each of the 20 points of the coded sweep", quick=2)
+    benchmark.add("--repeats", 3, "runs with one process and with two", quick=1)
+    benchmark.add("--kills", 100, "runs that are killed", quick=1)
+    options = benchmark.parse()
+    content = benchmark.earlier()
     with TemporaryDirectory() as work:
         if "processes" in options.parts:
             content["processes"] = compare_processes(Path(work), options.replicas, options.repeats)
         if "kills" in options.parts:
             content["kills"] = kill_often(Path(work), options.kills, options.seed)
-    write_json(options.out, content | {"machine": machine(), "seed": options.seed})
+    benchmark.write(content)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,17 @@ Everywhere with a CFO within 2 % of the sample rate, unknown timing and phase:
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+import bench
 import lab
 import numpy as np
-from report import machine, write_json
 
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.phy import PRESETS, Burst, BurstModem, Numerology
 from crlsc_phy.phy.layout import Layout
+from crlsc_phy.quality.intervals import wilson
 
 EVM_DB = (0, 5, 10, 15, 20, 25)
 LONG_DB = (5, 15, 25)
@@ -46,16 +45,11 @@ def send(
     doppler_hz: float | None = None,
 ) -> Burst | None:
     """The burst as received; None if header or meaning is lost. ``doppler_hz`` None: no fading at all."""
-    numerology = modem.numerology
-    iq = np.pad(modem.modulate(frame), (int(rng.integers(300, 1500)), 300))
+    iq = modem.modulate(frame)
     if doppler_hz is not None:
-        iq = lab.fade(rng, iq, powers, doppler_hz / numerology.sample_rate)
-    if ppm:
-        iq = lab.clock_error(iq, ppm)
-    iq = lab.turn(iq, rng.uniform(-0.02, 0.02), rng.uniform(0, 2 * np.pi))
-    received = (
-        modem.receive(iq + lab.complex_noise(rng, len(iq), lab.noise_variance(numerology, snr_db))) + modem.flush()
-    )
+        # Longer by the delay of the last path.
+        iq = lab.fade(rng, np.pad(iq, (0, len(powers))), powers, doppler_hz, modem.numerology.sample_rate)
+    received = modem.receive(lab.on_air(rng, iq, modem.numerology, snr_db, sro_ppm=ppm or None)) + modem.flush()
     good = [b for b in received if (b.frame.header, b.frame.semantic) == (frame.header, frame.semantic)]
     return good[0] if good else None
 
@@ -113,7 +107,7 @@ def doppler_job(job: tuple[int, str, float, float, int]) -> dict[str, Any]:
         "doppler_hz": doppler_hz,
         "segments": segments,
         "failed": failed,
-        "failed_95": lab.wilson(failed, segments),
+        "failed_95": wilson(failed, segments),
         "bursts_lost": lost,
         "error_over_expected_db": float(10 * np.log10(np.median(ratios))),
     }
@@ -145,19 +139,18 @@ def llr_job(job: tuple[int, str, float, str, int]) -> list[dict[str, Any]]:
         predicted, observed = float(np.mean(1 / (1 + np.exp(size[inside])))), int(error[inside].sum())
         rows.append(
             {"mcs": mcs, "snr_db": snr_db, "channel": channel, "llr_from": low, "llr_to": high, "bits": count}
-            | {"predicted": predicted, "observed": observed / count, "observed_95": lab.wilson(observed, count)}
+            | {"predicted": predicted, "observed": observed / count, "observed_95": wilson(observed, count)}
             | {"ratio": observed / count / predicted}
         )
     return rows
 
 
-def plot(path: Path, result: dict[str, Any]) -> None:
-    import matplotlib
+def plot(benchmark: bench.Benchmark, result: dict[str, Any]) -> None:
+    with benchmark.figure(1650, 506) as figure:
+        draw(*figure.subplots(1, 3), result)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+def draw(left: Any, middle: Any, right: Any, result: dict[str, Any]) -> None:
     for preset in PRESETS:
         rows = [row for row in result["evm"] if row["numerology"] == preset]
         left.plot([r["snr_db"] for r in rows], [r["evm_db"] for r in rows], "o-", ms=4, label=f"{preset} carriers")
@@ -182,38 +175,31 @@ def plot(path: Path, result: dict[str, Any]) -> None:
     right.plot([1e-4, 0.5], [1e-4, 0.5], ":", color="grey")
     right.set(xlabel="bit error rate predicted by the LLRs", ylabel="observed", title="Calibration of LLRs")
     for axis in (left, middle, right):
-        axis.grid(True, which="both", alpha=0.3)
         axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    print(f"wrote {path}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bursts", type=int, default=40, help="bursts for each point (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tracking.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
+    benchmark.add("--bursts", 40, "bursts of each point", quick=2)
+    options = benchmark.parse()
     seed, bursts = options.seed, options.bursts
 
     carriers = Numerology().data_carriers
-    evm = lab.in_processes(evm_job, [(seed, p, s, 10_000, bursts, 20.0) for p in PRESETS for s in EVM_DB], "EVM")
+    evm = benchmark.run(evm_job, [(seed, p, s, 10_000, bursts, 20.0) for p in PRESETS for s in EVM_DB], "EVM")
     few = max(bursts // 10, 2)
-    long = lab.in_processes(
-        evm_job, [(seed, "64", s, LONG_SYMBOLS * carriers, few, 40.0) for s in LONG_DB], "long bursts"
-    )
-    doppler = lab.in_processes(
+    long = benchmark.run(evm_job, [(seed, "64", s, LONG_SYMBOLS * carriers, few, 40.0) for s in LONG_DB], "long bursts")
+    doppler = benchmark.run(
         doppler_job,
         [(seed, mcs, snr, hz, bursts) for mcs, snr in (("qpsk-1/2", 14.0), ("16qam-1/2", 22.0)) for hz in DOPPLER_HZ],
         "Doppler",
     )
     channels = ("awgn", "standing", "fading")
     jobs = [(seed, mcs, snr, channel, bursts) for mcs, snr in CALIBRATION for channel in channels]
-    llr = [row for rows in lab.in_processes(llr_job, jobs, "LLRs") for row in rows]
-    result = {"machine": machine(), "seed": seed, "evm": evm, "long": long, "doppler": doppler, "llr": llr}
-    lab.show("Analog EVM, 10,000 symbols, 20 ppm", evm)
-    lab.show(f"Analog EVM, {LONG_SYMBOLS:,} OFDM symbols, 40 ppm", long)
-    lab.show("Fading", doppler)
+    llr = [row for rows in benchmark.run(llr_job, jobs, "LLRs") for row in rows]
+    result = {"evm": evm, "long": long, "doppler": doppler, "llr": llr}
+    bench.show("Analog EVM, 10,000 symbols, 20 ppm", evm)
+    bench.show(f"Analog EVM, {LONG_SYMBOLS:,} OFDM symbols, 40 ppm", long)
+    bench.show("Fading", doppler)
     worst = [
         {"mcs": mcs, "channel": channel}
         | {
@@ -223,9 +209,9 @@ def main() -> None:
         }
         for mcs, channel in dict.fromkeys((row["mcs"], row["channel"]) for row in llr)
     ]
-    lab.show("LLRs: bit errors observed over predicted", worst)
-    write_json(options.out, result)
-    plot(options.out.with_suffix(".png"), result)
+    bench.show("LLRs: bit errors observed over predicted", worst)
+    benchmark.write(result)
+    plot(benchmark, result)
 
 
 if __name__ == "__main__":

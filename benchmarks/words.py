@@ -12,21 +12,16 @@ names compete.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lab
-
-# isort: split
-# After lab, which tells numpy to use one thread.
+import bench
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import machine, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,12 +93,11 @@ def ask(sets: Sets, tower: TextTower, head: SpaceHead | None, rows: list[int]) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--cache", type=Path, default=Path("out/features"), help="of the features (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/words.json"))
-    options = parser.parse_args()
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None)
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--cache", Path("out/features"), "folder of the features")
+    benchmark.add("--seeds", 3, "trainings of each kind, each with a seed of its own", quick=1)
+    options = benchmark.parse()
 
     torch.set_num_threads(1)
     recipe = load_recipe("default")
@@ -117,8 +111,8 @@ def main() -> None:
         drawn = np.random.default_rng(seed).permutation(len(names))[: round(HELD_OUT * len(names))]
         for unseen in (set[str](), {names[row] for row in drawn}):
             rows += measure(sets, head, unseen, seed)
-        write_json(options.out, {"machine": machine(), "text": asdict(TextRecipe()), "rows": rows})
-    lab.show("Names", rows)
+        benchmark.write({"text": asdict(TextRecipe()), "rows": rows})
+    bench.show("Names", rows)
 
 
 if __name__ == "__main__":

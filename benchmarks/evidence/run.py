@@ -10,12 +10,6 @@ to ``runs/evidence/full/seed-0``.
 
 from __future__ import annotations
 
-import os
-
-# Before numpy is imported: a worker is a process of one thread.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
 import argparse
 import json
 import sys
@@ -26,15 +20,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import bench
 import joblib
 import torch
 from common import FULL, QUICK, Budget, Experiment, Lab, Results
 
 from crlsc_phy.errors import CrlscError
 from crlsc_phy.files import write_text
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from report import machine
 
 MODULES = {
     "E1": "e1_labels",
@@ -51,6 +44,13 @@ INTRODUCTION = Path(__file__).with_name("introduction.md")
 def experiments(names: Sequence[str] = ()) -> dict[str, Experiment]:
     """The experiments of these names, all if none is given, in the order of their numbers."""
     return {name: cast(Experiment, import_module(MODULES[name])) for name in sorted(names or MODULES)}
+
+
+def known(name: str) -> str:
+    """Parse the name of an experiment."""
+    if name not in MODULES:
+        raise argparse.ArgumentTypeError(f"there is no experiment {name}; choose among {', '.join(MODULES)}")
+    return name
 
 
 def result_path(lab: Lab, name: str, seed: int, arm: str) -> Path:
@@ -108,7 +108,7 @@ def write_results(lab: Lab, chosen: dict[str, Experiment], out: Path) -> None:
     """The raw figures and the plot of each experiment."""
     out.mkdir(parents=True, exist_ok=True)
     for name, experiment in chosen.items():
-        content: dict[str, Any] = {"machine": machine(), "budget": vars(lab.budget)}
+        content: dict[str, Any] = {"machine": bench.machine(), "budget": vars(lab.budget)}
         results = results_of(lab, name, experiment)
         write_text(out / f"{name.lower()}.json", json.dumps(content | {"arms": results}, indent=1) + "\n")
         experiment.plot(lab, results, out / f"{name.lower()}.png")
@@ -140,25 +140,15 @@ def _repetition(seeds: int, experiment: Experiment) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 if the user's input is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(sorted(MODULES))}; all if none")
-    parser.add_argument("--quick", action="store_true", help="a fraction of the budgets, into out/evidence")
-    parser.add_argument("--seeds", type=int, help=f"how many ({len(FULL.seeds)})")
-    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--bundle", type=Path, default=Path("models/default"))
-    parser.add_argument("--out", type=Path, help="folder of tables, plots and raw figures")
-    options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - set(MODULES))
-    if unknown:
-        parser.error(f"no experiment {', '.join(unknown)}; there are {', '.join(sorted(MODULES))}")
-    for name in ("seeds", "jobs"):
-        if (getattr(options, name) or 1) < 1:
-            parser.error(f"--{name} must be at least 1")
-    budget = QUICK if options.quick else FULL
-    budget = replace(budget, seeds=tuple(range(options.seeds))) if options.seeds else budget
-    out = options.out or Path("out/evidence" if options.quick else "docs/evidence")
+    benchmark = bench.Benchmark(__file__, __doc__, seed=None, jobs=2, out=Path("docs/evidence"))
+    benchmark.add("names", [], "experiments; all if none is named", nargs="*", metavar="EXPERIMENT", type=known)
+    benchmark.add("--seeds", len(FULL.seeds), "number of seeds", quick=len(QUICK.seeds), type=bench.count)
+    benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
+    benchmark.add("--runs", Path("runs/evidence"), "folder of trained networks and results")
+    benchmark.add("--bundle", Path("models/default"), "the shipped bundle")
+    options = benchmark.parse(arguments)
+    budget = replace(QUICK if options.quick else FULL, seeds=tuple(range(options.seeds)))
+    out = options.out
     lab = Lab(budget, options.data, options.runs / budget.name, options.bundle)
     lab.folder.mkdir(parents=True, exist_ok=True)
     chosen = experiments(options.names)

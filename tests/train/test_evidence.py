@@ -80,4 +80,4 @@ def test_an_unknown_experiment_is_refused(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run.main(["E9"])
     assert stop.value.code == 2
-    assert "no experiment E9" in capsys.readouterr().err
+    assert "there is no experiment E9; choose among E1, E2" in capsys.readouterr().err
