@@ -55,13 +55,15 @@ class Job:
         channel: SNR in dB, or a name in ``TRACES``.
         length: Bursts where the SNR stands still, seconds of a trace.
         seed: Of all that is random.
-        table: For the genie: throughput of each MCS at each SNR of the sweep, [MCS][SNR].
+        table_db: For the genie: SNRs of the sweep.
+        table: Throughput of each MCS at each of them, [MCS][SNR].
     """
 
     policy: str
     channel: float | str
     length: float
     seed: int
+    table_db: Sequence[float] = ()
     table: Sequence[Sequence[float]] = ()
 
 
@@ -105,7 +107,7 @@ def run(job: Job) -> list[Sent]:
         if job.policy == "adapted":
             mcs = adapter.choice
         elif job.policy == "genie":
-            mcs = int(np.argmax([np.interp(snr_db, SWEEP_DB, row) for row in job.table]))
+            mcs = int(np.argmax([np.interp(snr_db, job.table_db, row) for row in job.table]))
         else:
             mcs = int(job.policy.removeprefix("fixed "))
         frame = lab.make_frame(rng, DETAIL_BYTES)
@@ -143,13 +145,14 @@ def sweep(benchmark: bench.Benchmark) -> tuple[list[dict[str, Any]], list[list[f
     """Each SNR held still: rows, and the throughput of each MCS at each SNR."""
     seed = benchmark.options.seed
     bursts, fixed_bursts = (SETTLING + 5, 1) if benchmark.options.quick else (200, 20)
-    jobs = [Job("adapted", snr_db, bursts, seed) for snr_db in SWEEP_DB]
-    jobs += [Job(policy, snr_db, fixed_bursts, seed) for policy in FIXED for snr_db in SWEEP_DB]
+    snrs_db = benchmark.few(SWEEP_DB, 3)
+    jobs = [Job("adapted", snr_db, bursts, seed) for snr_db in snrs_db]
+    jobs += [Job(policy, snr_db, fixed_bursts, seed) for policy in FIXED for snr_db in snrs_db]
     runs = benchmark.run(run, jobs, "sweep")
-    adapted, fixed = runs[: len(SWEEP_DB)], runs[len(SWEEP_DB) :]
-    table = [[throughput(sent) for sent in fixed[i : i + len(SWEEP_DB)]] for i in range(0, len(fixed), len(SWEEP_DB))]
+    adapted, fixed = runs[: len(snrs_db)], runs[len(snrs_db) :]
+    table = [[throughput(sent) for sent in fixed[i : i + len(snrs_db)]] for i in range(0, len(fixed), len(snrs_db))]
     rows = []
-    for index, (snr_db, sent) in enumerate(zip(SWEEP_DB, adapted, strict=True)):
+    for index, (snr_db, sent) in enumerate(zip(snrs_db, adapted, strict=True)):
         settled = sent[SETTLING:]
         best = max(row[index] for row in table)
         rows.append(
@@ -171,10 +174,11 @@ def traces(benchmark: bench.Benchmark, table: list[list[float]]) -> tuple[list[d
     """The SNR in motion: rows, and the adapted run of each trace."""
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {}
+    snrs_db = benchmark.few(SWEEP_DB, 3)
     for name, (_, seconds) in TRACES.items():
         seconds *= 0.05 if benchmark.options.quick else 1.0
         policies = ["adapted", "genie", *FIXED]
-        jobs = [Job(policy, name, seconds, benchmark.options.seed, table) for policy in policies]
+        jobs = [Job(policy, name, seconds, benchmark.options.seed, snrs_db, table) for policy in policies]
         answers = dict(zip(policies, benchmark.run(run, jobs, name), strict=True))
         adapted = answers["adapted"]
         fixed = [throughput(answers[policy]) for policy in FIXED]
@@ -213,11 +217,12 @@ def draw(
     with benchmark.figure(1200, 900) as figure:
         grid = figure.add_gridspec(2, len(runs), height_ratios=(1.25, 1))
         top = figure.add_subplot(grid[0, :])
+        snrs_db = [row["es_n0_db"] for row in rows]
         for mcs, row in zip(MCS_TABLE, table, strict=True):
             colour = colormaps["turbo"](0.05 + 0.9 * mcs.index / (len(MCS_TABLE) - 1))
-            top.plot(SWEEP_DB, row, color=colour, lw=1, label=mcs.name)
-        top.plot(SWEEP_DB, [row["genie"] for row in rows], "k--", lw=1.5, label="genie: best of these")
-        top.plot(SWEEP_DB, [row["adapted"] for row in rows], "ko-", lw=2, ms=4, label="adapted")
+            top.plot(snrs_db, row, color=colour, lw=1, label=mcs.name)
+        top.plot(snrs_db, [row["genie"] for row in rows], "k--", lw=1.5, label="genie: best of these")
+        top.plot(snrs_db, [row["adapted"] for row in rows], "ko-", lw=2, ms=4, label="adapted")
         top.set(xlabel="Es/N0 [dB]", ylabel="delivered bits per channel use")
         top.set_title(f"SNR held still; bursts of {DETAIL_BYTES} B of detail, all overhead counted")
         top.legend(fontsize=9, loc="upper left", ncols=2)

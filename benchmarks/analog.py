@@ -38,12 +38,12 @@ def photographs() -> list[Path]:
     return sorted(IMAGES / name for name in read_heldout(IMAGES))
 
 
-def job(task: tuple[int, str, str, int, float]) -> dict[str, Any]:
+def job(task: tuple[int, str, str, int, float, list[Path]]) -> dict[str, Any]:
     """One scheme at one SNR: PSNR of each photograph, and the channel uses."""
-    seed, mode, mcs, levels, snr_db = task
+    seed, mode, mcs, levels, snr_db, paths = task
     codec = SemanticCodec.load("models/default")
     quality, cbr = [], []
-    for index, path in enumerate(photographs()):
+    for index, path in enumerate(paths):
         rng = np.random.default_rng([seed, index])
         image = load_image(path)
         frame = codec.encode(image, levels=levels, mode=mode)  # type: ignore[arg-type]
@@ -73,10 +73,11 @@ def main() -> None:
     benchmark = bench.Benchmark(__file__, __doc__, jobs=2)
     options = benchmark.parse()
 
-    tasks = [(options.seed, *scheme, snr) for scheme in SCHEMES for snr in benchmark.few(SNRS_DB)]
+    paths = benchmark.few(photographs(), 1)
+    tasks = [(options.seed, *scheme, snr, paths) for scheme in SCHEMES for snr in benchmark.few(SNRS_DB)]
     rows = benchmark.run(job, tasks, "pictures")
     bench.show("Digital and analog detail", rows, ["psnr_db_each"])
-    benchmark.write({"images": [path.name for path in photographs()], "rows": rows})
+    benchmark.write({"images": [path.name for path in paths], "rows": rows})
     with benchmark.figure(1000, 620) as figure:
         axes = figure.subplots()
         for scheme in dict.fromkeys(name(row) for row in rows):

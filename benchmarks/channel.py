@@ -143,18 +143,19 @@ def main() -> None:
     options = benchmark.parse()
 
     torch.set_num_threads(1)
-    sides = {f"ours: {name}": ours(settings, chunk, options.seed) for name, (settings, chunk) in OURS.items()}
+    sides = {f"ours: {name}": ours(*OURS[name], options.seed) for name in benchmark.few(list(OURS), 3)}
     sides |= {f"Sionna TimeChannel: {kind}": stock_sionna(kind, options.seed) for kind in ("TDL-A", "CDL-A")}
     sides |= {"GNU Radio dynamic_channel_model": gnuradio(options.seed)}
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(3):
+    for _ in range(1 if options.quick else 3):
         for name, call in sides.items():
             rates[name].append(rate_of(call, options.seconds / 3))
     speed = [{"channel": name, "msamples_s": round(float(np.median(found)), 3)} for name, found in rates.items()]
     bench.show("Million samples a CPU-second", speed)
-    errors = [interpolation(model, metres, options.seed) for model in EXACT for metres in SPEEDS]
+    models, speeds = benchmark.few(EXACT), benchmark.few(SPEEDS, 1)
+    errors = [interpolation(model, metres, options.seed) for model in models for metres in speeds]
     bench.show("Straight lines between knots", errors)
-    cuts = [cutting(name, settings, options.seed) for name, (settings, _) in OURS.items()]
+    cuts = [cutting(name, OURS[name][0], options.seed) for name in benchmark.few(list(OURS), 3)]
     bench.show("Cut at 300 places", cuts)
     benchmark.write({"speed": speed, "interpolation": errors, "cuts": cuts})
 

@@ -127,7 +127,7 @@ def plot(benchmark: bench.Benchmark, bases: dict[str, Any]) -> None:
 
 def main() -> None:
     benchmark = bench.Benchmark(__file__, __doc__)
-    benchmark.add("--entries", 1_000_000, "entries of the base", quick=20_000)
+    benchmark.add("--entries", 1_000_000, "entries of the base", quick=30_000)
     benchmark.add("--queries", 1000, "queries", quick=50)
     options = benchmark.parse()
 
@@ -140,7 +140,9 @@ def main() -> None:
     chosen = rng.integers(options.entries, size=options.queries)
     queries = unit(vectors[chosen] + np.float32(0.33) * draw(rng, options.queries, directions))
     truth = exact(vectors, queries)
-    code = AirCode.train(vectors[: min(100_000, options.entries)], CODE_BYTES, options.seed, rounds=20_000)
+    code = AirCode.train(
+        vectors[: min(100_000, options.entries)], CODE_BYTES, options.seed, rounds=500 if options.quick else 20_000
+    )
     codes = code.encode(vectors)
     chosen_index = IndexSpec.choose(options.entries, DIM)
     smaller = chosen_index.factory.replace("PQ64", f"PQ{CODES_ALONE_PARTS}")

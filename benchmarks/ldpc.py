@@ -74,12 +74,12 @@ def snr_at(rows: list[dict[str, Any]], side: str, bler: float) -> float:
 def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
     with benchmark.figure(880, 550) as figure:
         axes = figure.subplots()
-        for colour, (k, n, _) in zip(("C0", "C1", "C2"), CODES, strict=True):
+        for number, (k, n) in enumerate(dict.fromkeys((row["k"], row["n"]) for row in rows)):
             here = [row for row in rows if row["k"] == k]
             for side, style, name in (("ours", "o-", "min-sum, ours"), ("sionna", "s--", "BP-20, Sionna")):
                 bler = np.array([max(row[f"{side}_bler"], 1e-6) for row in here])
                 bars = bench.error_bars(bler, [row[f"{side}_bler_95"] for row in here], 1e-6)
-                look = {"fmt": style, "color": colour, "label": f"k = {k}, n = {n}: {name}"}
+                look = {"fmt": style, "color": f"C{number}", "label": f"k = {k}, n = {n}: {name}"}
                 axes.errorbar([row["snr_db"] for row in here], bler, bars, ms=4, capsize=3, **look)
         axes.axhline(0.01, color="grey", linestyle=":")
         axes.set(yscale="log", ylim=(1e-4, 1), xlabel="Es/N0 [dB]", ylabel="block error rate")
@@ -92,10 +92,11 @@ def main() -> None:
     benchmark.add("--words", 3000, "words of each SNR", quick=BATCH)
     options = benchmark.parse()
 
-    tasks = [(options.seed, k, n, snr, options.words) for k, n, snrs in CODES for snr in snrs]
+    chosen = benchmark.few(CODES, 1)
+    tasks = [(options.seed, k, n, snr, options.words) for k, n, snrs in chosen for snr in snrs]
     rows = benchmark.run(job, tasks, "LDPC")
     codes = []
-    for k, n, _ in CODES:
+    for k, n, _ in chosen:
         here = [row for row in rows if row["k"] == k]
         ours, sionna = (snr_at(here, side, 0.01) for side in ITERATIONS)
         nearest = min(here, key=lambda row: abs(row["snr_db"] - ours))

@@ -11,6 +11,7 @@ hold.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ def moved(rng: np.random.Generator, vectors: NDArray[Any], distance: float) -> N
     return unit(vectors + distance * rng.normal(size=vectors.shape) / np.sqrt(DIM))
 
 
-def measure(size: int, entries: int, queries: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace, size: int, folder: Path) -> list[dict[str, Any]]:
+    entries, queries, seed = options.entries, options.queries, options.seed
     rng = np.random.default_rng(seed)
     centres = unit(rng.normal(size=(CLUSTERS, DIM)) * np.linspace(1, 0.05, DIM))
     foreign = unit(rng.normal(size=(CLUSTERS, DIM)) * np.linspace(1, 0.05, DIM))
     vectors = moved(rng, centres[rng.integers(CLUSTERS, size=entries)], 0.7)
-    code = AirCode.train(vectors, size, seed, rounds=20_000)
+    code = AirCode.train(vectors, size, seed, rounds=options.rounds)
     base = KnowledgeBase.create(folder / str(size), code, vectors, [Entry(str(i), "") for i in range(entries)])
     meant = rng.integers(entries, size=queries)
     sent = {
@@ -83,12 +85,11 @@ def main() -> None:
     benchmark = bench.Benchmark(__file__, __doc__)
     benchmark.add("--entries", 10_000, "entries of the base", quick=1000)
     benchmark.add("--queries", 1000, "queries of each point", quick=20)
+    benchmark.add("--rounds", 20_000, "rounds in which the centroids of a code are put in order", quick=500)
     options = benchmark.parse()
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row for size in SIZES for row in measure(size, options.entries, options.queries, options.seed, Path(folder))
-        ]
+        rows = [row for size in SIZES for row in measure(options, size, Path(folder))]
     bench.show("Repair", rows)
     settings = {"entries": options.entries, "queries": options.queries, "dim": DIM}
     benchmark.write(settings | {"rows": rows})
