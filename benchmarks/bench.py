@@ -17,12 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-import joblib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -112,9 +113,11 @@ class Benchmark:
 
     def run(self, work: Callable[[Any], T], jobs: Iterable[Any], label: str) -> list[T]:
         """Call ``work`` on each job in ``--jobs`` processes, and return the answers in the order of the jobs."""
-        tasks = [joblib.delayed(work)(job) for job in jobs]
-        answers = joblib.Parallel(self.options.jobs, return_as="generator")(tasks)
-        return list(track(answers, description=label, total=len(tasks)))
+        tasks = list(jobs)
+        # Spawned, for faiss and torch do not survive a fork. Not joblib, which copies the functions of a script to its
+        # workers with all that they refer to: caches and the functions of SciPy cannot be copied.
+        with ProcessPoolExecutor(self.options.jobs, mp_context=get_context("spawn")) as pool:
+            return list(track(pool.map(work, tasks), description=label, total=len(tasks)))
 
     def write(self, content: Row) -> None:
         """Write the result file: command, machine and seed, then ``content``."""

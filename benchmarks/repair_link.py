@@ -20,6 +20,7 @@ bits the likeliest entry tells beforehand, on average: log2 of its likelihood ov
 from __future__ import annotations
 
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ CERTAIN = 30.0
 COUNTS = ("sent", "headers", "failed", "restored", "believed", "clean", "told", *SIDES)
 
 
+@cache
 def asked(bundle: str, data: str) -> Pictograms:
     """Held-out pictograms of things that the shared base knows."""
     base = KnowledgeBase.open(Path(bundle) / "skb")
     return load_pictograms(Path(data), HELD_OUT).things({entry.name.partition("/")[2] for entry in base.entries})
 
 
+@cache
 def load(bundle: str, private: str) -> SemanticCodec:
     return SemanticCodec.load(bundle, private=[private] if private else [])
 

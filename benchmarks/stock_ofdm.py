@@ -20,7 +20,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from unittest import mock
 
@@ -306,6 +306,7 @@ class Air:
         return float(-np.expm1(8 * size * np.mean(log_right)))
 
 
+@cache
 def warm_up() -> None:
     """Load compiled code: that is not the rate."""
     frames = [lab.make_frame(np.random.default_rng(0))]
