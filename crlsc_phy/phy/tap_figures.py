@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_taps"]
 
 MOST_POINTS = 20_000
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
 _BARS = 81
 # Limits the memory for the distances to all points to 16 MB.
 _DISTANCES_AT_A_TIME = 1 << 20
@@ -181,26 +182,17 @@ def _metric(panel: SubFigure, shown: _Shown) -> None:
         _nothing(axes, shown)
         return
     first, start = shown.number("metric_start"), shown.number("start")
-    known = first is not None and start is not None
-    position = np.arange(len(values)) + (first - start if first is not None and start is not None else 0)
-    axes.plot(position, np.abs(values), color=FIRST, linewidth=1.2)
+    offset = None if first is None or start is None else first - start
+    axes.plot(np.arange(len(values)) + (offset or 0), np.abs(values), color=FIRST, linewidth=1.2)
     threshold = shown.number("metric_threshold")
     if threshold is not None:
         axes.axhline(threshold, color=MARK, linewidth=1, linestyle="--")
-        axes.text(
-            0.99,
-            threshold,
-            f"threshold {threshold:.3g}",
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            color=MARK,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-        )
-    if known:
+        edge: Any = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+        axes.text(0.99, threshold, f"threshold {threshold:.3g}", color=MARK, bbox=_BOX, **edge)
+    if offset is not None:
         axes.axvline(0, color=SOFT, linewidth=1, linestyle=":")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("sample from the burst's start" if known else "sample")
+    axes.set_xlabel("sample" if offset is None else "sample from the burst's start")
     axes.set_ylabel("magnitude")
 
 
@@ -317,15 +309,8 @@ def _llrs(panel: SubFigure, shown: _Shown) -> None:
             reach = max(min(float(size.max()), 2 * float(np.quantile(size, 0.999))), 1.0)
         axes.hist(np.clip(finite, -reach, reach), np.linspace(-reach, reach, _BARS + 1), color=colour)
         unsure = 100 * float(np.mean(~(np.abs(values) >= 1)))
-        axes.annotate(
-            f"{len(values):,} bits\n{unsure:.2g} % within ±1",
-            (0.99, 0.96),
-            xycoords="axes fraction",
-            ha="right",
-            va="top",
-            color=SOFT,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
-        )
+        corner: Any = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(0.99, 0.96, f"{len(values):,} bits\n{unsure:.2g} % within ±1", color=SOFT, bbox=_BOX, **corner)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7, top=4 * axes.get_ylim()[1])
         axes.set_ylabel("bits")
@@ -417,6 +402,5 @@ def _nothing(axes: Axes, shown: _Shown) -> None:
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color(LINE)
-    axes.text(
-        0.5, 0.5, f"not recorded: {shown.why_missing}", transform=axes.transAxes, ha="center", va="center", color=SOFT
-    )
+    middle: Any = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, f"not recorded: {shown.why_missing}", color=SOFT, **middle)
