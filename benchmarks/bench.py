@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from crlsc_phy.figure import drawing
 from crlsc_phy.files import write_text
 from crlsc_phy.machine import processor
-from crlsc_phy.report.figure import drawing
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -138,7 +138,7 @@ class Benchmark:
         return {name: value for name, value in content.items() if name not in ("command", "machine", "seed", "quick")}
 
     def figure(self, width: int, height: int) -> AbstractContextManager[Figure]:
-        """Draw the figure beside the result file, see :func:`crlsc_phy.report.figure.drawing`."""
+        """Draw the figure beside the result file, see :func:`crlsc_phy.figure.drawing`."""
         return drawing(self.options.out.with_suffix(".png"), width, height)
 
 

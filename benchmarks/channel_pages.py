@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crlsc_phy.channel import MODELS, ChannelSettings
 from crlsc_phy.channel.models import Model, paths_of
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.figure import drawing
 
 REALISATIONS = 40
 BINS = 41

@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import CropSampler
+from crlsc_phy.figure import FIRST, INK, MARK, SECOND
 from crlsc_phy.files import placed
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.quality.intervals import mean_interval
-from crlsc_phy.report.figure import FIRST, INK, MARK, SECOND
 from crlsc_phy.semantic.analog import LearnedAnalog
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.analog import SIZES, AnalogTraining, analog_psnr_db, picture_quality, start_linear

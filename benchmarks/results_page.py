@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from crlsc_phy.cli import sweep
+from crlsc_phy.figure import INK, drawing
 from crlsc_phy.files import write_text
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.report.curves import draw_curves, looks
 from crlsc_phy.report.differences import Difference, Standing, difference, standings
-from crlsc_phy.report.figure import INK, drawing
 from crlsc_phy.report.measures import MEASURES
 from crlsc_phy.report.results import LineResults, SweepRun, read_run
 from crlsc_phy.sweep.store import ORIGINALS, PICTURES

@@ -38,7 +38,7 @@ from terminal import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.figure import drawing
 from crlsc_phy.train.tasks.classification import VIEWS, train_head
 
 TITLE = "Accuracy against labels"

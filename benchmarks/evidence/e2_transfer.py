@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from terminal import Pooled, new_encoder, outputs
 
 from crlsc_phy.data import open_images
+from crlsc_phy.figure import INK, drawing
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.report.figure import INK, drawing
 
 TITLE = "Transfer to other data"
 SIZES = ("large",)

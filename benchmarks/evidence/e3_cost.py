@@ -19,7 +19,7 @@ from common import Budget, Lab, Results, cpu_seconds, table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from crlsc_phy.report.figure import drawing
+from crlsc_phy.figure import drawing
 from crlsc_phy.semantic.encoder import LocalEncoder
 from crlsc_phy.semantic.teacher import lite0_features
 

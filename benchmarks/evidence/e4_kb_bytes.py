@@ -15,8 +15,8 @@ from common import UNSEEN, Budget, Lab, Results, Space, as_digits, encode, from_
 from numpy.typing import NDArray
 
 from crlsc_phy.data import open_images
+from crlsc_phy.figure import drawing
 from crlsc_phy.knowledge import AirCode
-from crlsc_phy.report.figure import drawing
 
 TITLE = "Bytes of a knowledge base against retrieval"
 SIZES = ("large",)

@@ -45,8 +45,8 @@ from terminal import Terminal, new_encoder, open_terminal, outputs, train_simclr
 from torch import Tensor
 
 from crlsc_phy.data import fixed_crops
+from crlsc_phy.figure import drawing
 from crlsc_phy.knowledge.recall import recall
-from crlsc_phy.report.figure import drawing
 from crlsc_phy.train.pictures import photographs
 from crlsc_phy.train.tasks.classification import VIEWS, train_head
 

@@ -18,9 +18,9 @@ from PIL import Image
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import open_images
 from crlsc_phy.data.listed import key_of, rows_of
+from crlsc_phy.figure import FIRST, INK, drawing
 from crlsc_phy.images import UInt8Image, save_png
 from crlsc_phy.quality.metrics import ms_ssim, psnr_db
-from crlsc_phy.report.figure import FIRST, INK, drawing
 
 TITLE = "Reconstruction of animals and of faces"
 NEEDS: tuple[str, ...] = ()

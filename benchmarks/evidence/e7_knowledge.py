@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import fixed_crops, open_images
+from crlsc_phy.figure import drawing
 from crlsc_phy.frame import SemanticFrame
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.quality.metrics import ms_ssim, psnr_db
-from crlsc_phy.report.figure import drawing
 from crlsc_phy.train.pictures import photographs
 
 TITLE = "Right, wrong and no meaning"
