@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,7 @@ def _compile(grc: Path, build: Path) -> Path:
     said: list[str] = []
     talkative, Messages.MESSENGERS_LIST[:] = list(Messages.MESSENGERS_LIST), [said.append]
     try:
-        given = filter(None, os.environ.get("GRC_BLOCKS_PATH", "").split(os.pathsep))
-        platform = _platform(os.pathsep.join([str(BLOCKS), *given]))
-        _, program = platform.load_and_generate_flow_graph(str(grc.resolve()), str(build.resolve()))
+        _, program = _platform().load_and_generate_flow_graph(str(grc.resolve()), str(build.resolve()))
     finally:
         Messages.MESSENGERS_LIST[:] = talkative
     if program is None:
@@ -82,8 +80,9 @@ def _compile(grc: Path, build: Path) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _platform(block_paths: str) -> Any:
-    """Return GNU Radio's compiler with the blocks of some folders."""
+def _platform() -> Any:
+    """Return GNU Radio's compiler with its own blocks, those of ``GRC_BLOCKS_PATH`` and ours."""
+    from gnuradio.grc.core import Constants
     from gnuradio.grc.core.platform import Platform
 
     platform = Platform(
@@ -92,13 +91,14 @@ def _platform(block_paths: str) -> Any:
         version=gr.version(),
         version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()),
     )
-    before = os.environ.get("GRC_BLOCKS_PATH")
-    os.environ["GRC_BLOCKS_PATH"] = block_paths
+    cache = Path(Constants.CACHE_FILE)
     try:
-        platform.build_library()
-    finally:
-        del os.environ["GRC_BLOCKS_PATH"]
-        os.environ |= {} if before is None else {"GRC_BLOCKS_PATH": before}
+        # GNU Radio insists on a cache in the home folder, which may not be writable.
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache.parent).close()
+    except OSError:
+        Constants.CACHE_FILE = str(Path(tempfile.mkdtemp(prefix="crlsc-grc-")) / cache.name)
+    platform.build_library([str(BLOCKS), *platform.config.block_paths])
     return platform
 
 

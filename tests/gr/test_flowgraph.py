@@ -22,6 +22,7 @@ import gr_blocks
 from crlsc_phy.cli import demo, demo_zmq, flowgraphs
 from crlsc_phy.images import load_image, save_png
 from crlsc_phy.quality.metrics import psnr_db
+from gr_blocks import flowgraph as flowgraph_module
 from gr_blocks.flowgraph import FlowgraphError, load_flowgraph
 
 BLOCKS = sorted(path.name.removesuffix(".block.yml") for path in Path(gr_blocks.__file__).parent.glob("*.block.yml"))
@@ -125,6 +126,16 @@ def test_a_dead_channel_loses_all_and_still_ends(loopback, folder, bundle_folder
     metrics = run(loopback, folder, bundle_folder, tmp_path / "out", snr_db=-30)
     assert (metrics["images_sent"], metrics["images_received"], metrics["frames_lost"]) == (3, 0, 3)
     assert (tmp_path / "out" / "gallery.png").is_file()
+
+
+def test_a_flowgraph_compiles_without_a_writable_home(build, monkeypatch, tmp_path):
+    from gnuradio.grc.core import Constants
+
+    monkeypatch.setattr(Constants, "CACHE_FILE", "/proc/none/cache.json")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    flowgraph_module._platform.cache_clear()
+    assert load_flowgraph(FLOWGRAPHS[0], build).__name__ == FLOWGRAPHS[0].stem
+    assert Path(Constants.CACHE_FILE).is_relative_to(tmp_path)
 
 
 def test_nothing_is_written_beside_the_flowgraphs(build):
