@@ -24,6 +24,8 @@ GROUP = 64
 # Largest turn of a path between knots in radians; the error of linear interpolation then is 60 dB below the channel.
 _TURN = 0.1
 _MOST_HOP = 4096
+_EVEN = 1e-6
+"""Samples by which times may be off an even spacing."""
 _STEPS = 1e-6, 2.0**40
 """Samples from one time of a file to the next, at least and at most."""
 
@@ -115,9 +117,18 @@ class WaveProcess:
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the gains of the paths, complex128 [T, rx, tx, P], at times in samples since the process began."""
-        waves = np.exp(1j * (self._phases + np.outer(samples, self._rates)))
-        each = waves[:, None, None, :] * self.paths.amplitudes
+        each = self._waves(samples)[:, None, None, :] * self.paths.amplitudes
         return np.asarray(each @ self._belongs, np.complex128)
+
+    def _waves(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """The waves at unit amplitude, complex128 [T, K]."""
+        step = float(np.ptp(samples)) / (len(samples) - 1) if len(samples) > GROUP else 0.0
+        if not step or np.abs(samples - samples[0] - step * np.arange(len(samples))).max() > _EVEN:
+            return np.asarray(np.exp(1j * (self._phases + np.outer(samples, self._rates))))
+        # At even spaces products of few exponentials do, which takes a tenth of the time.
+        coarse = np.exp(1j * (self._phases + np.outer(samples[::GROUP], self._rates)))
+        fine = np.exp(1j * np.outer(step * np.arange(GROUP), self._rates))
+        return np.asarray((coarse[:, None] * fine).reshape(-1, len(self._rates))[: len(samples)])
 
 
 class BlockProcess:

@@ -68,6 +68,14 @@ def test_files_of_other_models_are_those_of_earlier_releases(tmp_path):
         assert (bool(blocks["steps"]), int(blocks["version"])) == (True, 2)
 
 
+def test_gains_at_even_spaces_are_those_at_any():
+    channel = StreamChannel("tdl-d", speed=20.0, rx=2, seed=3)
+    places = 1e9 + 333.25 * np.arange(1000)
+    one_by_one = np.concatenate([channel.gains_at(places[i : i + 10])[0] for i in range(0, 1000, 10)])
+    assert np.abs(channel.gains_at(places)[0] - one_by_one).max() < 1e-6
+    assert np.abs(channel.gains_at(places[::-1])[0] - one_by_one[::-1]).max() < 1e-6
+
+
 def test_a_piece_from_the_middle(tmp_path):
     channel = StreamChannel("tdl-b", speed=20.0, seed=3)
     hop = channel._segments[0].process.hop
