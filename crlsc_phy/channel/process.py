@@ -6,6 +6,7 @@ on how a stream is cut.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -94,7 +95,6 @@ class WaveProcess:
         # All waves to all taps of all pairs of antennas in one product.
         spread = paths.amplitudes.transpose(2, 0, 1)[..., None] * shaped.shape[:, None, None, :]
         self._spread = spread.reshape(len(self._rates), -1).astype(np.complex64)
-        self._turns = np.exp(1j * np.outer(np.arange(GROUP + 1) * self.hop, self._rates))
         self._standing = None if fastest else self._at(0)
 
     @property
@@ -105,6 +105,11 @@ class WaveProcess:
     def group(self, number: int) -> Taps:
         """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         return self._at(number) if self._standing is None else self._standing
+
+    @cached_property
+    def _turns(self) -> NDArray[np.complex128]:
+        """Turns of the waves from the first knot of a group on, complex128 [GROUP + 1, K]."""
+        return np.asarray(np.exp(1j * np.outer(np.arange(GROUP + 1) * self.hop, self._rates)))
 
     def _at(self, number: int) -> Taps:
         start = np.exp(1j * self.phases_at(number * GROUP * self.hop))
