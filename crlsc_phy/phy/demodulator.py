@@ -134,7 +134,8 @@ class Demodulator:
         modes = self._modes(estimate, symbols, still_noise)
         gram, left = project(modes, expected, values - estimate.channel * expected)
         if still_noise > _NOISE_LIMIT * noise or changes(left, gram, still_noise):
-            return self._fading(samples, training, expected, modes, noise, cfo)
+            still = np.exp(1j * phase)[:, None] * self._estimator.beyond(modes, estimate)
+            return self._fading(samples, training, expected, modes, still.astype(np.complex64), noise, cfo)
         index = np.arange(symbols) - (symbols - 1) / 2
         cfo += float(index @ phase) / max(float(index @ index), 1.0) / (2 * np.pi * numerology.symbol_length)
         errors = np.array([error], np.float32)
@@ -259,24 +260,30 @@ class Demodulator:
         training: NDArray[np.complex64],
         expected: NDArray[np.complex64],
         modes: NDArray[np.complex128],
+        still: NDArray[np.complex64],
         noise: float,
         cfo: float,
     ) -> Reception:
-        """The reception over a channel that changes; its phase is part of it."""
+        """Return the reception over a channel that changes; its phase is part of it.
+
+        ``still`` is the part of it that the modes leave out, complex64 [symbols, occupied].
+        """
         numerology, symbols = self._ofdm.numerology, len(expected)
         values, slope = self._drifting(samples, cfo, symbols, self._steady_drift(samples, cfo, symbols))
         known = expected != 0
         energies = np.sum(np.abs(modes) ** 2, axis=0)
-        gram, matched = project(modes, expected, values)
+        training = training - still[0]
+        varying = values - still * expected
+        gram, matched = project(modes, expected, varying)
         observations = Observations(
             np.r_[self._training_time, np.arange(symbols)],
             np.concatenate(((modes.conj().T @ training.sum(axis=0))[None], matched)),
             np.concatenate((len(training) * np.diag(energies)[None], gram)),
-            float(np.sum(np.abs(training) ** 2) + np.sum(np.abs(values[known]) ** 2)),
+            float(np.sum(np.abs(training) ** 2) + np.sum(np.abs(varying[known]) ** 2)),
             training.size + np.count_nonzero(known),
         )
         fading = estimate_fading(observations, energies, noise, len(modes))
-        channel = (fading.modes[1:] @ modes.T).astype(np.complex64)
+        channel = (fading.modes[1:] @ modes.T).astype(np.complex64) + still
         noise = max(fading.noise, 1e-9 * float(np.mean(np.abs(channel) ** 2)))
         cfo += fading.frequency / (2 * np.pi * numerology.symbol_length)
         nothing = np.zeros(symbols)

@@ -153,8 +153,10 @@ class Preamble:
         low = max(strongest - reach, 0)
         part = span[low + self._training_offset : strongest + self._training_offset + len(training)]
         part = part * np.exp(-2j * np.pi * cfo * np.arange(len(part))).astype(np.complex64)
-        windows = np.lib.stride_tricks.sliding_window_view(part, len(training))
-        power = np.abs(windows @ training.conj()) ** 2
+        # A correlation at so many lags is cheapest by FFTs.
+        size = fft.next_fast_len(len(part))
+        product = fft.fft(part, size) * fft.fft(training, size).conj()
+        power = np.abs(fft.ifft(product)[: len(part) - len(training) + 1]) ** 2
         noise = len(training) * float(np.vdot(part, part).real) / len(part)
         floor = max(10 ** (_PATH_FLOOR_DB / 10) * float(power[-1]), _PATH_NOISE * noise)
         return low + int(np.argmax(power >= min(floor, float(power[-1]))))

@@ -42,6 +42,16 @@ def test_detail_survives_100_hz(preset, detail, powers, make_frame, channel):
     assert failures <= segments / 6
 
 
+def test_a_long_prefix_full_of_paths_that_fade(make_frame, channel):
+    """More taps than are followed one by one: the weaker ones stand still meanwhile."""
+    numerology = Numerology(20e6, 1024, 256, 832, 16)
+    modem, frame = BurstModem(numerology, "16qam-1/2"), make_frame(detail=6000)
+    faded = fade(np.pad(modem.modulate(frame), (300, 300)), 5e-7, np.exp(-np.arange(128) / 26), 2)
+    (burst,) = modem.receive(channel(snr_db=25, cfo=0.01, sro_ppm=20)(faded, numerology)) + modem.flush()
+    assert burst.frame == frame
+    assert burst.evm_db < -12
+
+
 def test_llrs_mean_what_they_say_in_fading(make_frame, channel):
     modem = BurstModem(mcs="16qam-1/2")
     frame = make_frame(detail=1500)

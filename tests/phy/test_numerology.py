@@ -1,5 +1,7 @@
 """Numerologies, MCS, and the waveform they give."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,16 @@ def test_channel_uses_count_everything(make_frame):
     # 480 samples of preamble, then 28 + 23 + 49 symbols of 80 samples.
     assert modem.channel_uses(frame.header) == pytest.approx(modem.burst_samples(frame.header) * 52 / 64)
     assert modem.burst_samples(frame.header) == 480 + 100 * 80
+
+
+@pytest.mark.parametrize("size", [2048, 4096])
+def test_a_burst_of_a_long_prefix_is_received_in_time(size, make_frame, channel):
+    numerology = Numerology(fft_size=size, cp_length=size // 4, occupied=size * 13 // 16, pilots=16)
+    modem, frame = BurstModem(numerology), make_frame(detail=300)
+    iq = channel(snr_db=20, lead=500, tail=9000)(modem.modulate(frame), numerology)
+    modem.receive(iq[:600])
+    start = time.process_time()
+    bursts = modem.receive(iq[600:]) + modem.flush()
+    # Once 5 and 41 seconds. It takes 0.2 and 0.5.
+    assert time.process_time() - start < 3
+    assert [burst.frame for burst in bursts] == [frame]

@@ -58,3 +58,26 @@ def test_channel_estimate_gains_from_empty_taps():
         assert 1 < found.freedom < 14
     # Projection onto the 17 taps of the prefix alone would leave 17 / 52.
     assert np.mean(errors) < 0.22
+
+
+def test_long_prefixes_are_solved_in_parts_as_if_at_once():
+    """129 taps in windows of 65, against the normal equations solved whole."""
+    ofdm = Ofdm(Numerology(fft_size=512, cp_length=128, occupied=416, pilots=16))
+    rng = np.random.default_rng(0)
+    basis = np.exp(-2j * np.pi * np.outer(ofdm.carriers, np.arange(129)) / 512)
+    taps = (rng.standard_normal(129) + 1j * rng.standard_normal(129)) * np.exp(-np.arange(129) / 30)
+    channel = basis @ taps
+    for noise in (100.0, 0.1):
+        # Some carriers are known better than others.
+        variance = noise / np.where(np.arange(416) % 26 == 0, 5, 1)
+        noisy = np.sqrt(variance / 2) * (rng.standard_normal(416) + 1j * rng.standard_normal(416))
+        found = ChannelEstimator(ofdm).smooth((channel + noisy).astype(np.complex64), variance)
+        prior, power = np.full(129, 0.0), np.mean(np.abs(channel + noisy) ** 2) - np.mean(variance)
+        prior[:] = power / 129
+        for _ in range(5):
+            covariance = np.linalg.inv((basis.conj().T / variance) @ basis + np.diag(1 / prior))
+            mean = covariance @ basis.conj().T @ ((channel + noisy) / variance)
+            free = 1 - covariance.diagonal().real / prior
+            prior = np.maximum(np.abs(mean) ** 2 / np.maximum(free, 1e-3), 1e-4 * power / 129)
+        assert np.mean(np.abs(found.channel - basis @ mean) ** 2) < 0.02 * np.mean(np.abs(basis @ mean - channel) ** 2)
+        assert found.freedom == pytest.approx(np.sum(free), rel=0.05)
