@@ -12,9 +12,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache, wraps
 from importlib.abc import Traversable
-from numbers import Complex, Integral, Real
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -22,13 +21,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from crlsc_phy.errors import CrlscError, brief
+from crlsc_phy.scalars import as_json, plain
 
-__all__ = ["Number", "Options", "as_json", "checked", "one_of", "plain", "read_yaml"]
+__all__ = ["Number", "Options", "checked", "one_of", "read_yaml"]
 
 T = TypeVar("T")
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-_PLAIN = {bool, int, float, complex, str, NoneType}
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 # What pydantic says, in the words of YAML and of our messages.
 _WORDS = {
@@ -84,34 +83,6 @@ def read_yaml(text: str, where: str, error: type[CrlscError]) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         raise error(f"{where}: not YAML ({brief(fault)})") from None
-
-
-def plain(value: Any) -> Any:
-    """Return a scalar or an array of numpy or torch as Python numbers, and any other value as it is.
-
-    Arrays and lists become tuples.
-    """
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
-    # Scalars of a precision that Python has no type for, and those of other libraries.
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    return complex(value) if isinstance(value, Complex) else value
-
-
-def as_json(value: Any) -> Any:
-    """Return what stands in JSON for a value that it does not have, for ``json.dumps(..., default=as_json)``.
-
-    Arrays become their numbers; anything else, such as a complex number or a date, becomes text.
-    """
-    made = plain(value)
-    return str(value) if made is value or isinstance(made, complex) else made
 
 
 def _number(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -12,7 +14,8 @@ import pytest
 from pydantic import Field
 
 from crlsc_phy.errors import CrlscError, SweepError
-from crlsc_phy.options import Number, Options, as_json, checked, plain, read_yaml
+from crlsc_phy.options import Number, Options, checked, read_yaml
+from crlsc_phy.scalars import as_json, plain
 
 OPTIONS = Options(SweepError, "gain=2")
 
@@ -147,3 +150,9 @@ def test_scalars_and_arrays_become_plain():
         assert type(plain(given)) is type(value)
     assert as_json(np.arange(2)) == (0, 1)
     assert as_json(np.complex64(2j)) == as_json(2j) == "2j"
+
+
+def test_a_terminal_that_encodes_needs_no_library_of_options():
+    """They would take a tenth of a second of its start."""
+    program = "import sys, crlsc_phy.codec, crlsc_phy.phy.modem; print('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

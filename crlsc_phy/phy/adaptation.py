@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import TypeGuard
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.options import plain
 from crlsc_phy.phy.mcs import ANALOG_TABLE, MCS_TABLE
 from crlsc_phy.phy.modem import Burst
+from crlsc_phy.scalars import plain
 
 __all__ = ["THRESHOLDS_DB", "LinkAdapter", "LinkReport", "analog_thresholds_db"]
 

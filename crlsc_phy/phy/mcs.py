@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.options import plain
+from crlsc_phy.scalars import plain
 
 __all__ = ["ANALOG_TABLE", "MCS_TABLE", "Mcs", "find_mcs"]
 

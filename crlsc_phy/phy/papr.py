@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.options import plain
+from crlsc_phy.scalars import plain
 
 __all__ = ["LOWEST_PAPR_DB", "OVERSAMPLING", "ccdf", "check_papr", "clip_and_filter", "oversample", "papr_db"]
 

@@ -16,8 +16,9 @@ from crlsc_phy.channel.models import find_model
 from crlsc_phy.errors import ChannelError, SweepError
 from crlsc_phy.link.chain import CHAINS, find_chain
 from crlsc_phy.link.pictures import ImagesConfig
-from crlsc_phy.options import Options, checked, one_of, plain
+from crlsc_phy.options import Options, checked, one_of
 from crlsc_phy.report.measures import MEASURES
+from crlsc_phy.scalars import plain
 
 __all__ = [
     "CurveConfig",

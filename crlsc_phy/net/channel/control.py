@@ -9,7 +9,7 @@ import zmq
 
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.net.curve import use_client_keys
-from crlsc_phy.options import as_json
+from crlsc_phy.scalars import as_json
 
 __all__ = ["ask"]
 

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from crlsc_phy.channel.settings import ChannelSettings
 from crlsc_phy.errors import ServiceError
 from crlsc_phy.net.channel.control import ask
-from crlsc_phy.options import as_json
 from crlsc_phy.processes import end_process
+from crlsc_phy.scalars import as_json
 
 __all__ = ["ProcessChannel"]
 

@@ -24,7 +24,7 @@ from crlsc_phy.errors import ChannelError, CrlscError, ServiceError, brief
 from crlsc_phy.net.channel.config import OPTIONS, EmulatorConfig
 from crlsc_phy.net.channel.streams import SINKS, SOURCES, Place, Samples, Sink, Source, Tag
 from crlsc_phy.net.curve import Doorkeeper
-from crlsc_phy.options import as_json
+from crlsc_phy.scalars import as_json
 
 __all__ = ["ChannelServer"]
 
