@@ -1,4 +1,4 @@
-"""``crlsc-kb``: make knowledge bases, look into them, change them, and move them between machines."""
+"""``crlsc-kb``: make, search, change and move knowledge bases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COLUMNS = ("name", "label", "source", "licence", "caption", "path")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
+    """Run the command and return its exit status: 0, 2 (wrong input) or 130 (interrupted)."""
     return run_verb(_parser(), arguments)
 
 
@@ -40,41 +40,45 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     build = _verb(verbs, "build", _build, "make a knowledge base from images or vectors")
-    build.add_argument("--name", default="", help="what hits call it (the folder's name)")
-    build.add_argument("--keep-vectors", action="store_true", help="keep the vectors too, as int8, for finer searches")
-    build.add_argument("--index", default="", metavar="SPEC", help="search index, like IVF4096,PQ64x4fs;nprobe=32")
+    build.add_argument("--name", default="", help="name in search results (by default the folder's name)")
+    build.add_argument(
+        "--keep-vectors", action="store_true", help="store the vectors too, as int8, for more exact searches"
+    )
+    build.add_argument("--index", default="", metavar="SPEC", help="search index, such as IVF4096,PQ64x4fs;nprobe=32")
     build.add_argument("--air-code", type=Path, metavar="FILE", help="with --vectors: an air code (.safetensors)")
     build.add_argument("--code-bytes", type=int, metavar="M", help="with --vectors: train an air code of M bytes")
-    build.add_argument("--seed", type=int, default=0, help="of the training (%(default)s)")
+    build.add_argument("--seed", type=int, default=0, help="seed of the training (%(default)s)")
     _source_options(build)
 
     add = _verb(verbs, "add", _add, "add images or vectors")
     _source_options(add)
 
-    info = _verb(verbs, "info", _info, "say what a knowledge base holds")
+    info = _verb(verbs, "info", _info, "show settings and entries of a knowledge base")
     info.add_argument("--entries", type=int, default=0, metavar="N", help="list the first N entries")
 
     search = _verb(verbs, "search", _search, "find the nearest entries")
-    search.add_argument("more", nargs="*", type=Path, metavar="PATH", help="further bases of the same space")
+    search.add_argument("more", nargs="*", type=Path, metavar="PATH", help="further bases with the same air code")
     query = search.add_mutually_exclusive_group(required=True)
     query.add_argument("--image", type=Path, metavar="FILE")
-    query.add_argument("--text", help="a description, where the teacher of the bundle has text")
+    query.add_argument("--text", help="a description; the bundle's teacher must have a text tower")
     query.add_argument("--code", metavar="HEX", help="an air code")
     query.add_argument("--vectors", type=Path, metavar="FILE", help=".npy of float32 [N, D]")
-    search.add_argument("-k", type=int, default=5, help="answers for each (%(default)s)")
+    search.add_argument("-k", type=int, default=5, help="results for each query (%(default)s)")
     search.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="for --image and --text")
 
     remove = _verb(verbs, "remove", _remove, "remove entries")
     which = remove.add_mutually_exclusive_group(required=True)
     which.add_argument("--names", nargs="+", metavar="NAME")
-    which.add_argument("--label", help="all entries with it")
+    which.add_argument("--label", help="all entries with this label")
 
     merge = _verb(verbs, "merge", _merge, "add the entries of another knowledge base")
     merge.add_argument("other", type=Path, metavar="OTHER")
 
-    _verb(verbs, "compact", _compact, "give back the space of what was removed, and of old generations")
-    check = _verb(verbs, "verify", _verify, "hash every file")
-    check.add_argument("--repair", action="store_true", help="rebuild indexes; go back to the last whole generation")
+    _verb(verbs, "compact", _compact, "free the space of removed entries and earlier generations")
+    check = _verb(verbs, "verify", _verify, "check the hash of every file")
+    check.add_argument(
+        "--repair", action="store_true", help="delete the search indexes; return to the newest undamaged generation"
+    )
 
     kb_calibrate.add_parsers(verbs)
     kb_net.add_parsers(verbs)
@@ -92,12 +96,17 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text:
 
 def _source_options(verb: argparse.ArgumentParser) -> None:
     source = verb.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, metavar="FOLDER", help="images; labels are the names of their folders")
+    source.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of images; the label of an image is the name of its subfolder",
+    )
     source.add_argument("--vectors", type=Path, metavar="FILE", help=".npy of float32 [N, D]; needs --entries")
-    verb.add_argument("--entries", type=Path, metavar="CSV", help=f"a row a vector: {', '.join(_COLUMNS)}")
+    verb.add_argument("--entries", type=Path, metavar="CSV", help=f"a row for each vector: {', '.join(_COLUMNS)}")
     verb.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder for --images")
-    verb.add_argument("--source", default="", help="where the images come from")
-    verb.add_argument("--licence", default="", help="SPDX identifier of the images")
+    verb.add_argument("--source", default="", help="origin of the images, such as a data set")
+    verb.add_argument("--licence", default="", help="SPDX identifier of the images' licence")
 
 
 def _vectors(path: Path) -> npt.NDArray[np.float32]:
@@ -105,19 +114,19 @@ def _vectors(path: Path) -> npt.NDArray[np.float32]:
         array: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     except (OSError, ValueError) as error:
-        raise KnowledgeBaseError(f"{path}: no array of vectors ({error})") from None
+        raise KnowledgeBaseError(f"{path}: not an array of vectors ({error})") from None
 
 
 def _listed_entries(path: Path | None) -> list[Entry]:
     if path is None:
-        raise KnowledgeBaseError("--vectors needs --entries: a CSV file with a row a vector")
+        raise KnowledgeBaseError("--vectors needs --entries, a CSV file with a row for each vector")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise KnowledgeBaseError(f"{path}: cannot be read ({error})") from None
     if rows and not {"name", "label"} <= rows[0].keys():
-        raise KnowledgeBaseError(f"{path}: needs the columns name and label; has {', '.join(rows[0])}")
+        raise KnowledgeBaseError(f"{path}: needs the columns name and label, but has {', '.join(rows[0])}")
     return [
         Entry(
             row["name"],
@@ -138,7 +147,7 @@ def _build(options: argparse.Namespace) -> int:
         vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
         shared = images.bundle.knowledge
         code, aligned_to = shared.air_code, shared.id
-        # The same encoder makes the codes: until it is calibrated on its own, what fits the shared base fits this one.
+        # The same encoder makes the codes, so the calibration of the shared base holds until this one has its own.
         settings |= {"tau": shared.tau, "threshold": shared.manifest.threshold}
     else:
         vectors, entries, aligned_to, skipped = _vectors(options.vectors), _listed_entries(options.entries), "", {}
@@ -163,7 +172,9 @@ def _add(options: argparse.Namespace) -> int:
     if options.images:
         images = embed_images(options.bundle, options.images)
         if images.bundle.knowledge.air_code.id != base.air_code.id:
-            raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
+            raise KnowledgeBaseError(
+                f"{options.bundle}: has another air code than {options.path}; use the bundle of the base"
+            )
         vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
     else:
         vectors, entries, skipped = _vectors(options.vectors), _listed_entries(options.entries), {}
@@ -216,7 +227,7 @@ def _search(options: argparse.Namespace) -> int:
         try:
             received = np.frombuffer(bytes.fromhex(options.code), np.uint8)
         except ValueError:
-            raise KnowledgeBaseError(f"{options.code!r} is no code in hex") from None
+            raise KnowledgeBaseError(f"{options.code!r} is not an air code in hex") from None
         vectors = code.decode(received[None])
     else:
         vectors = np.asarray(_vectors(options.vectors), np.float32)
@@ -255,7 +266,7 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         for line in (*found.faults, *found.mended):
             print(line)
-        print(f"generation {found.generation} is whole" if found.generation else "not whole")
+        print(f"generation {found.generation} is undamaged" if found.generation else "damaged")
     return 0 if found.generation else 2
 
 
@@ -275,7 +286,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in names:
         table.add_column(name)
     for row in rows:
-        # Text: a name may hold what rich would take for markup.
+        # Text, since rich would take brackets in names for markup.
         table.add_row(*map(Text, row))
     Console(width=200).print(table)
 

@@ -1,4 +1,4 @@
-"""``crlsc-kb calibrate``: how soft repair of a knowledge base judges what the channel has broken."""
+"""``crlsc-kb calibrate``: calibrate the soft repair of a knowledge base."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["add_parsers"]
 
 def add_parsers(subparsers: Subparsers) -> None:
     """Add the verb ``calibrate``."""
-    verb = subparsers.add_parser("calibrate", help="find tau and threshold of its repair with pictures")
+    verb = subparsers.add_parser("calibrate", help="calibrate repair (tau and threshold) with pictures")
     verb.description = (
-        "Send the codes of pictures over a simulated channel, find the tau of soft repair that names most of them "
-        "rightly and the threshold that tells right answers from wrong ones best, and keep them. The pictures must not "
-        "be those that the base was made of."
+        "Send the air codes of pictures over a simulated channel and repair them. Find the tau of soft repair that "
+        "gives the right label most often, and the threshold that separates right and wrong answers best. Store both "
+        "in the base. The pictures must be others than those of the base."
     )
     verb.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base")
     verb.add_argument(
@@ -35,11 +35,11 @@ def add_parsers(subparsers: Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="other pictures of what it knows; labels are the names of their folders, as in build",
+        help="other pictures of what the base holds; the label of a picture is the name of its subfolder, as in build",
     )
-    verb.add_argument("--unknown", type=Path, metavar="FOLDER", help="pictures of what it does not know")
+    verb.add_argument("--unknown", type=Path, metavar="FOLDER", help="pictures of what the base does not hold")
     verb.add_argument("--ber", type=float, default=0.05, help="bit error rate of the channel (%(default)s)")
-    verb.add_argument("--seed", type=int, default=0, help="of its noise (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="seed of the noise (%(default)s)")
     verb.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="FOLDER", help="encoder of the pictures")
     verb.add_argument("--json", action="store_true", help="print the result as JSON")
     verb.set_defaults(run=_calibrate)
@@ -49,7 +49,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
     sets = [embed_images(options.bundle, folder) for folder in (options.images, options.unknown) if folder]
     if sets[0].bundle.knowledge.air_code.id != base.air_code.id:
-        raise KnowledgeBaseError(f"{options.bundle} has another air code than {options.path}")
+        raise KnowledgeBaseError(
+            f"{options.bundle}: has another air code than {options.path}; use the bundle of the base"
+        )
     labels = [entry.label for entry in sets[0].entries]
     labels += ["" for unknown in sets[1:] for _ in unknown.entries]
     codes = base.air_code.encode(np.concatenate([one.vectors for one in sets]))

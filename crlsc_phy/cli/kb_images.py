@@ -1,4 +1,4 @@
-"""Images to entries of a knowledge base with the encoder of a bundle, images and texts to vectors to search for."""
+"""Embedding of images and texts with a bundle, for entries of a knowledge base and for queries."""
 
 from __future__ import annotations
 
@@ -75,10 +75,16 @@ def embed_images(bundle: Path, folder: Path) -> EmbeddedImages:
 
 
 def embedded(bundle: Path, path: Path, code: AirCode) -> npt.NDArray[np.float32]:
-    """The vector of one image, float32 [1, S].
+    """Return the vector of an image, float32 [1, D].
+
+    Args:
+        bundle: Folder of the bundle whose encoder is used.
+        path: Image file.
+        code: Air code of the base that is searched.
 
     Raises:
-        KnowledgeBaseError: If the bundle has another air code than ``code``.
+        ImageError: If the image cannot be read.
+        KnowledgeBaseError: If the bundle has another air code.
     """
     codec = SemanticCodec.load(bundle)
     _check_air_code(bundle, codec.bundle.knowledge.air_code, code)
@@ -86,12 +92,17 @@ def embedded(bundle: Path, path: Path, code: AirCode) -> npt.NDArray[np.float32]
 
 
 def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.float32]:
-    """The vector of a text, float32 [1, S], by the text tower of the bundle's teacher.
+    """Return the vector of a text, float32 [1, D], from the text tower of the bundle's teacher.
+
+    Args:
+        bundle: Folder of the bundle.
+        text: The text.
+        code: Air code of the base that is searched.
 
     Raises:
-        KnowledgeBaseError: If the bundle has another air code than ``code``.
-        BundleError: If the teacher has no text, or its libraries are missing.
-        TrainingError: If the teacher's weights cannot be had, or it knows no word of the text.
+        KnowledgeBaseError: If the bundle has another air code.
+        BundleError: If the teacher has no text tower, or its libraries are not installed.
+        TrainingError: If the teacher's weights are not available, or it knows none of the words.
     """
     opened = Bundle.load(bundle)
     _check_air_code(bundle, opened.knowledge.air_code, code)
@@ -100,7 +111,9 @@ def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.floa
 
 def _check_air_code(bundle: Path, has: AirCode, wanted: AirCode) -> None:
     if has.id != wanted.id:
-        raise KnowledgeBaseError(f"{bundle} has another air code than the base that is to be searched")
+        raise KnowledgeBaseError(
+            f"{bundle}: has another air code than the base; search with the bundle that the base was made with"
+        )
 
 
 def _thumbnail(image: UInt8Image) -> bytes:

@@ -1,4 +1,4 @@
-"""``crlsc-kb migrate``: a knowledge base from a folder to Milvus, or back."""
+"""``crlsc-kb migrate``: copy a knowledge base from a folder to Milvus, or back."""
 
 from __future__ import annotations
 
@@ -23,16 +23,22 @@ def add_parsers(subparsers: Subparsers) -> None:
     """Add the verb ``migrate``."""
     verb = subparsers.add_parser("migrate", help="copy a base from a folder to Milvus, or back")
     verb.description = (
-        "Copy a knowledge base, codes as they are, and compare the copy. A base is a folder, or "
-        "milvus:URI#COLLECTION with the URI http://host:19530 of a server or cluster, or the path of a file "
-        "of milvus-lite, which ends in .db. Stopped and started again, it goes on. A token for Milvus is read from "
-        "the environment variable MILVUS_TOKEN."
+        "Copy a knowledge base and compare the copy with it; codes stay as they are. A base is a folder, or "
+        "milvus:URI#COLLECTION. The URI is http://host:19530 for a server or cluster, or the path of a file of "
+        "milvus-lite, which ends in .db. An interrupted copy continues when the command is run again. A token for "
+        "Milvus is read from the environment variable MILVUS_TOKEN."
     )
     verb.add_argument("source", metavar="SOURCE", help="the base to copy")
     verb.add_argument("target", metavar="TARGET", help="the new base")
-    verb.add_argument("--index", default="", metavar="SPEC", help="search index of the copy, in its own words")
     verb.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="of each request to Milvus (%(default)s)"
+        "--index", default="", metavar="SPEC", help="search index of the copy, in the syntax of the target"
+    )
+    verb.add_argument(
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time limit of each request to Milvus in seconds (%(default)s)",
     )
     verb.add_argument("--json", action="store_true", help="print the result as JSON")
     verb.set_defaults(run=_migrate)

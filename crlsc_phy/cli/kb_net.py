@@ -1,4 +1,4 @@
-"""The verbs of ``crlsc-kb`` that reach other machines: serve, pull and publish."""
+"""``crlsc-kb serve``, ``pull`` and ``publish``: knowledge bases between machines."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ DEFAULT_PORT = 8423
 
 
 def add_parsers(verbs: Any) -> None:
-    """Add the verbs to what ``add_subparsers`` returned; each sets ``run``, which takes the options.
-
-    Args:
-        verbs: The subparsers of ``crlsc-kb``.
-    """
-    serve = verbs.add_parser("serve", help="let other machines pull, and publish to, knowledge bases")
+    """Add the verbs to the subparsers of ``crlsc-kb``."""
+    serve = verbs.add_parser("serve", help="serve knowledge bases to other machines")
     serve.description = "Serve knowledge bases over HTTP, each under its folder's name, until interrupted."
     serve.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder of a knowledge base")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone)")
-    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes any (%(default)s)")
-    serve.add_argument("--allow-publish", action="store_true", help="let others add entries")
-    serve.add_argument("--without-token", action="store_true", help="let other machines in without a token")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (%(default)s: only this machine can connect)"
+    )
+    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (%(default)s)")
+    serve.add_argument("--allow-publish", action="store_true", help="allow clients to add entries")
+    serve.add_argument("--without-token", action="store_true", help="allow other machines to connect without a token")
     serve.set_defaults(run=_serve)
 
-    pull = verbs.add_parser("pull", help="copy a knowledge base from a server, or bring the copy up to date")
-    pull.description = "Copy a knowledge base from a server; only what is missing is fetched."
-    pull.add_argument("url", metavar="URL", help="like http://host:8423/kb/NAME")
+    pull = verbs.add_parser("pull", help="copy a knowledge base from a server, or update the copy")
+    pull.description = "Copy a knowledge base from a server, or update the copy. Only missing files are fetched."
+    pull.add_argument("url", metavar="URL", help="address of the base, such as http://host:8423/kb/NAME")
     pull.add_argument("path", type=Path, metavar="PATH", help="folder of the copy")
     pull.set_defaults(run=_pull)
 
     publish = verbs.add_parser("publish", help="add entries to a knowledge base on a server")
-    publish.description = "Add entries to a knowledge base on a server. What it has already is left out."
-    publish.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base that has them")
-    publish.add_argument("url", metavar="URL", help="like http://host:8423/kb/NAME")
+    publish.description = "Add entries to a knowledge base on a server. Entries that it has already are left out."
+    publish.add_argument("path", type=Path, metavar="PATH", help="folder of the knowledge base with the entries")
+    publish.add_argument("url", metavar="URL", help="address of the base, such as http://host:8423/kb/NAME")
     which = publish.add_mutually_exclusive_group()
-    which.add_argument("--names", nargs="+", metavar="NAME", help="the entries (all)")
+    which.add_argument("--names", nargs="+", metavar="NAME", help="names of the entries (by default all)")
     which.add_argument("--label", help="the entries with this label")
     publish.set_defaults(run=_publish)
 
     for verb in (serve, pull, publish):
         verb.add_argument(
-            "--token-file", type=Path, metavar="FILE", help=f"holds the server's token (else ${TOKEN}, if set)"
+            "--token-file",
+            type=Path,
+            metavar="FILE",
+            help=f"file with the token of the server (by default ${TOKEN}, if set)",
         )
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -66,7 +67,7 @@ def add_parsers(verbs: Any) -> None:
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
-        raise ValueError(f"{text} is no port")
+        raise ValueError(f"{text} is not a port; choose 0 to 65535")
     return value
 
 
@@ -118,9 +119,9 @@ def _publish(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(merged)))
     else:
-        print(f"{options.url}: {merged.added:,} added, {merged.duplicates:,} there already")
+        print(f"{options.url}: {merged.added:,} added, {merged.duplicates:,} duplicates left out")
         for name, there in merged.alike:
-            print(f"  {name} has label and code of {there}")
+            print(f"  {name} has the same label and code as {there}")
     return 0
 
 
@@ -139,7 +140,7 @@ def _token(options: argparse.Namespace) -> str | None:
     try:
         token = str(options.token_file.read_text(encoding="utf-8-sig").strip())
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise KnowledgeBaseError(f"{options.token_file}: cannot be read ({reason})") from None
     if not token:
         raise KnowledgeBaseError(f"{options.token_file}: is empty; write a token into it")
@@ -147,10 +148,10 @@ def _token(options: argparse.Namespace) -> str | None:
 
 
 def _net() -> ModuleType:
-    # aiohttp takes a while to load, and a terminal without a network need not have it.
+    # aiohttp takes a while to load, and terminals without a network need not have it.
     try:
         from crlsc_phy import net
         from crlsc_phy.net.kb import server  # noqa: F401
     except ModuleNotFoundError as error:
-        raise KnowledgeBaseError(f"{error.name} is missing; pip install 'crlsc-phy[net]'") from None
+        raise KnowledgeBaseError(f"{error.name} is not installed; run pip install 'crlsc-phy[net]'") from None
     return net

@@ -1,9 +1,10 @@
-"""The air code: the product quantiser whose indices travel in the semantic layer.
+"""Air code: the product quantiser whose indices are sent in the semantic layer.
 
-Every terminal that shares it can talk to every other, so it is trained once, by the server, and then only copied; its
-hash tells whether two ends share it. Product quantisation follows Jegou et al. 2011, the optional rotation before it Ge
-et al. 2013 (OPQ). The order of the centroids is polysemous (Douze et al. 2016): near centroids get indices of small
-Hamming distance, so that a bit error moves a vector little.
+Terminals with the same air code understand each other. It is trained once, by the server, and then only copied; its
+hash identifies it. Product quantisation follows Jegou et al., "Product quantization for nearest neighbor search", 2011;
+the optional rotation is OPQ (Ge et al., "Optimized product quantization", 2013). The order of the centroids is
+polysemous (Douze et al., "Polysemous codes", 2016): near centroids have indices of small Hamming distance, so a bit
+error moves a vector little.
 """
 
 from __future__ import annotations
@@ -27,26 +28,27 @@ Vectors = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 FEWEST_VECTORS = 256
-"""One a centroid. faiss advises 39 times as many for a code that serves vectors it was not trained on."""
+"""One for each centroid; faiss advises 39 times as many for vectors that the code was not trained on."""
 MOST_BYTES = 64
-# Vectors encoded at a time: 64 sub-quantisers then need 64 MB of distances.
+# Number of vectors encoded at a time: 64 sub-quantisers then need 64 MB for distances.
 _CHUNK = 1024
 
 
 class AirCode:
-    """A product quantiser of one byte a sub-vector.
+    """Product quantiser with one byte for each sub-vector.
 
     Args:
         centroids: float32 [M, 256, D / M].
-        rotation: What vectors are multiplied with before they are cut into parts, orthonormal float32 [D, D], or None.
+        rotation: Orthonormal matrix that vectors are multiplied by before they are split, float32 [D, D], or None.
 
     Attributes:
-        centroids, rotation: As given.
+        centroids: float32 [M, 256, D / M].
+        rotation: float32 [D, D], or None.
         size: Bytes of a code, M.
         dim: Size of a vector, D.
 
     Raises:
-        KnowledgeBaseError: If the shapes do not fit, or the rotation is none.
+        KnowledgeBaseError: If a shape is wrong, a number is not finite, or the rotation is not orthonormal.
     """
 
     def __init__(self, centroids: Vectors, rotation: Vectors | None = None) -> None:
@@ -55,7 +57,7 @@ class AirCode:
                 f"air code has centroids {list(centroids.shape)}; they must be [M, 256, D / M], M up to {MOST_BYTES}"
             )
         if not np.isfinite(centroids).all():
-            raise KnowledgeBaseError("centroids hold NaN or infinite values")
+            raise KnowledgeBaseError("centroids contain NaN or infinite values")
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.size, _, self._part = centroids.shape
         self.dim = self.size * self._part
@@ -77,7 +79,7 @@ class AirCode:
         return digest.hexdigest()
 
     def centroid_distances(self) -> Vectors:
-        """Squared L2 distances of the centroids of each part from each other, float32 [M, 256, 256]."""
+        """Return the squared L2 distances between the centroids of each part, float32 [M, 256, 256]."""
         distances: Vectors = ((self.centroids[:, :, None] - self.centroids[:, None]) ** 2).sum(axis=3)
         return distances
 
@@ -92,26 +94,30 @@ class AirCode:
         polysemous: bool = True,
         rounds: int = 500_000,
     ) -> AirCode:
-        """Train an air code; the same on every run for the same arguments.
+        """Train an air code. The same arguments give the same code.
 
         Args:
-            vectors: float32 [N, D].
-            size: Bytes of a code; D must be a multiple of it.
-            seed: Of k-means and of the centroids' order.
-            rotate: Whether to learn a rotation first (OPQ). It gains where the parts of a vector differ in variance.
+            vectors: float32 [N, D], N at least 256.
+            size: Bytes of a code, 1 to 64; D must be a multiple of it.
+            seed: Seed of k-means and of the order of the centroids.
+            rotate: Whether to learn a rotation first (OPQ). It helps where the parts of a vector differ in variance.
             polysemous: Whether to order the centroids for bit errors.
-            rounds: Of simulated annealing a sub-quantiser for that order; they take nearly all of the time.
+            rounds: Iterations of simulated annealing for the order of each sub-quantiser; they take most of the time.
 
         Raises:
-            KnowledgeBaseError: If the size does not fit, or there are too few vectors.
+            KnowledgeBaseError: If the size does not match, or there are too few vectors.
         """
         count, dim = vectors.shape
         if not 1 <= size <= MOST_BYTES:
-            raise KnowledgeBaseError(f"an air code has 1 to {MOST_BYTES} bytes, not {size}")
+            raise KnowledgeBaseError(f"an air code cannot have {size} bytes; choose 1 to {MOST_BYTES}")
         if dim % size:
-            raise KnowledgeBaseError(f"a vector of {dim} cannot be cut into {size} equal parts")
+            raise KnowledgeBaseError(
+                f"vectors of {dim} numbers cannot be split into {size} equal parts; choose a divisor of {dim}"
+            )
         if count < FEWEST_VECTORS:
-            raise KnowledgeBaseError(f"{count} vectors are too few to train an air code; it needs {FEWEST_VECTORS}")
+            raise KnowledgeBaseError(
+                f"{count} vectors are too few to train an air code; give at least {FEWEST_VECTORS}"
+            )
         vectors = np.ascontiguousarray(vectors, np.float32)
         rotation = None
         if rotate:
@@ -122,7 +128,7 @@ class AirCode:
             transform.train(vectors)
             rotation = faiss.vector_to_array(transform.A).reshape(dim, dim)
             vectors = vectors @ rotation.T
-        # Any: the stubs of faiss leave the polysemous options out.
+        # Any: the type stubs of faiss lack the polysemous options.
         index: Any = faiss.IndexPQ(dim, size, 8)
         index.do_polysemous_training = polysemous
         index.polysemous_training.n_iter = rounds
@@ -135,10 +141,10 @@ class AirCode:
 
     @classmethod
     def load(cls, path: str | Path) -> AirCode:
-        """Read a file that :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises:
-            KnowledgeBaseError: If it is missing or is not such a file.
+            KnowledgeBaseError: If it is missing or not such a file.
         """
         try:
             arrays = load_file(path)
@@ -151,22 +157,28 @@ class AirCode:
         arrays = {"centroids": self.centroids}
         if self.rotation is not None:
             arrays["rotation"] = self.rotation
-        # Not save_file, whose errors are no OSError when the disk is full.
+        # save_file does not raise an OSError when the disk is full.
         Path(path).write_bytes(save(arrays))
 
     def encode(self, vectors: Vectors) -> Codes:
-        """Codes uint8 [N, M] of vectors float32 [N, D]: the nearest centroid of each part.
+        """Return the codes of vectors: the nearest centroid of each part.
+
+        Args:
+            vectors: float32 [N, D].
+
+        Returns:
+            uint8 [N, M].
 
         Raises:
             KnowledgeBaseError: If the vectors have another size or are not finite.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise KnowledgeBaseError(f"vectors are {list(vectors.shape)}; the air code takes [N, {self.dim}]")
+            raise KnowledgeBaseError(f"vectors have shape {list(vectors.shape)}; the air code takes [N, {self.dim}]")
         codes = np.empty((len(vectors), self.size), np.uint8)
         for start in range(0, len(vectors), _CHUNK):
             chunk = vectors[start : start + _CHUNK]
             if not np.isfinite(chunk).all():
-                raise KnowledgeBaseError("vectors hold NaN or infinite values")
+                raise KnowledgeBaseError("vectors contain NaN or infinite values")
             if self.rotation is not None:
                 chunk = chunk @ self.rotation.T
             parts = chunk.reshape(-1, self.size, self._part).transpose(1, 0, 2)
@@ -175,18 +187,22 @@ class AirCode:
         return codes
 
     def decode(self, codes: Codes) -> Vectors:
-        """Vectors float32 [N, D] of codes uint8 [N, M].
+        """Return the vectors of codes, float32 [N, D].
+
+        Args:
+            codes: uint8 [N, M].
 
         Raises:
             KnowledgeBaseError: If the codes have another length.
         """
         if codes.ndim != 2 or codes.shape[1] != self.size:
-            raise KnowledgeBaseError(f"codes are {list(codes.shape)}; the air code has [N, {self.size}]")
+            raise KnowledgeBaseError(f"codes have shape {list(codes.shape)}; the air code takes [N, {self.size}]")
         return self._turned_back(self.centroids[np.arange(self.size), codes])
 
-    def expectation(self, probabilities: npt.NDArray[np.float32]) -> Vectors:
-        """Mean vectors float32 [N, D] of codes of which only the probabilities of each byte are known, [N, M, 256]."""
-        return self._turned_back(np.einsum("nmb,mbd->nmd", probabilities, self.centroids, optimize=True))
+    def expectation(self, probabilities: npt.NDArray[np.floating[Any]]) -> Vectors:
+        """Return the mean vectors, float32 [N, D], given the probabilities of each byte of the codes, [N, M, 256]."""
+        means = np.matmul(probabilities.transpose(1, 0, 2), self.centroids)
+        return self._turned_back(means.transpose(1, 0, 2).astype(np.float32))
 
     def _turned_back(self, parts: Vectors) -> Vectors:
         vectors = parts.reshape(-1, self.dim)

@@ -1,9 +1,9 @@
-"""Calibration of soft repair: tau and the threshold, from pictures whose meaning is known.
+"""Calibration of soft repair: tau and the threshold, from pictures whose labels are known.
 
-Each calibration picture's code is sent over a channel of bit errors (BPSK over AWGN) and repaired with many values of
-tau; the one that names the most of them rightly is taken. The threshold is the likelihood ratio that tells right
-answers from wrong ones best: the share of the right ones that are believed, less that of the wrong ones, is largest
-(Youden 1950).
+The codes of the calibration pictures are sent over a simulated channel (BPSK over AWGN) and repaired with several
+values of tau. The value that finds the right label most often is taken. The threshold maximises Youden's index: the
+share of right answers that are trusted, minus the share of wrong answers that are (Youden, "Index for rating diagnostic
+tests", 1950).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from crlsc_phy.knowledge.repair import Repairer
 __all__ = ["Calibration", "calibrate", "noisy_llrs"]
 
 _PARTS = tuple(2.0 ** (step / 2) for step in range(-3, 5))
-"""Values of tau that are tried, in parts of the base's present one."""
+"""Values of tau to try, relative to the present one of the base."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a base was calibrated to.
+    """Result of a calibration.
 
     Attributes:
-        tau: Of soft repair.
-        threshold: Log-likelihood ratio from which an entry is believed.
-        right: Share of the pictures with a label that were named rightly, 0 to 1.
-        believed: Share of all pictures whose entry is believed.
-        wrong: Share of these that are wrong.
+        tau: Width of the soft rule, in units of the vectors.
+        threshold: Log-likelihood ratio, in nats, from which an entry is trusted.
+        right: Share of the labelled pictures that got the right label, 0 to 1.
+        believed: Share of all pictures whose entry is trusted, 0 to 1.
+        wrong: Share of the trusted entries that are wrong, 0 to 1.
     """
 
     tau: float
@@ -46,7 +46,7 @@ class Calibration:
     wrong: float
 
     def summary(self, ber: float = 0.05) -> str:
-        """It in words, for the bit error rate that it was found at."""
+        """Return the result in words; ``ber`` is the bit error rate that it was found at."""
         return (
             f"tau {self.tau:g}, threshold {self.threshold:g} nats; at {100 * ber:g} % bit errors names "
             f"{self.right:.1%} of the calibration pictures, believes {self.believed:.1%}, wrong {self.wrong:.1%}"
@@ -54,7 +54,16 @@ class Calibration:
 
 
 def noisy_llrs(codes: Codes, ber: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """LLRs float32 [N, 8 M] of codes uint8 [N, M] sent as BPSK over AWGN at a bit error rate, 0 < ``ber`` < 0.5."""
+    """Return the LLRs of codes sent as BPSK over AWGN.
+
+    Args:
+        codes: uint8 [N, M].
+        ber: Bit error rate of hard decisions, above 0 and below 0.5.
+        rng: Source of the noise.
+
+    Returns:
+        LLRs log p(1)/p(0), most significant bit first, float32 [N, 8 M].
+    """
     signs = 2.0 * np.unpackbits(codes, axis=1) - 1
     sigma = 1 / norm.isf(ber)
     return np.asarray(2 * (signs + sigma * rng.standard_normal(signs.shape)) / sigma**2, np.float32)
@@ -68,29 +77,30 @@ def calibrate(
     ber: float = 0.05,
     seed: int = 0,
 ) -> Calibration:
-    """Find tau and the threshold for a base; it is not changed, see :meth:`KnowledgeBase.configure`.
+    """Find tau and the threshold for a base. The base is not changed; pass the result to its ``configure``.
 
     Args:
-        base: With entries.
-        codes: uint8 [N, M], of pictures that are not what the base was made of.
-        labels: What each shows; an answer is right if its entry has this label. Empty for what the base lacks, so that
-            every answer is wrong.
-        ber: Bit error rate of the codes, above 0 and below 0.5.
-        seed: Of the noise.
+        base: Knowledge base with entries.
+        codes: Codes of pictures that the base was not made of, uint8 [N, M].
+        labels: Label of each picture. An entry with this label is right. An empty label marks a picture of something
+            that the base does not hold; every entry is then wrong.
+        ber: Bit error rate of the channel, above 0 and below 0.5.
+        seed: Seed of the noise.
 
     Raises:
-        KnowledgeBaseError: If the base is empty, codes and labels do not fit, or no label is one of the base.
+        KnowledgeBaseError: If the base is empty, the numbers of codes and labels differ, or the base has none of the
+            labels.
     """
     if not len(base):
-        raise KnowledgeBaseError("an empty knowledge base repairs nothing")
+        raise KnowledgeBaseError(f"{base.path}: is empty, so it cannot be calibrated")
     if not 0 < ber < 0.5:
-        raise KnowledgeBaseError(f"a bit error rate of {ber:g} is not between 0 and 0.5")
+        raise KnowledgeBaseError(f"the bit error rate is {ber:g}; it must be above 0 and below 0.5")
     check_codes(codes, len(labels), base.air_code.size)
     known = np.array([entry.label for entry in base.entries])
     asked = np.array(labels)
     in_base = np.isin(asked, known) & (asked != "")
     if not in_base.any():
-        raise KnowledgeBaseError("no calibration picture has a label that the knowledge base knows")
+        raise KnowledgeBaseError("no calibration picture has a label of the knowledge base")
     llrs = noisy_llrs(codes, ber, np.random.default_rng(seed))
     best = None
     for part in _PARTS:
@@ -101,9 +111,9 @@ def calibrate(
     assert best is not None
     tau, good, ratios = best
     order = np.argsort(-ratios, kind="stable")
-    # If all are right, all are believed.
+    # If all are right, all are trusted.
     gain = np.cumsum(good[order]) / max(good.sum(), 1) - np.cumsum(~good[order]) / max((~good).sum(), 1)
-    # Nothing is believed that is less likely than an unknown code, however often it would be right.
+    # An entry that is less likely than an unknown code is not trusted, however often it would be right.
     threshold = max(float(ratios[order[int(np.argmax(gain))]]), 0.0)
     believed = ratios >= threshold
     return Calibration(

@@ -1,4 +1,4 @@
-"""One generation of a knowledge base, opened: what it holds does not change, and any thread may ask it."""
+"""An open generation of a knowledge base, which never changes and is safe to use from several threads."""
 
 from __future__ import annotations
 
@@ -15,34 +15,40 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import index as indexes
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import Entry, Hit, Hits, Repair, Rule, check_vectors
-from crlsc_phy.knowledge.folder import CACHE, Manifest, Shard, StoreFolder
+from crlsc_phy.knowledge.folder import CACHE, StoreFolder
 from crlsc_phy.knowledge.index_cache import kept_index
+from crlsc_phy.knowledge.manifest import Manifest, Shard
 from crlsc_phy.knowledge.metadata import EntryTable
 from crlsc_phy.knowledge.repair import Repairer, code_or_llrs, default_tau
 
 __all__ = ["Generation"]
 
-# An index of so many entries is built faster than read; it holds those that are not removed and is not cached.
+# The index of a base of up to this size is built faster than read: it holds the live rows alone and is not cached.
 _LARGEST_UNCACHED = indexes.LARGEST_FLAT
 # Pairs of a query and a row that are compared at a time: 64 MB of cosines.
 _MOST_COMPARED = 1 << 24
 _Answer = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
-# numpy reads a header with ast, and Python 3.11 raises SystemError at times when two threads are in there at once.
+# NumPy parses headers with ast, which in Python 3.11 sometimes raises SystemError when two threads use it at once.
 _READING_HEADERS = threading.Lock()
-# Not np.load, which also opens zip files and pickles.
+# np.load would also open zip files and pickles.
 _open_array: Any = np.lib.format.open_memmap
 
 
 class Generation:
-    """An opened generation.
+    """An open generation.
 
     Args:
-        folder: Of the base.
-        manifest, id: Of the generation; its files have been checked.
+        folder: Folder of the base.
+        manifest: Manifest of the generation, whose files have been checked.
+        id: SHA-256 of the manifest in hex.
 
     Attributes:
-        manifest, id: As given.
-        air_code: The quantiser of its codes.
+        manifest: Manifest of the generation.
+        id: SHA-256 of the manifest in hex.
+        air_code: Quantiser of its codes.
+
+    Raises:
+        KnowledgeBaseError: If its files do not match the manifest.
     """
 
     def __init__(self, folder: StoreFolder, manifest: Manifest, id: str) -> None:
@@ -52,7 +58,7 @@ class Generation:
         if self.air_code.id != manifest.air_code:
             raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} is not the air code that the manifest names")
         if (self.air_code.size, self.air_code.dim) != (manifest.code_bytes, manifest.dim):
-            raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} has other sizes than the manifest says")
+            raise KnowledgeBaseError(f"{root}: the sizes of {manifest.air_code_file} are not those in the manifest")
         self._codes = [
             self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, self.air_code.size) for s in self._shards
         ]
@@ -68,11 +74,11 @@ class Generation:
         if manifest.removed:
             removed = self._array(manifest.removed, np.int64, None)
             if len(removed) and not 0 <= removed.min() <= removed.max() < self.rows:
-                raise KnowledgeBaseError(f"{root}: {manifest.removed} names rows that are not there")
+                raise KnowledgeBaseError(f"{root}: {manifest.removed} lists rows that do not exist")
             self._live[removed] = False
         self._all_live = bool(self._live.all())
         if int(self._live.sum()) != manifest.entries:
-            raise KnowledgeBaseError(f"{root}: has another number of entries than its manifest says")
+            raise KnowledgeBaseError(f"{root}: the number of entries is not that in the manifest")
         self._building = threading.Lock()
 
     @classmethod
@@ -89,7 +95,7 @@ class Generation:
             return cls(folder, manifest, identity)
         except (KnowledgeBaseError, OSError) as error:
             if folder.current() != name:
-                # A writer has replaced and pruned it meanwhile.
+                # A writer has published another generation and deleted this one.
                 return cls.open(folder, thorough)
             if isinstance(error, OSError):
                 raise KnowledgeBaseError(f"{folder.path}: cannot be read ({error.strerror or error})") from None
@@ -107,8 +113,8 @@ class Generation:
         except OSError:
             raise
         except Exception as error:
-            # Whatever a header leads numpy, ast and tokenize to raise.
-            raise KnowledgeBaseError(f"{path}: no array ({' '.join(str(error).split())[:200]})") from None
+            # A damaged header makes numpy, ast and tokenize raise exceptions of many kinds.
+            raise KnowledgeBaseError(f"{path}: not an array ({' '.join(str(error).split())[:200]})") from None
         fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
         if array.dtype != dtype or not fits:
             raise KnowledgeBaseError(
@@ -121,46 +127,46 @@ class Generation:
 
     @cached_property
     def live(self) -> npt.NDArray[np.int64]:
-        """The rows that are not removed, int64 [N]."""
+        """Rows that are not removed, int64 [N]."""
         return np.flatnonzero(self._live)
 
     @cached_property
     def codes(self) -> Codes:
-        """The codes of the live entries, uint8 [N, M]; mapped from the disk where it holds them as they are."""
+        """Codes of the live rows, uint8 [N, M]; mapped from the disk if they lie in one file."""
         codes: Codes = _joined(self._codes, None if self._all_live else self._live, self.air_code.size)
         return codes
 
     @property
     def entries(self) -> Iterator[Entry]:
-        """The live entries, in the order of :attr:`codes`."""
+        """Entries of the live rows, in the order of :attr:`codes`."""
         live = iter(self._live)
         return (entry for table in self._tables for entry in table.all() if next(live))
 
     @property
     def rounded_vectors(self) -> npt.NDArray[np.int8] | None:
-        """The kept vectors of the live entries as they lie on the disk, int8 [N, D]; None if none are kept."""
+        """Stored vectors of the live rows as they are on the disk, int8 [N, D]; None if the base stores none."""
         return _joined(self._vectors, self._live, self.air_code.dim) if self._vectors else None
 
     def rows_of(self, names: Sequence[str]) -> dict[str, int]:
-        """The live rows of those of ``names`` that are there."""
+        """Return the live rows of those of ``names`` that exist."""
         found = {}
         for table, start in zip(self._tables, self._starts.tolist(), strict=True):
             found.update({name: row + start for name, row in table.rows(names).items() if self._live[row + start]})
         return found
 
     def rows_labelled(self, label: str) -> list[int]:
-        """The live rows with a label."""
+        """Return the live rows with a label."""
         parts = zip(self._tables, self._starts.tolist(), strict=True)
         rows = (row + start for table, start in parts for row in table.labelled(label))
         return [row for row in rows if self._live[row]]
 
     def entry_at(self, row: int) -> Entry:
-        """All that is known of a row."""
+        """Return the entry of a row."""
         shard = int(np.searchsorted(self._ends, row, side="right"))
         return self._tables[shard].entry(row - int(self._starts[shard]))
 
     def codes_at(self, rows: npt.NDArray[np.int64]) -> Codes:
-        """The codes of rows, uint8 [n, M]."""
+        """Return the codes of rows, uint8 [n, M]."""
         return self._gather(self._codes, rows)
 
     @property
@@ -188,12 +194,12 @@ class Generation:
         return gathered
 
     def vectors_at(self, rows: npt.NDArray[np.int64]) -> Vectors:
-        """What is kept of rows, or what their codes decode to, float32 [n, D], of unit norm."""
+        """Return the stored vectors of rows, or their decoded codes, float32 [n, D] of unit norm."""
         if self._vectors:
             vectors: Vectors = self._gather(self._vectors, rows).astype(np.float32)
         else:
             vectors = self.air_code.decode(self.codes_at(rows))
-        # Neither is of unit norm; without this, long ones would win every search.
+        # Neither is of unit norm, and long vectors would win every search.
         faiss.normalize_L2(vectors)
         return vectors
 
@@ -202,7 +208,7 @@ class Generation:
 
     @cached_property
     def spec(self) -> indexes.IndexSpec:
-        """The search index."""
+        """Search index."""
         if self.manifest.index:
             return indexes.IndexSpec.parse(self.manifest.index)
         return indexes.IndexSpec.choose(len(self) if self._small else self.rows, self.air_code.dim)
@@ -223,7 +229,7 @@ class Generation:
             return indexes.build(spec, dim, len(live), lambda start, stop: self.vectors_at(live[start:stop]))
         kept = "vectors" if self._vectors else "codes"
         files = self.manifest.files
-        # The air code too: codes mean nothing without theirs.
+        # With the air code: the same codes mean other vectors with another one.
         parts = [
             (self.manifest.air_code + files[f"{shard.folder}/{kept}.npy"].sha256, shard.entries)
             for shard in self._shards
@@ -231,11 +237,11 @@ class Generation:
         return kept_index(self._folder.path / CACHE, spec, dim, parts, self._unit)
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
-        """The ``k`` nearest entries by cosine; see :meth:`KnowledgeBase.search`."""
+        """Find the ``k`` nearest entries by cosine; see :meth:`KnowledgeBase.search`."""
         queries = check_vectors(vectors, self.air_code.dim).copy()
         faiss.normalize_L2(queries)
         if k < 1:
-            raise KnowledgeBaseError(f"k is {k}; ask for at least one entry")
+            raise KnowledgeBaseError(f"k is {k}; it must be at least 1")
         k = min(k, len(self))
         if not k:
             nothing = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -273,7 +279,7 @@ class Generation:
     ) -> _Answer:
         scores, rows = scores[rows >= 0], rows[rows >= 0]
         if self.spec.rerank:
-            # Not BLAS, whose threads take milliseconds to wake beside busy ones.
+            # The threads of BLAS take milliseconds to wake up beside busy ones.
             scores = np.einsum("nd,d->n", self.vectors_at(rows), query)
             order = np.argsort(-scores)
             scores, rows = scores[order], rows[order]
@@ -293,19 +299,19 @@ class Generation:
 
     @cached_property
     def repairer(self) -> Repairer:
-        """Of its codes, built when first asked for."""
+        """Repair with the codes of the live rows."""
         with self._building:
             return Repairer(self.air_code, self.codes, self.tau)
 
     @property
     def tau(self) -> float:
-        """Of soft repair: as calibrated, or by default."""
+        """Width of the soft rule of repair, calibrated or by default."""
         return self.manifest.tau or default_tau(self.air_code)
 
     def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Which entries were meant; see :meth:`KnowledgeBase.repair_batch`."""
+        """Repair received codes; see :meth:`KnowledgeBase.repair_batch`."""
         if not len(self):
-            raise KnowledgeBaseError("an empty knowledge base repairs nothing")
+            raise KnowledgeBaseError(f"{self._folder.path}: is empty, so it cannot repair codes")
         batch = code_or_llrs(received, self.air_code.size)
         found = self.repairer.find(batch, rule)
         rows = self.live[found.rows]

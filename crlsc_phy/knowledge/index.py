@@ -1,8 +1,8 @@
-"""The search index of a knowledge base: which one, how it is built, and its file in the cache.
+"""Search index of a knowledge base.
 
-An index is private to a machine and can be rebuilt from codes or kept vectors at any time. Up to some 20,000 entries
-all of them are looked at; beyond, the cells of an inverted file are scanned with 4-bit codes, and the best candidates
-are looked at again with what is kept of the vectors.
+An index belongs to one machine and can be built again from codes or stored vectors at any time. Up to 20,000 entries a
+query is compared with all of them. Beyond, the cells of an inverted file are scanned with 4-bit codes, and the best
+candidates are ranked again by their stored vectors or decoded codes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crlsc_phy.knowledge.air_code import Vectors
 __all__ = ["IndexSpec", "build", "extend", "load", "save"]
 
 LARGEST_FLAT = 20_000
-# Sample of the entries for training, a cell; faiss advises 39 to 256.
+# Training vectors for each cell; faiss advises 39 to 256.
 _A_CELL = 64
 _CHUNK = 1 << 16
 _COMPONENTS = 256
@@ -32,12 +32,12 @@ _SPEC = re.compile(r"(?P<factory>[^;]+)(?:;nprobe=(?P<nprobe>[1-9][0-9]{0,8}))?(
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """Which index, as text ``FACTORY[;nprobe=N][;rerank=N]``, such as ``IVF4096,PQ64x4fs;nprobe=32;rerank=20``.
+    """Specification of an index: ``FACTORY[;nprobe=N][;rerank=N]``, such as ``IVF4096,PQ64x4fs;nprobe=32;rerank=20``.
 
     Attributes:
-        factory: In the words of ``faiss.index_factory``.
-        nprobe: Cells of an inverted file that are looked at.
-        rerank: Candidates a wanted answer that are looked at again; 0 to take the index by its word.
+        factory: Description for ``faiss.index_factory``.
+        nprobe: Number of cells of an inverted file that are searched.
+        rerank: Candidates for each wanted result that are ranked again; 0 to take the ranking of the index.
     """
 
     factory: str
@@ -46,26 +46,26 @@ class IndexSpec:
 
     @classmethod
     def parse(cls, text: str) -> IndexSpec:
-        """Read the text form.
+        """Read a specification from text.
 
         Raises:
-            KnowledgeBaseError: If it is none.
+            KnowledgeBaseError: If the text has another form.
         """
         found = _SPEC.fullmatch(text.strip())
         if not found:
             raise KnowledgeBaseError(
-                f"{text!r} is no index; say FACTORY[;nprobe=N][;rerank=N], as in IVF4096,PQ64x4fs;nprobe=32;rerank=20"
+                f"{text!r} is not an index; write FACTORY[;nprobe=N][;rerank=N], as in IVF4096,PQ64x4fs;nprobe=32"
             )
         return cls(found["factory"], int(found["nprobe"] or 1), int(found["rerank"] or 0))
 
     @classmethod
     def choose(cls, entries: int, dim: int) -> IndexSpec:
-        """The index for a base of so many entries."""
+        """Return the index for a number of entries with vectors of ``dim`` numbers."""
         if entries <= LARGEST_FLAT:
             return cls("Flat")
-        # Some 4 sqrt(N) cells, a power of two.
+        # About 4 sqrt(N) cells, a power of two.
         cells = 1 << round(np.log2(4 * np.sqrt(entries)))
-        # The spectrum of embeddings falls off: its first part finds more with the same bytes.
+        # Embeddings have few strong components: these alone find more with the same number of bytes.
         first, size = (f"PCAR{_COMPONENTS},", _COMPONENTS) if dim > _COMPONENTS else ("", dim)
         parts = next(parts for parts in range(min(64, size), 0, -1) if size % parts == 0)
         return cls(f"{first}IVF{cells},PQ{parts}x4fs", nprobe=64, rerank=40)
@@ -79,25 +79,27 @@ def build(spec: IndexSpec, dim: int, count: int, read: Callable[[int, int], Vect
     """Build a faiss index by inner product over rows of unit norm.
 
     Args:
-        spec: Which; its ``rerank`` does not matter here.
+        spec: Specification; its ``rerank`` is not used here.
         dim: Size of a vector.
-        count: Rows.
-        read: Gives rows ``start`` to ``stop``.
-        seed: Of the sample that the index is trained on.
+        count: Number of rows.
+        read: Returns rows ``start`` to ``stop``, float32 [stop - start, dim].
+        seed: Seed of the sample that the index is trained on.
 
     Raises:
-        KnowledgeBaseError: If faiss knows no such index.
+        KnowledgeBaseError: If faiss does not know the index.
     """
     try:
         index = faiss.index_factory(dim, spec.factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].split("Error: ")[-1]
-        raise KnowledgeBaseError(f"{spec.factory!r} is no index of {dim} numbers: {reason}") from None
+        raise KnowledgeBaseError(
+            f"faiss cannot build {spec.factory!r} for vectors of {dim} numbers: {reason}"
+        ) from None
     if not index.is_trained:
         try:
             index.train(_sample(index, count, read, seed))
         except RuntimeError:
-            # Too few rows to train on, as where most entries were removed; few are quickly looked at one by one.
+            # Too few rows to train on, as in a base that lost most of them; a few rows need no index.
             return build(IndexSpec("Flat"), dim, count, read)
     extend(index, 0, count, read)
     tune(index, spec)
@@ -105,7 +107,14 @@ def build(spec: IndexSpec, dim: int, count: int, read: Callable[[int, int], Vect
 
 
 def extend(index: Any, start: int, stop: int, read: Callable[[int, int], Vectors]) -> None:
-    """Add rows ``start`` to ``stop`` to a trained index that holds those before."""
+    """Add rows to a trained index.
+
+    Args:
+        index: faiss index that holds the rows before ``start``.
+        start: First row to add.
+        stop: Row after the last one.
+        read: Returns rows ``start`` to ``stop``, float32 [stop - start, D].
+    """
     for first in range(start, stop, _CHUNK):
         index.add(read(first, min(first + _CHUNK, stop)))
 
@@ -124,7 +133,7 @@ def _sample(index: Any, count: int, read: Callable[[int, int], Vectors], seed: i
 
 
 def tune(index: Any, spec: IndexSpec) -> None:
-    """Set how many cells are looked at."""
+    """Set the number of cells that are searched."""
     inverted = faiss.try_extract_index_ivf(index)
     if inverted is not None:
         inverted.nprobe = min(spec.nprobe, inverted.nlist)
@@ -137,7 +146,13 @@ def save(index: Any, path: Path) -> None:
 
 
 def load(path: Path, spec: IndexSpec, grow: bool = False) -> Any:
-    """Map an index into memory, or read it to be added to; its hash has been checked."""
+    """Open an index file whose hash has been checked.
+
+    Args:
+        path: The file.
+        spec: Specification of the index.
+        grow: Whether to read it into memory, so that rows can be added, instead of mapping it.
+    """
     index = faiss.read_index(str(path), 0 if grow else faiss.IO_FLAG_MMAP_IFC)
     tune(index, spec)
     return index

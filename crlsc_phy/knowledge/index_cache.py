@@ -1,6 +1,6 @@
-"""Search indexes kept beside a knowledge base: one is built once, and grown when the base grows.
+"""Cache of the search index of a knowledge base; the index grows when the base grows.
 
-Nothing here is needed: what is missing, damaged or of another version of faiss is built anew from codes or vectors.
+An index that is missing, damaged or of another version of faiss is built again from codes or vectors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from crlsc_phy.knowledge.index import IndexSpec
 __all__ = ["Part", "kept_index"]
 
 Part = tuple[str, int]
-"""A shard: the SHA-256 of what is indexed of it, and its rows."""
-# An index that was trained on a smaller share of the rows is built anew.
+"""A shard: SHA-256 of the indexed file, and number of rows."""
+# An index that was trained on a smaller share of the rows is built again.
 _LEAST_SHARE = 0.5
 _ABANDONED = 24 * 3600
 
@@ -32,24 +32,24 @@ _ABANDONED = 24 * 3600
 def kept_index(
     folder: Path, spec: IndexSpec, dim: int, parts: Sequence[Part], read: Callable[[int, int], Vectors]
 ) -> Any:
-    """The index over all rows of ``parts``: as kept, grown from that over the first of them, or built.
+    """Return the index over all rows of ``parts``: from the cache, grown from one over the first parts, or built.
 
     Args:
-        folder: Of the cache; made when there is something to keep.
-        spec: Which index.
+        folder: Folder of the cache; made if it does not exist.
+        spec: Specification of the index.
         dim: Size of a vector.
-        parts: In the order of the rows.
-        read: Gives rows ``start`` to ``stop``.
+        parts: Shards in the order of the rows.
+        read: Returns rows ``start`` to ``stop``, float32 [stop - start, dim].
 
     Raises:
-        KnowledgeBaseError: If faiss knows no such index.
+        KnowledgeBaseError: If faiss does not know the index.
     """
     path = _path(folder, spec, parts)
     if _intact(path):
         return indexes.load(path, spec)
     rows = sum(count for _, count in parts)
     index = _grown(folder, spec, parts, rows, read) or indexes.build(spec, dim, rows, read)
-    # On a medium that cannot be written it is built each time.
+    # On a read-only medium it is built every time.
     with suppress(OSError, RuntimeError):
         folder.mkdir(exist_ok=True)
         indexes.save(index, path)
@@ -84,7 +84,7 @@ def _grown(
 
 
 def _sweep(folder: Path, newest: Path) -> None:
-    """Delete other indexes, and what killed processes have left. Who has one mapped keeps it."""
+    """Delete other indexes, and files that killed processes left behind. Processes that mapped one can go on."""
     for path in folder.glob("*.faiss"):
         if path != newest:
             path.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def _change(path: Path) -> dict[str, int]:
 
 
 def _intact(path: Path) -> bool:
-    """Whether a kept index is as it was written; faiss would load a damaged one in silence."""
+    """Return whether an index file is as it was written; faiss would load a damaged one without an error."""
     try:
         known = json.loads(_stamp(path).read_text(encoding="utf-8"))
         unchanged = known == {"sha256": known["sha256"], **_change(path)}

@@ -1,4 +1,4 @@
-"""Several knowledge bases of one space, taken as one: a terminal's private base beside the shared one."""
+"""Search and repair in several knowledge bases with one air code, such as a private base beside the shared one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ __all__ = ["check_one_air_code", "joint_extrinsic", "joint_repair", "joint_searc
 
 
 def joint_search(bases: Sequence[KnowledgeSource], vectors: Vectors, k: int) -> list[list[Hit]]:
-    """The nearest entries among several bases; each hit tells its base.
+    """Find the nearest entries in several bases.
 
     Args:
-        bases: With one air code.
-        vectors: float32 [N, D].
-        k: How many for each.
+        bases: Knowledge bases with the same air code.
+        vectors: Queries, float32 [N, D].
+        k: Number of results for each query.
+
+    Returns:
+        Up to ``k`` results for each query, best first. None if all bases are empty.
 
     Raises:
-        KnowledgeBaseError: If the air codes differ, or the vectors do not fit.
+        KnowledgeBaseError: If the air codes differ, the vectors have another size, or ``k`` is below 1.
     """
     check_one_air_code(bases)
     found = [base.search(vectors, k) for base in bases]
@@ -34,33 +37,45 @@ def joint_search(bases: Sequence[KnowledgeSource], vectors: Vectors, k: int) -> 
 
 
 def joint_repair(bases: Sequence[KnowledgeBase], received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
-    """Which entry of several bases was meant by a received code; see :meth:`KnowledgeBase.repair`."""
+    """Find the entry of several bases that a received code was most likely sent for.
+
+    Args:
+        bases: Knowledge bases with the same air code.
+        received: See :meth:`KnowledgeBase.repair`.
+        rule: See :meth:`KnowledgeBase.repair`.
+
+    Raises:
+        KnowledgeBaseError: If the air codes differ, all bases are empty, or ``received`` has another size.
+    """
     check_one_air_code(bases)
     found = [base.repair(received, rule) for base in bases if len(base)]
     if not found:
-        raise KnowledgeBaseError("empty knowledge bases repair nothing")
+        raise KnowledgeBaseError("the knowledge bases are empty, so they cannot repair codes")
     return min(found, key=lambda repair: (not repair.known, repair.distance))
 
 
 def joint_extrinsic(bases: Sequence[KnowledgeBase], llrs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """What several bases add to what the LLRs of a code's bits say; see :func:`crlsc_phy.knowledge.repair.extrinsic`.
+    """Return the extrinsic information of several bases; see :func:`crlsc_phy.knowledge.repair.extrinsic`.
 
     Args:
-        bases: With one air code; empty ones say nothing.
-        llrs: log p(1)/p(0) of the code's bits, most significant first, float32 [8 M].
+        bases: Knowledge bases with the same air code; empty ones are left out.
+        llrs: LLRs log p(1)/p(0) of the bits of an air code, most significant bit first, float32 [8 M].
+
+    Returns:
+        float32 [8 M].
 
     Raises:
-        KnowledgeBaseError: If the air codes differ, all bases are empty, or the LLRs do not fit or hold NaN.
+        KnowledgeBaseError: If the air codes differ, all bases are empty, or the LLRs have another size or contain NaN.
     """
     check_one_air_code(bases)
     repairers = [base.repairer for base in bases if len(base)]
     if not repairers:
-        raise KnowledgeBaseError("empty knowledge bases tell nothing of a code")
+        raise KnowledgeBaseError("the knowledge bases are empty, so they have no information on a code")
     return extrinsic(repairers, code_or_llrs(np.asarray(llrs, np.float32), bases[0].air_code.size)[0])
 
 
 def check_one_air_code(bases: Sequence[KnowledgeSource]) -> None:
-    """Make sure that bases go together.
+    """Check that all bases have the same air code.
 
     Raises:
         KnowledgeBaseError: If their air codes differ.
@@ -68,5 +83,5 @@ def check_one_air_code(bases: Sequence[KnowledgeSource]) -> None:
     codes = {base.air_code.id for base in bases}
     if len(codes) != 1:
         raise KnowledgeBaseError(
-            f"the knowledge bases have {len(codes)} air codes; bases that are searched together must share one"
+            f"the knowledge bases have {len(codes)} air codes; bases that are used together must have the same one"
         )

@@ -1,54 +1,42 @@
-"""A knowledge base in a folder of this machine: named air codes, searched, repaired with, added to and removed from.
+"""Knowledge base in a folder of this machine.
 
-Readers see one generation at a time and take no lock; :meth:`KnowledgeBase.refresh` moves on to the newest. There is
-one writer at a time. What a method that writes has returned from is on the disk.
+Readers use one generation at a time and take no lock; :meth:`KnowledgeBase.refresh` opens the newest one. One process
+at a time may write. When a method that writes has returned, the change is on the disk.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
-import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError, safe_text
-from crlsc_phy.files import write_array
+from crlsc_phy.knowledge import changes
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import (
-    Batch,
-    Entry,
-    Hits,
-    Repair,
-    Repairing,
-    Rule,
-    check_codes,
-    check_entries,
-    check_vectors,
-)
-from crlsc_phy.knowledge.folder import Manifest, Shard, StoreFolder, folder_name
+from crlsc_phy.knowledge.base import Batch, Entry, Hits, Repair, Repairing, Rule, Settings, check_batch
+from crlsc_phy.knowledge.folder import StoreFolder
 from crlsc_phy.knowledge.generation import Generation
 from crlsc_phy.knowledge.index import IndexSpec
-from crlsc_phy.knowledge.metadata import write_entries
-from crlsc_phy.knowledge.repair import THRESHOLD, Repairer
+from crlsc_phy.knowledge.manifest import Manifest
+from crlsc_phy.knowledge.repair import Repairer
 from crlsc_phy.knowledge.transfer import Merged, Parcel
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["KnowledgeBase"]
 
-_ROOM = 1.25
-"""Kept vectors may have numbers so many times the largest of the first ones; beyond they are clipped."""
-
 
 class KnowledgeBase(Repairing):
-    """A knowledge base in a folder; make one with :meth:`create` or :meth:`open`.
+    """Knowledge base in a folder; use :meth:`open` or :meth:`create`.
 
     Args:
-        folder: Where it is.
-        generation: Opened.
+        folder: Folder of the base.
+        generation: Generation to start with.
     """
 
     def __init__(self, folder: StoreFolder, generation: Generation) -> None:
@@ -56,13 +44,17 @@ class KnowledgeBase(Repairing):
 
     @classmethod
     def open(cls, path: str | Path) -> KnowledgeBase:
-        """Open the base in folder ``path``, checking the hash of every file.
+        """Open the knowledge base in a folder, and check the hash of every file.
 
-        Files beyond 8 MB are hashed once and then known by size and time of change;
+        Files beyond 8 MB are hashed once, and then recognised by size and modification time;
         :func:`crlsc_phy.knowledge.verify.verify` hashes them again.
 
         Raises:
-            KnowledgeBaseError: If a file is missing or damaged, or its format is another.
+            KnowledgeBaseError: If there is no base, a file is missing or damaged, or the format is another one.
+
+        >>> kb = KnowledgeBase.open("models/default/skb")
+        >>> kb.codes.shape[1], kb.codes.dtype
+        (16, dtype('uint8'))
         """
         folder = StoreFolder(path)
         return cls(folder, Generation.open(folder))
@@ -76,128 +68,92 @@ class KnowledgeBase(Repairing):
         entries: Iterable[Entry],
         *,
         codes: Codes | None = None,
-        name: str = "",
-        keep_vectors: bool = False,
-        index: str = "",
-        aligned_to: str = "",
-        tau: float = 0.0,
-        threshold: float = THRESHOLD,
+        **settings: Unpack[Settings],
     ) -> KnowledgeBase:
-        """Make a base in the new folder ``path``.
+        """Make a knowledge base in a new folder.
 
         Args:
-            path: Where.
-            air_code: Gives each entry its code.
+            path: Folder to make.
+            air_code: Quantiser of its codes.
             vectors: float32 [N, D]; N may be 0.
-            entries: One a vector.
-            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
-            name: What hits call the base; the folder's name by default.
-            keep_vectors: Whether to keep the vectors too, rounded to int8; searches are then as good as these are.
-            index: Search index in the words of :class:`IndexSpec`; chosen by size by default.
-            aligned_to: For a private base, the id of the shared one that it goes with.
-            tau: Of soft repair, see :mod:`crlsc_phy.knowledge.repair`; from the centroids' distances by default.
-            threshold: Log-likelihood ratio from which repair believes an entry.
+            entries: N entries.
+            codes: Their air codes, uint8 [N, M]; by default the vectors are encoded.
+            **settings: See :class:`~crlsc_phy.knowledge.base.Settings`.
 
         Raises:
-            KnowledgeBaseError: If there is a base already, vectors and entries do not fit, two entries share a name, or
-                the folder cannot be written.
+            KnowledgeBaseError: If the folder holds a base already or cannot be written, shapes or numbers do not match,
+                or two entries have the same name.
         """
         folder = StoreFolder(path)
-        array = check_vectors(vectors, air_code.dim)
-        listed = check_entries(entries, len(array))
-        own = air_code.encode(array) if codes is None else check_codes(codes, len(array), air_code.size)
-        if index:
-            IndexSpec.parse(index)
-        largest = float(np.abs(_unit(array)).max()) if array.size else 1.0
-        manifest = Manifest(
-            number=1,
-            name=safe_text(name or folder.path.resolve().name),
-            air_code=air_code.id,
-            air_code_file=f"{folder_name(1)}/air_code.safetensors",
-            code_bytes=air_code.size,
-            dim=air_code.dim,
-            entries=len(array),
-            shards=(Shard(folder_name(1), len(array)),),
-            vector_scale=127 / (_ROOM * max(largest, 1e-9)) if keep_vectors else 0.0,
-            aligned_to=aligned_to,
-            index=index,
-            tau=tau,
-            threshold=threshold,
-        )
-
-        def fill(aside: Path) -> Manifest:
-            air_code.save(aside / "air_code.safetensors")
-            _write_shard(aside, own, listed, _rounded(array, manifest.vector_scale))
-            return manifest
-
-        if folder.exists():
-            raise KnowledgeBaseError(
-                f"{folder.path}: there is a knowledge base already; add to it, or choose another folder"
-            )
+        batch = check_batch(air_code, vectors, entries, codes)
+        if settings.get("index"):
+            IndexSpec.parse(settings["index"])
+        name = safe_text(settings.get("name") or folder.path.resolve().name)
+        fill = changes.found(name, air_code, batch, settings)
+        folder.check_new()
         with folder.writing():
-            if folder.exists():
-                raise KnowledgeBaseError(f"{folder.path}: there is a knowledge base already")
+            folder.check_new()
             folder.publish(1, fill)
         return cls.open(path)
 
     @property
     def path(self) -> Path:
-        """Its folder."""
+        """Folder of the base."""
         return self._folder.path
 
     @property
     def manifest(self) -> Manifest:
-        """Of the generation that is open."""
+        """Manifest of the generation in use."""
         return self._generation.manifest
 
     @property
     def id(self) -> str:
-        """SHA-256 of the manifest in hex; another for every generation."""
+        """SHA-256 of the manifest in hex; every generation has another."""
         return self._generation.id
 
     @property
     def name(self) -> str:
-        """What hits call the base."""
+        """Name of the base in search results."""
         return self.manifest.name
 
     @property
     def tau(self) -> float:
-        """How far the code of a picture is from that of its entry, in soft repair: as calibrated, or by default."""
+        """Width of the soft rule of repair, calibrated or by default."""
         return self._generation.tau
 
     @property
     def spec(self) -> IndexSpec:
-        """The search index."""
+        """Search index."""
         return self._generation.spec
 
     @property
     def air_code(self) -> AirCode:
-        """The quantiser of its codes."""
+        """Quantiser of the codes."""
         return self._generation.air_code
 
     @property
     def repairer(self) -> Repairer:
-        """What repairs codes with its entries, of which there must be some."""
+        """Repair with the entries of this base, which must not be empty."""
         return self._generation.repairer
 
     @property
     def codes(self) -> Codes:
-        """uint8 [N, M], an air code an entry."""
+        """Air codes of the entries, uint8 [N, M]."""
         return self._generation.codes
 
     @property
     def entries(self) -> Iterator[Entry]:
-        """All that is known of each entry, in the order of :attr:`codes`."""
+        """The entries, in the order of :attr:`codes`."""
         return self._generation.entries
 
     def __len__(self) -> int:
         return len(self._generation)
 
     def entry(self, name: str) -> Entry:
-        """All that is known of an entry.
+        """Return the entry with a name.
 
         Raises:
-            KnowledgeBaseError: If there is none of that name.
+            KnowledgeBaseError: If there is none.
         """
         generation = self._generation
         rows = generation.rows_of([name])
@@ -206,37 +162,43 @@ class KnowledgeBase(Repairing):
         return generation.entry_at(rows[name])
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
-        """The nearest entries by cosine.
+        """Find the nearest entries by cosine.
 
         Args:
-            vectors: float32 [N, D].
-            k: How many for each.
+            vectors: Queries, float32 [N, D].
+            k: Number of results for each query.
 
         Returns:
-            For each vector up to ``k`` answers, best first.
+            ``k`` results for each query, best first; all entries if the base has fewer.
 
         Raises:
-            KnowledgeBaseError: If the vectors have another size or are not finite.
+            KnowledgeBaseError: If the vectors have another size or are not finite, or ``k`` is below 1.
+
+        >>> kb = KnowledgeBase.open("models/default/skb")
+        >>> query = kb.air_code.decode(kb.codes[:1])
+        >>> hits = kb.search(query, k=3)[0]
+        >>> len(hits), hits[0].label
+        (3, 'hash key')
         """
         return self._generation.search(vectors, k)
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Which entries were meant by received codes.
+        """Repair several received codes; see :meth:`repair`.
 
         Args:
-            received: Codes uint8 [N, M], or LLRs float32 [N, 8 M].
-            rule: ``soft`` for LLRs and ``nearest`` for codes by default.
+            received: Air codes uint8 [N, M], or LLRs of their bits, float32 [N, 8 M].
+            rule: ``soft``, ``nearest`` or ``hamming``; by default ``soft`` for LLRs and ``nearest`` for codes.
 
         Raises:
-            KnowledgeBaseError: If they are neither, or the base is empty.
+            KnowledgeBaseError: If ``received`` is neither, or the base is empty.
         """
         return self._generation.repair(received, rule)
 
     def refresh(self) -> bool:
-        """Move on to the newest generation; returns whether there was one.
+        """Open the newest generation if it is not in use yet; return whether there was a newer one.
 
         Raises:
-            KnowledgeBaseError: If it is damaged; the one that is open stays in use.
+            KnowledgeBaseError: If it is damaged. The generation in use stays.
         """
         if self._folder.current() == self.manifest.folder:
             return False
@@ -244,11 +206,16 @@ class KnowledgeBase(Repairing):
         return True
 
     def known(self, names: Sequence[str]) -> set[str]:
-        """Those of ``names`` that are there."""
+        """Return those of ``names`` that the base has."""
         return set(self._generation.rows_of(names))
 
+    def named(self, label: str) -> list[str]:
+        """Return the names of the entries with a label."""
+        generation = self._generation
+        return [generation.entry_at(row).name for row in generation.rows_labelled(label)]
+
     def batches(self, size: int) -> Iterator[Batch]:
-        """Every entry, up to ``size`` at a time, in the order of :attr:`codes`."""
+        """Yield all entries, up to ``size`` at a time, in the order of :attr:`codes`."""
         generation = self._generation
         entries, rows = generation.entries, generation.live
         for start in range(0, len(rows), size):
@@ -260,144 +227,93 @@ class KnowledgeBase(Repairing):
 
         Args:
             vectors: float32 [N, D].
-            entries: One a vector.
-            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
+            entries: N entries.
+            codes: Their air codes, uint8 [N, M]; by default the vectors are encoded.
 
         Raises:
-            KnowledgeBaseError: If they do not fit, a name is there already, another process writes, or the disk is
-                full; the base is then unchanged.
+            KnowledgeBaseError: If shapes or numbers do not match, a name is in use, another process is writing, or the
+                disk is full. The base is then unchanged.
         """
-        array = check_vectors(vectors, self.air_code.dim)
-        own = self.air_code.encode(array) if codes is None else check_codes(codes, len(array), self.air_code.size)
-        listed = check_entries(entries, len(array))
-        if listed:
-            self._write(lambda current: self._appended(current, own, listed, array))
+        batch = check_batch(self.air_code, vectors, entries, codes)
+        if batch.entries:
+            self._write(lambda current: self._appended(current, batch.codes, batch.entries, batch.vectors))
 
     def _appended(
         self, current: Generation, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None
-    ) -> Callable[[Path], Manifest]:
+    ) -> changes.Fill:
         there = current.rows_of([entry.name for entry in entries])
         if there:
-            raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already")
-        old = current.manifest
-        name = folder_name(old.number + 1)
-
-        def fill(aside: Path) -> Manifest:
-            kept = vectors if vectors is not None else self.air_code.decode(codes)
-            _write_shard(aside, codes, entries, _rounded(kept, old.vector_scale))
-            shards = (*old.shards, Shard(name, len(codes)))
-            return replace(old, number=old.number + 1, entries=old.entries + len(codes), shards=shards)
-
-        return fill
+            raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already; use another name")
+        return changes.append(current, codes, entries, vectors)
 
     def remove(self, names: Iterable[str]) -> int:
-        """Remove entries; returns how many there were. They cost space until :meth:`compact`."""
+        """Remove entries, and return how many of ``names`` there were. Their space is freed by :meth:`compact`."""
         listed = list(dict.fromkeys(names))
         removed = 0
 
-        def change(current: Generation) -> Callable[[Path], Manifest] | None:
+        def change(current: Generation) -> changes.Fill | None:
             nonlocal removed
-            rows = list(current.rows_of(listed).values())
+            rows = current.rows_of(listed).values()
             removed = len(rows)
-            if not rows:
-                return None
-            old = current.manifest
-            gone = np.union1d(np.setdiff1d(np.arange(current.rows), current.live), np.array(rows, np.int64))
-
-            def fill(aside: Path) -> Manifest:
-                write_array(aside / "removed.npy", gone.astype(np.int64))
-                files = {name: fact for name, fact in old.files.items() if name != old.removed}
-                return replace(
-                    old,
-                    number=old.number + 1,
-                    entries=old.entries - removed,
-                    removed=f"{folder_name(old.number + 1)}/removed.npy",
-                    files=files,
-                )
-
-            return fill
+            return changes.remove(current, rows) if removed else None
 
         self._write(change)
         return removed
 
-    def named(self, label: str) -> list[str]:
-        """The names of the entries with a label."""
-        generation = self._generation
-        return [generation.entry_at(row).name for row in generation.rows_labelled(label)]
-
     def compact(self) -> None:
-        """Write all shards as one, without what was removed, and delete what no other generation needs."""
-
-        def change(current: Generation) -> Callable[[Path], Manifest]:
-            old = current.manifest
-            name = folder_name(old.number + 1)
-
-            def fill(aside: Path) -> Manifest:
-                self.air_code.save(aside / "air_code.safetensors")
-                # As they are: rounding them once more would add to the error of the first time.
-                _write_shard(aside, current.codes, current.entries, current.rounded_vectors)
-                return replace(
-                    old,
-                    number=old.number + 1,
-                    air_code_file=f"{name}/air_code.safetensors",
-                    shards=(Shard(name, len(current)),),
-                    removed="",
-                    files={},
-                )
-
-            return fill
-
-        self._write(change, prune=True)
+        """Free the space of removed entries and of earlier generations."""
+        self._write(changes.compact, prune=True)
 
     def configure(self, *, index: str | None = None, tau: float | None = None, threshold: float | None = None) -> None:
-        """Change the search index, or what soft repair was calibrated to; what is None stays."""
-        if index:
-            IndexSpec.parse(index)
-
-        def change(current: Generation) -> Callable[[Path], Manifest]:
-            old = current.manifest
-            new = replace(
-                old,
-                number=old.number + 1,
-                index=old.index if index is None else index,
-                tau=old.tau if tau is None else tau,
-                threshold=old.threshold if threshold is None else threshold,
-            )
-            return lambda _: new
-
-        self._write(change)
-
-    def merge(self, other: KnowledgeBase, names: Iterable[str] | None = None) -> Merged:
-        """Add entries of another base with the same air code; each keeps where it came from.
-
-        An entry whose name and code are there already is a duplicate and is left out.
+        """Change settings; those that are None stay.
 
         Args:
-            other: The other base.
-            names: Which of its entries; all by default.
+            index: Search index, in the syntax of :class:`~crlsc_phy.knowledge.index.IndexSpec`; empty to choose it by
+                size.
+            tau: Width of the soft rule of repair, in units of the vectors.
+            threshold: Log-likelihood ratio, in nats, from which repair trusts an entry.
 
         Raises:
-            KnowledgeBaseError: If the air codes differ, there is no such entry, or a name is there with another code.
+            KnowledgeBaseError: If the index cannot be parsed, or the folder cannot be written.
+        """
+        if index:
+            IndexSpec.parse(index)
+        given = {"index": index, "tau": tau, "threshold": threshold}
+        changed = {name: value for name, value in given.items() if value is not None}
+        self._write(lambda current: changes.configure(current, **changed))
+
+    def merge(self, other: KnowledgeBase, names: Iterable[str] | None = None) -> Merged:
+        """Add entries of another base that has the same air code. Each entry records its origin.
+
+        Entries whose name and code this base has already are left out.
+
+        Args:
+            other: Base to take them from.
+            names: Names of the entries; all by default.
+
+        Raises:
+            KnowledgeBaseError: If the air codes differ, ``other`` lacks an entry, or a name is in use with another
+                code.
         """
         return self.receive(other.parcel(names))
 
     def parcel(self, names: Iterable[str] | None = None) -> Parcel:
-        """Entries to be sent to another base, those called ``names`` or all.
+        """Return entries for another base: those called ``names``, or all.
 
         Raises:
-            KnowledgeBaseError: If there is no such entry.
+            KnowledgeBaseError: If an entry does not exist.
         """
         return Parcel.of(self._generation, self.path, names)
 
     def receive(self, parcel: Parcel) -> Merged:
-        """Add what another base has sent, by the rules of :meth:`merge`; nothing in it is trusted.
+        """Add the entries of a parcel, by the rules of :meth:`merge`. The parcel may come from an untrusted machine.
 
         Raises:
-            KnowledgeBaseError: If the air codes differ, it does not fit, or a name is there with another code.
+            KnowledgeBaseError: If the air codes differ, its arrays do not match, or a name is in use with another code.
         """
         merged = Merged()
 
-        def change(current: Generation) -> Callable[[Path], Manifest] | None:
+        def change(current: Generation) -> changes.Fill | None:
             nonlocal merged
             fresh, merged = parcel.new_to(current, self.path)
             return self._appended(current, fresh.codes, fresh.entries, fresh.vectors) if len(fresh) else None
@@ -406,11 +322,15 @@ class KnowledgeBase(Repairing):
         return merged
 
     def snapshot(self, path: str | Path) -> KnowledgeBase:
-        """Copy the generation that is open to the new folder ``path``."""
+        """Copy the generation in use to the new folder ``path``, and open the copy.
+
+        Raises:
+            KnowledgeBaseError: If ``path`` exists or cannot be written.
+        """
         target = Path(path)
         manifest = self.manifest
         if target.exists():
-            raise KnowledgeBaseError(f"{target}: exists already")
+            raise KnowledgeBaseError(f"{target}: exists already; choose another folder")
         folder = StoreFolder(target)
         with folder.writing():
             for name in (*manifest.files, f"{manifest.folder}/manifest.json"):
@@ -419,8 +339,13 @@ class KnowledgeBase(Repairing):
             folder.point_to(manifest.folder)
         return KnowledgeBase.open(target)
 
-    def _write(self, change: Callable[[Generation], Callable[[Path], Manifest] | None], prune: bool = False) -> None:
-        """Write a generation that ``change`` makes of the newest, and move on to it."""
+    def _write(self, change: Callable[[Generation], changes.Fill | None], prune: bool = False) -> None:
+        """Write the generation that ``change`` makes of the newest one, and use it.
+
+        Args:
+            change: Returns the writer of the new generation, or None if there is nothing to change.
+            prune: Whether to delete the generations that are no longer needed.
+        """
         with self._folder.writing():
             current = self._generation
             if self._folder.current() != current.manifest.folder:
@@ -431,24 +356,3 @@ class KnowledgeBase(Repairing):
             if prune:
                 self._folder.prune()
         self._generation = Generation.open(self._folder)
-
-
-def _rounded(vectors: Vectors, scale: float) -> npt.NDArray[np.int8] | None:
-    if not scale:
-        return None
-    rounded: npt.NDArray[np.int8] = np.clip(np.rint(_unit(vectors) * np.float32(scale)), -127, 127).astype(np.int8)
-    return rounded
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    """The vectors at unit norm: searches know no other, and one scale must fit all."""
-    unit = np.array(vectors, np.float32)
-    faiss.normalize_L2(unit)
-    return unit
-
-
-def _write_shard(aside: Path, codes: Codes, entries: Iterable[Entry], vectors: npt.NDArray[np.int8] | None) -> None:
-    write_array(aside / "codes.npy", codes)
-    write_entries(aside / "entries.sqlite", entries)
-    if vectors is not None:
-        write_array(aside / "vectors.npy", vectors)

@@ -1,4 +1,4 @@
-"""What is known of the entries of a shard, in an SQLite file that is written once."""
+"""Table of the entries of a shard: an SQLite file that is written once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from crlsc_phy.knowledge.base import Entry
 __all__ = ["EntryTable", "write_entries"]
 
 COLUMNS = ("name", "label", "source", "licence", "caption", "path", "thumbnail", "origin")
-# SQLite takes at least so many values in one question.
+# Every build of SQLite takes at least this many values in one query.
 _AT_A_TIME = 900
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a table of entries, numbered from 0."""
+    """Write a table of entries, numbered from 0.
+
+    Raises:
+        KnowledgeBaseError: If two entries have the same name, or a text is missing or not valid Unicode.
+        OSError: If the disk is full or fails.
+    """
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        # A file that is not whole is never looked at; it is synced when it is.
+        # An incomplete file is never read, and a complete one is synced later.
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
@@ -46,7 +51,7 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
             "escape it with crlsc_phy.errors.safe_text"
         ) from None
     except sqlite3.IntegrityError:
-        raise KnowledgeBaseError("two entries share a name, or one has none") from None
+        raise KnowledgeBaseError("two entries have the same name, or one lacks a name or another text") from None
     except sqlite3.OperationalError as error:
         full = "full" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
@@ -55,18 +60,21 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
 
 
 class EntryTable:
-    """A table of entries, read by any thread.
+    """Table of entries, safe to use from several threads.
 
     Args:
-        path: The file; its hash has been checked.
-        count: Entries it must have.
+        path: File whose hash has been checked.
+        count: Number of entries that it must have.
+
+    Raises:
+        KnowledgeBaseError: If it is not such a file, or has another number of entries.
     """
 
     def __init__(self, path: Path, count: int) -> None:
         self._path, self._count = path, count
         self._lock = threading.Lock()
         try:
-            # Immutable: no locks and no journal, also on a medium that cannot be written.
+            # Immutable: no locks and no journal, so it works on read-only media.
             self._connection = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
             )
@@ -74,9 +82,9 @@ class EntryTable:
             self._connection.execute("PRAGMA query_only = ON")
             last = self._ask("SELECT max(row) FROM entries")[0][0]
         except sqlite3.Error as error:
-            raise KnowledgeBaseError(f"{path}: no table of entries ({error})") from None
+            raise KnowledgeBaseError(f"{path}: not a table of entries ({error})") from None
         if (-1 if last is None else last) != count - 1:
-            raise KnowledgeBaseError(f"{path}: has another number of entries than {count}")
+            raise KnowledgeBaseError(f"{path}: the number of entries is not {count}")
 
     def _ask(self, question: str, values: Sequence[object] = ()) -> list[Any]:
         try:
@@ -86,30 +94,30 @@ class EntryTable:
             raise KnowledgeBaseError(f"{self._path}: cannot be read ({error})") from None
 
     def named(self, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
-        """Name and label of rows."""
+        """Return name and label of each of some rows."""
         found = {row: (name, label) for row, name, label in self._in("row", rows, "row, name, label")}
         if len(found) < len(set(rows)):
             raise self._gap()
         return found
 
     def entry(self, row: int) -> Entry:
-        """All that is known of a row."""
+        """Return the entry of a row."""
         found = self._ask(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row = ?", (row,))
         if not found:
             raise self._gap()
         return Entry(*found[0])
 
     def _gap(self) -> KnowledgeBaseError:
-        # Not looked for at opening, which would have to count all rows.
+        # Not checked at opening, since counting all rows takes time.
         return KnowledgeBaseError(f"{self._path}: lacks some of its {self._count} entries")
 
     def rows(self, names: Sequence[str]) -> dict[str, int]:
-        """The rows of those of ``names`` that are there."""
-        # What is not valid Unicode is no name here, and SQLite would not take it.
-        return dict(self._in("name", [name for name in names if safe_text(name) == name], "name, row"))
+        """Return the rows of those of ``names`` that exist."""
+        # SQLite refuses texts that are not valid Unicode, so no entry has such a name.
+        return dict(self._in("name", [name for name in names if name and safe_text(name) == name], "name, row"))
 
     def labelled(self, label: str) -> list[int]:
-        """The rows with a label."""
+        """Return the rows with a label."""
         return [
             row for (row,) in self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (safe_text(label),))
         ]
@@ -120,9 +128,9 @@ class EntryTable:
             yield from self._ask(f"SELECT {wanted} FROM entries WHERE {column} IN ({', '.join('?' * len(part))})", part)
 
     def all(self) -> Iterator[Entry]:
-        """Every entry, in order; some at a time, so that other threads are not kept waiting.
+        """Yield all entries in order. They are read in parts, so that other threads do not wait long.
 
-        The file is not opened again: a writer may have deleted it meanwhile.
+        The file is not opened again, because a writer may have deleted it.
         """
         question = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE row >= ? AND row < ? ORDER BY row"
         for start in range(0, self._count, _AT_A_TIME):

@@ -1,7 +1,7 @@
-"""Copies of knowledge bases between folders and Milvus: codes bit for bit, nothing is encoded anew.
+"""Copies of knowledge bases between folders and Milvus; codes are copied bit for bit.
 
-A copy can be stopped and started again. It is not seen before it is whole: in Milvus it cannot be opened, and a folder
-grows beside its place and is renamed. Then it has been read back and compared.
+A copy that was interrupted continues when it is started again. It becomes visible when it is complete and has been read
+back and compared: until then a copy in Milvus cannot be opened, and a folder has a temporary name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import sync
-from crlsc_phy.knowledge.base import Batch
+from crlsc_phy.knowledge.base import Batch, Settings
 from crlsc_phy.knowledge.folder import StoreFolder, storing
 from crlsc_phy.knowledge.local import KnowledgeBase
 from crlsc_phy.knowledge.milvus import MilvusKnowledgeBase
@@ -28,16 +28,16 @@ __all__ = ["AnyBase", "migrate", "milvus_place", "open_base"]
 AnyBase = KnowledgeBase | MilvusKnowledgeBase
 
 _PREFIX = "milvus:"
-# Each addition to a folder is a generation; to Milvus it takes two writes of the state.
+# Entries in one addition: each is a generation of a folder, and takes two writes of the state in Milvus.
 _A_SHARD = 16_384
 _AN_ADDITION = 2_048
 
 
 def milvus_place(place: str | Path) -> tuple[str, str] | None:
-    """URI and collection of ``milvus:URI#COLLECTION``, None for a folder.
+    """Return URI and collection of ``milvus:URI#COLLECTION``; None for a folder.
 
     Raises:
-        KnowledgeBaseError: If one of the two is missing.
+        KnowledgeBaseError: If URI or collection is missing.
     """
     text = str(place)
     if not text.startswith(_PREFIX):
@@ -45,21 +45,21 @@ def milvus_place(place: str | Path) -> tuple[str, str] | None:
     uri, _, collection = text.removeprefix(_PREFIX).rpartition("#")
     if not uri or not collection:
         raise KnowledgeBaseError(
-            f"{text}: is no base; say milvus:URI#COLLECTION, as in milvus:http://localhost:19530#pictures"
+            f"{text}: not a knowledge base; write milvus:URI#COLLECTION, as in milvus:http://localhost:19530#pictures"
         )
     return uri, collection
 
 
 def open_base(place: str | Path, *, token: str = "", timeout: float = 10.0) -> AnyBase:
-    """Open a base.
+    """Open a knowledge base.
 
     Args:
         place: A folder, or ``milvus:URI#COLLECTION``.
-        token: For Milvus, ``user:password`` or a key.
-        timeout: For Milvus, of each request in seconds.
+        token: For Milvus: ``user:password`` or an API key.
+        timeout: For Milvus: time limit of each request in seconds.
 
     Raises:
-        KnowledgeBaseError: If there is none, or it is damaged.
+        KnowledgeBaseError: If it does not exist or is damaged.
     """
     milvus = milvus_place(place)
     return MilvusKnowledgeBase.open(*milvus, token=token, timeout=timeout) if milvus else KnowledgeBase.open(place)
@@ -74,24 +74,24 @@ def migrate(
     timeout: float = 10.0,
     progress: Callable[[int], None] | None = None,
 ) -> AnyBase:
-    """Copy a base; started again it goes on where it was stopped.
+    """Copy a knowledge base; an interrupted copy continues.
 
-    Codes and all that is known of the entries stay as they are. Kept vectors are rounded to int8 in a folder.
+    Codes and metadata stay as they are. Stored vectors are rounded to int8 in a folder.
 
     Args:
-        source: What to copy. One in a folder is copied as it was opened.
-        target: The new base: a folder, or ``milvus:URI#COLLECTION``.
-        index: Search index of the copy in its own words; chosen by default.
-        token: For Milvus, ``user:password`` or a key.
-        timeout: For Milvus, of each request in seconds.
-        progress: Told how many entries were copied more, then how many were compared more.
+        source: Base to copy. Of a base in a folder, the generation in use is copied.
+        target: New base: a folder, or ``milvus:URI#COLLECTION``.
+        index: Search index of the copy, in the syntax of the target; chosen by size by default.
+        token: For Milvus: ``user:password`` or an API key.
+        timeout: For Milvus: time limit of each request in seconds.
+        progress: Called with the number of entries in each part that was copied, and again when parts are compared.
 
     Returns:
-        The copy, opened.
+        The copy.
 
     Raises:
-        KnowledgeBaseError: If there is a base already, an entry is larger than Milvus keeps, the source was written to
-            meanwhile, or the copy is not like it; the target is then not there, or cannot be opened.
+        KnowledgeBaseError: If the target exists, an entry is too large for Milvus, the source was written to meanwhile,
+            or the copy differs from it. The target then does not exist, or cannot be opened.
     """
     tell = progress or _quiet
     milvus = milvus_place(target)
@@ -103,17 +103,15 @@ def migrate(
 def _to_milvus(
     source: AnyBase, place: tuple[str, str], index: str, token: str, timeout: float, tell: Callable[[int], None]
 ) -> MilvusKnowledgeBase:
-    empty = np.empty((0, source.air_code.dim), np.float32)
     copy = MilvusKnowledgeBase.create(
         *place,
         source.air_code,
-        empty,
+        np.empty((0, source.air_code.dim), np.float32),
         [],
-        index=index,
         filled_from=source.id,
         token=token,
         timeout=timeout,
-        **_settings(source),
+        **_settings(source, index),
     )
     wanted = _fill(copy, _batches(source, _AN_ADDITION), tell)
     copy.flush()
@@ -123,9 +121,8 @@ def _to_milvus(
 
 
 def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], None]) -> KnowledgeBase:
-    if StoreFolder(path).exists():
-        raise KnowledgeBaseError(f"{path}: there is a knowledge base already; choose another folder")
-    # The name says which state of the source it is filled from; what is left of another is worth nothing.
+    StoreFolder(path).check_new()
+    # The name contains the id of the source, since the copy of another state cannot be continued.
     prefix = f".{hashlib.sha256(path.name.encode(errors='surrogateescape')).hexdigest()[:16]}.from-"
     aside = path.with_name(prefix + source.id[:16])
     with storing(path):
@@ -136,10 +133,15 @@ def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], No
     if StoreFolder(aside).exists():
         copy = KnowledgeBase.open(aside)
     else:
-        # The largest number of its vectors sets the scale of all.
+        # The largest number in these vectors sets the scale of all.
         first = next(batches, _empty(source))
         copy = KnowledgeBase.create(
-            aside, source.air_code, first.vectors, first.entries, codes=first.codes, index=index, **_settings(source)
+            aside,
+            source.air_code,
+            first.vectors,
+            first.entries,
+            codes=first.codes,
+            **_settings(source, index),
         )
         batches = chain([first], batches)
     wanted = _fill(copy, batches, tell)
@@ -151,7 +153,7 @@ def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], No
 
 
 def _fill(copy: AnyBase, batches: Iterator[Batch], tell: Callable[[int], None]) -> int:
-    """Add to a copy what it lacks; returns the digest of all of it."""
+    """Add to a copy the entries that it lacks, and return the digest of all."""
     digest = 0
     for batch in batches:
         digest += _digest(batch)
@@ -163,10 +165,10 @@ def _fill(copy: AnyBase, batches: Iterator[Batch], tell: Callable[[int], None]) 
 
 
 def _compare(source: AnyBase, wanted: int, copy: AnyBase, place: str, tell: Callable[[int], None]) -> None:
-    """Read a copy back.
+    """Read a copy back and compare it with its source.
 
     Raises:
-        KnowledgeBaseError: If it is not like its source.
+        KnowledgeBaseError: If they differ.
     """
     if isinstance(source, MilvusKnowledgeBase) and source.refresh():
         raise KnowledgeBaseError(f"{source.place}: was written to while it was copied; copy it again")
@@ -175,11 +177,11 @@ def _compare(source: AnyBase, wanted: int, copy: AnyBase, place: str, tell: Call
         found += _digest(batch)
         tell(len(batch.entries))
     if found != wanted or len(copy) != len(source):
-        raise KnowledgeBaseError(f"{place}: is not like what was copied; delete it and copy again")
+        raise KnowledgeBaseError(f"{place}: differs from its source; delete it and copy again")
 
 
 def _digest(batch: Batch) -> int:
-    """A sum over entries and their codes that does not depend on their order."""
+    """Return a digest of entries and codes that does not depend on their order."""
     records = (repr((code.tobytes(), *astuple(entry))) for code, entry in zip(batch.codes, batch.entries, strict=True))
     return sum(int.from_bytes(hashlib.sha256(record.encode()).digest(), "big") for record in records)
 
@@ -191,7 +193,7 @@ def _batches(base: AnyBase, size: int) -> Iterator[Batch]:
 
 
 def _gathered(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Small batches as larger ones."""
+    """Join small batches to larger ones."""
     held: list[Batch] = []
     count = 0
     for batch in batches:
@@ -217,12 +219,18 @@ def _empty(base: AnyBase) -> Batch:
     return Batch(np.empty((0, code.size), np.uint8), [], np.empty((0, code.dim), np.float32))
 
 
-def _settings(base: AnyBase) -> dict[str, Any]:
-    """What a copy says of itself, as its source does."""
+def _settings(base: AnyBase, index: str) -> Settings:
+    """Return the settings of a base for a copy with another index."""
     said: Any = base.manifest if isinstance(base, KnowledgeBase) else base.state
     kept = bool(said.vector_scale) if isinstance(base, KnowledgeBase) else said.keep_vectors
-    settings = {name: getattr(said, name) for name in ("name", "aligned_to", "tau", "threshold")}
-    return settings | {"keep_vectors": kept}
+    return Settings(
+        name=said.name,
+        keep_vectors=kept,
+        index=index,
+        aligned_to=said.aligned_to,
+        tau=said.tau,
+        threshold=said.threshold,
+    )
 
 
 def _quiet(_: int) -> None:

@@ -1,8 +1,8 @@
-"""A knowledge base behind Milvus: a server, a cluster, or milvus-lite in this process.
+"""Knowledge base behind Milvus: a server, a cluster, or milvus-lite in this process.
 
-Milvus searches; what it finds is ranked again here, by what is kept of the entries. So the answers are those of a base
-in a folder, whatever the engine's own index rounds. The codes are kept as they are and never made anew, and the air
-code lies beside them: the address is all that another machine needs.
+Milvus finds candidates, and this module ranks them by the stored codes or vectors. Results are therefore those of a
+base in a folder, however the index of the engine rounds. Codes are stored as they are, and the air code is stored with
+them: another machine needs nothing but the address.
 """
 
 from __future__ import annotations
@@ -11,70 +11,60 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import faiss
-import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import (
+    THRESHOLD,
     Batch,
     Entry,
-    Hit,
     Hits,
     Repair,
     Repairing,
     Rule,
-    check_codes,
-    check_entries,
-    check_vectors,
+    Settings,
+    check_batch,
 )
 from crlsc_phy.knowledge.milvus_engine import Engine, parse_index
 from crlsc_phy.knowledge.milvus_rows import (
     KNOWN,
-    Row,
     State,
     air_code_of,
     codes_of,
     entry_of,
-    name_of,
     pieces_of,
     row_of,
+    vectors_of,
 )
-from crlsc_phy.knowledge.repair import THRESHOLD, Repairer, code_or_llrs, default_tau, expected_vectors
+from crlsc_phy.knowledge.milvus_search import Search
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["MilvusKnowledgeBase"]
 
 _INDEX = "HNSW;M=16;efConstruction=200"
-# Of entries that the engine finds, for each that is wanted.
-_CANDIDATES = 5
-_FEWEST_CANDIDATES = 50
-_MOST_CANDIDATES = 16_384
-# Of entries that the engine finds, for a code that is to be repaired.
-_REPAIR_CANDIDATES = 256
-# Candidates asked for at a time; with vectors of 512 numbers 8 MB.
-_A_REQUEST = 4_096
-# What the engine looks at: hops of a graph at least, and cells of an inverted file.
-_LEAST_EFFORT = 400
-_PROBES = 32
-_MOST_PROBES = 65_536
 
 
 class MilvusKnowledgeBase(Repairing):
-    """A knowledge base behind Milvus; make one with :meth:`create` or :meth:`open`.
+    """Knowledge base behind Milvus; use :meth:`open` or :meth:`create`.
 
-    There is no lock: one process at a time should write. Searches see what others have written; :attr:`id` does after
-    :meth:`refresh`. It repairs with what the engine finds near a received code; a copy in a folder
-    (:func:`crlsc_phy.knowledge.migrate.migrate`) looks at every code, and a decoder needs one.
+    There is no lock, so only one process at a time should write. Searches find what others have written at once;
+    :attr:`id` changes with :meth:`refresh`. Repair considers the entries that the engine finds near a received code.
+    A base in a folder considers every code, and a decoder needs one:
+    :func:`crlsc_phy.knowledge.migrate.migrate` makes a copy.
 
     Args:
-        engine: The connection.
-        state: As read.
-        air_code: The quantiser of its codes.
+        engine: Connection to Milvus.
+        state: State of the base as read.
+        air_code: Quantiser of its codes.
 
     Attributes:
-        air_code: As given.
+        air_code: Quantiser of its codes.
     """
 
     def __init__(self, engine: Engine, state: State, air_code: AirCode) -> None:
@@ -84,33 +74,34 @@ class MilvusKnowledgeBase(Repairing):
     def open(
         cls, uri: str, collection: str, *, air_code: str = "", token: str = "", timeout: float = 10.0
     ) -> MilvusKnowledgeBase:
-        """Open a base.
+        """Open a knowledge base.
 
         Args:
             uri: ``http://host:19530`` of a server or a cluster, or a path that ends in ``.db`` for milvus-lite.
-            collection: Its name there.
+            collection: Name of its collection.
             air_code: Hash of the air code that it must have; any by default.
-            token: ``user:password``, or a key.
-            timeout: Of connecting and of each request, in seconds.
+            token: ``user:password``, or an API key.
+            timeout: Time limit of connecting and of each request, in seconds.
 
         Raises:
-            KnowledgeBaseError: If nothing answers, there is no such base, it has another air code or is damaged.
+            KnowledgeBaseError: If Milvus does not answer, or the base does not exist, is damaged or has another air
+                code.
         """
         base = cls._open(Engine(uri, collection, token, timeout))
         if base.state.filled_from:
-            raise KnowledgeBaseError(f"{base.place}: was not filled to the end; make it or copy it again")
+            raise KnowledgeBaseError(f"{base.place}: is incomplete; create or copy it again")
         if air_code and air_code != base.state.air_code:
             raise KnowledgeBaseError(
-                f"{base.place} has the air code {base.state.air_code[:8]}, not {air_code[:8]}; encode its images anew"
+                f"{base.place}: has air code {base.state.air_code[:8]}, not {air_code[:8]}; encode its images again"
             )
         base._engine.load(parse_index(base.state.index)[0])
         return base
 
     @classmethod
     def _open(cls, engine: Engine) -> MilvusKnowledgeBase:
-        place = f"{engine.uri}#{engine.collection}"
+        place = engine.place
         if not engine.exists():
-            raise KnowledgeBaseError(f"{place}: there is no such knowledge base")
+            raise KnowledgeBaseError(f"{place}: no such knowledge base")
         pieces = engine.pieces()
         state = State.parse(pieces.pop("state", ""), place)
         return cls(engine, state, air_code_of(pieces, state.air_code, place))
@@ -125,73 +116,53 @@ class MilvusKnowledgeBase(Repairing):
         entries: Iterable[Entry],
         *,
         codes: Codes | None = None,
-        name: str = "",
-        keep_vectors: bool = False,
-        index: str = "",
-        aligned_to: str = "",
-        tau: float = 0.0,
-        threshold: float = THRESHOLD,
         filled_from: str = "",
         token: str = "",
         timeout: float = 10.0,
         progress: Callable[[int], None] | None = None,
+        **settings: Unpack[Settings],
     ) -> MilvusKnowledgeBase:
-        """Make a base.
+        """Make a knowledge base.
 
         Args:
-            uri: As of :meth:`open`; the file of milvus-lite may be a new one.
-            collection: Its name there.
-            air_code: Gives each entry its code.
+            uri: See :meth:`open`; the file of milvus-lite may be a new one.
+            collection: Name of its collection.
+            air_code: Quantiser of its codes.
             vectors: float32 [N, D]; N may be 0.
-            entries: One a vector.
-            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
-            name: What hits call the base; the collection's name by default.
-            keep_vectors: Whether searches rank by the vectors rather than by what their codes decode to.
-            index: ``KIND[;option=value]`` in Milvus's words; ``HNSW;M=16;efConstruction=200`` by default.
-            aligned_to: For a private base, the id of the shared one that it goes with.
-            tau: Of soft repair, see :mod:`crlsc_phy.knowledge.repair`; from the centroids' distances by default.
-            threshold: Log-likelihood ratio from which repair believes an entry.
-            filled_from: Id of a base that is to be copied here. The copy cannot be opened before :meth:`finish`; made
-                again with the same id it goes on with what is there, with another it begins anew.
-            token: As of :meth:`open`.
-            timeout: As of :meth:`open`.
-            progress: Told how many entries each request has written.
+            entries: N entries.
+            codes: Their air codes, uint8 [N, M]; by default the vectors are encoded.
+            filled_from: Id of a base that will be copied here. The copy cannot be opened before :meth:`finish`. Called
+                again with the same id, this method continues with what is there; with another id it starts over.
+            token: See :meth:`open`.
+            timeout: See :meth:`open`, in seconds.
+            progress: Called with the number of entries that each request has written.
+            **settings: See :class:`~crlsc_phy.knowledge.base.Settings`. The index is ``HNSW;M=16;efConstruction=200``
+                by default.
 
         Raises:
-            KnowledgeBaseError: If there is a base already, vectors and entries do not fit, or the engine would not
-                build the index.
+            KnowledgeBaseError: If there is a base already, shapes or numbers do not match, or the engine does not
+                support the index.
         """
-        array = check_vectors(vectors, air_code.dim)
-        listed = check_entries(entries, len(array))
-        index = index or _INDEX
+        batch = check_batch(air_code, vectors, entries, codes)
+        index = settings.get("index") or _INDEX
         parse_index(index)
         engine = Engine(uri, collection, token, timeout, make=True)
         base = cls._begun(engine, filled_from) if engine.exists() else None
         if base is None:
             if engine.taken():
                 raise KnowledgeBaseError(
-                    f"{uri}#{collection}: is a collection, but no knowledge base; choose another name"
+                    f"{uri}#{collection}: is a collection, but not a knowledge base; choose another name"
                 )
-            base = cls(
-                engine,
-                State(
-                    name=name or collection,
-                    air_code=air_code.id,
-                    index=index,
-                    keep_vectors=keep_vectors,
-                    aligned_to=aligned_to,
-                    tau=tau,
-                    threshold=threshold,
-                    filled_from=filled_from or "its creation",
-                ),
-                air_code,
-            )
+            chosen: Settings = {"threshold": THRESHOLD, **settings}
+            chosen |= {"name": settings.get("name") or collection, "index": index}
+            state = State(air_code=air_code.id, filled_from=filled_from or "its creation", **chosen)
+            base = cls(engine, state, air_code)
             engine.begin(base.state.index)
             engine.keep(pieces_of(air_code))
             base._stamp()
         try:
             engine.make(base.air_code.dim, base.state.index)
-            base.add(array, listed, codes=codes, progress=progress)
+            base.add(batch.vectors, batch.entries, codes=batch.codes, progress=progress)
             if not filled_from:
                 base.flush()
                 base.finish()
@@ -203,10 +174,10 @@ class MilvusKnowledgeBase(Repairing):
 
     @classmethod
     def _begun(cls, engine: Engine, filled_from: str) -> MilvusKnowledgeBase | None:
-        """The base that was being filled from another; None if there is none, or one that is worth nothing.
+        """Return the incomplete copy of another base; None, and nothing left, if there is no such copy.
 
         Raises:
-            KnowledgeBaseError: If there is a whole base.
+            KnowledgeBaseError: If there is a complete base.
         """
         if "state" not in engine.pieces():
             return None
@@ -221,162 +192,109 @@ class MilvusKnowledgeBase(Repairing):
         return None
 
     def flush(self) -> None:
-        """Have the engine seal and index what was written last; until then it is found by looking at all of it."""
+        """Have the engine index what was written last. Until then it searches these entries one by one."""
         self._engine.flush()
 
     def finish(self) -> None:
-        """Let a base that was filled from another be opened."""
+        """Mark a copy as complete, so that it can be opened."""
         self._state = replace(self._state, filled_from="")
         self._stamp()
 
     @classmethod
     def drop(cls, uri: str, collection: str, *, token: str = "", timeout: float = 10.0) -> None:
-        """Delete a base, whole or not.
+        """Delete a knowledge base, complete or not.
+
+        Args:
+            uri: See :meth:`open`.
+            collection: Name of its collection.
+            token: See :meth:`open`.
+            timeout: See :meth:`open`, in seconds.
 
         Raises:
-            KnowledgeBaseError: If nothing answers, or there is none.
+            KnowledgeBaseError: If Milvus does not answer, or the base does not exist.
         """
         engine = Engine(uri, collection, token, timeout)
         if not engine.exists():
-            raise KnowledgeBaseError(f"{uri}#{collection}: there is no such knowledge base")
-        # Fails on collections that another program has made.
+            raise KnowledgeBaseError(f"{uri}#{collection}: no such knowledge base")
+        # Fails for collections of other programs.
         engine.pieces()
         engine.drop()
 
     @property
     def place(self) -> str:
-        """``URI#COLLECTION``, as errors name it."""
-        return f"{self._engine.uri}#{self._engine.collection}"
+        """``URI#COLLECTION``, as in error messages."""
+        return self._engine.place
 
     @property
     def state(self) -> State:
-        """As it was when this base was opened, refreshed or last written."""
+        """State when this base was opened, refreshed or last written."""
         return self._state
 
     @property
     def id(self) -> str:
-        """SHA-256 of the state in hex; another after every write."""
+        """SHA-256 of the state in hex; every write changes it."""
         return hashlib.sha256(f"{self._engine.collection} {self._state.to_json()}".encode()).hexdigest()
 
     @property
     def name(self) -> str:
-        """What hits call the base."""
+        """Name of the base in search results."""
         return self._state.name
 
     def __len__(self) -> int:
-        """Entries that are there now."""
+        """Return the number of entries at present."""
         return self._engine.count()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._engine.close()
 
     def refresh(self) -> bool:
-        """Read the state anew; returns whether others have written since.
+        """Read the state again, and return whether it has changed.
 
         Raises:
-            KnowledgeBaseError: If nothing answers, or the base is gone or was made anew with another air code.
+            KnowledgeBaseError: If Milvus does not answer, or the base was deleted or made with another air code.
         """
         state = State.parse(self._engine.pieces().get("state", ""), self.place)
         if state.air_code != self.air_code.id:
-            raise KnowledgeBaseError(f"{self.place}: has another air code now; open it again")
+            raise KnowledgeBaseError(f"{self.place}: was made again with another air code; open it again")
         changed = state != self._state
         self._state = state
         return changed
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
-        """The nearest entries by cosine, of those that the engine finds.
+        """Find the nearest entries by cosine, among the candidates of the engine.
 
         Args:
-            vectors: float32 [N, D].
-            k: How many for each.
+            vectors: Queries, float32 [N, D].
+            k: Number of results for each query, 1 to 16,384.
 
         Returns:
-            For each vector up to ``k`` answers, best first. Their positions only count the answers.
+            ``k`` results for each query, best first; all entries if the base has fewer. Their positions only count the
+            results.
 
         Raises:
-            KnowledgeBaseError: If the vectors have another size or are not finite, or the engine does not answer.
+            KnowledgeBaseError: If the vectors have another size or are not finite, ``k`` is out of range, or the engine
+                does not answer.
         """
-        queries = check_vectors(vectors, self.air_code.dim).copy()
-        faiss.normalize_L2(queries)
-        if not 1 <= k <= _MOST_CANDIDATES:
-            raise KnowledgeBaseError(f"k is {k}; ask for 1 to {_MOST_CANDIDATES} entries")
-        wanted = min(max(_CANDIDATES * k, _FEWEST_CANDIDATES), _MOST_CANDIDATES)
-        found = self._found(queries, wanted, k)
-        return [self._best(query, rows, k) for query, rows in zip(queries, found, strict=True)]
+        return Search(self._engine, self._state, self.air_code).hits(vectors, k)
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Which entries were meant by received codes, among those that the engine finds nearest to what they decode to.
+        """Repair several received codes with the entries that the engine finds near them; see :meth:`repair`.
 
         Args:
-            received: Codes uint8 [N, M], or LLRs float32 [N, 8 M].
-            rule: ``soft`` for LLRs and ``nearest`` for codes by default.
+            received: Air codes uint8 [N, M], or LLRs of their bits, float32 [N, 8 M].
+            rule: ``soft``, ``nearest`` or ``hamming``; by default ``soft`` for LLRs and ``nearest`` for codes.
 
         Raises:
-            KnowledgeBaseError: If they are neither, the base is empty, or the engine does not answer.
+            KnowledgeBaseError: If ``received`` is neither, the base is empty, or the engine does not answer.
         """
-        batch = code_or_llrs(received, self.air_code.size)
-        vectors = expected_vectors(self.air_code, batch)
-        faiss.normalize_L2(vectors)
-        population, tau = len(self), self._state.tau or default_tau(self.air_code)
-        # What the whole base uses is not known here; the centroids of a trained quantiser are used alike.
-        usage = np.full((self.air_code.size, 256), 1 / 256, np.float32)
-        answers = []
-        for one, rows in zip(batch, self._found(vectors, _REPAIR_CANDIDATES, _REPAIR_CANDIDATES), strict=True):
-            if not rows:
-                raise KnowledgeBaseError("an empty knowledge base repairs nothing")
-            codes = codes_of(rows, self.air_code)
-            found = Repairer(self.air_code, codes, tau, usage, population).find(one[None], rule)
-            row = rows[found.rows[0]]
-            decoded = self.air_code.decode(found.received)
-            faiss.normalize_L2(decoded)
-            score = float(self._vectors_of([row])[0] @ decoded[0])
-            hit = Hit(name_of(row), str(row["label"]), score, self.name)
-            answers += found.answers(codes[found.rows], [hit], self._state.threshold)
-        return answers
-
-    def _found(self, queries: Vectors, wanted: int, least: int) -> Iterator[list[Row]]:
-        """Yield up to ``wanted`` rows near each query of unit norm; fewer than ``least`` only if there are no more."""
-        at_a_time = max(_A_REQUEST // wanted, 1)
-        kept = ("vector",) if self._state.keep_vectors else ()
-        for start in range(0, len(queries), at_a_time):
-            part, fields = queries[start : start + at_a_time], ("name", "label", "code", "air_code", *kept)
-            found = self._engine.nearest(part, wanted, fields, self._effort(wanted))
-            short = [place for place, rows in enumerate(found) if len(rows) < least]
-            if short and "nprobe" in self._effort(wanted):
-                # The cells that were looked at hold too few, as where most entries were removed.
-                more = self._engine.nearest(part[short], wanted, fields, {"nprobe": _MOST_PROBES})
-                for place, rows in zip(short, more, strict=True):
-                    found[place] = rows
-            yield from found
-
-    def _effort(self, wanted: int) -> dict[str, int]:
-        kind = parse_index(self._state.index)[0]
-        if kind.startswith("HNSW"):
-            return {"ef": max(2 * wanted, _LEAST_EFFORT)}
-        return {"nprobe": _PROBES} if kind.startswith("IVF") else {}
-
-    def _best(self, query: npt.NDArray[np.float32], rows: list[Row], k: int) -> Hits:
-        scores = self._vectors_of(rows) @ query
-        order = np.argsort(-scores, kind="stable")[:k]
-        named = [(name_of(rows[i]), str(rows[i]["label"])) for i in order]
-        return Hits(np.arange(len(order)), scores[order], lambda at: [named[i] for i in at], self.name)
-
-    def _vectors_of(self, rows: list[Row]) -> Vectors:
-        """What is kept of rows, float32 [n, D] of unit norm."""
-        codes = codes_of(rows, self.air_code)
-        if self._state.keep_vectors:
-            vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.air_code.dim)
-        else:
-            vectors = self.air_code.decode(codes)
-        faiss.normalize_L2(vectors)
-        return vectors
+        return Search(self._engine, self._state, self.air_code).repairs(received, rule)
 
     def entry(self, name: str) -> Entry:
-        """All that is known of an entry.
+        """Return the entry with a name.
 
         Raises:
-            KnowledgeBaseError: If there is none of that name.
+            KnowledgeBaseError: If there is none.
         """
         rows = self._engine.rows([name], KNOWN)
         if name not in rows:
@@ -384,18 +302,19 @@ class MilvusKnowledgeBase(Repairing):
         return entry_of(rows[name])
 
     def known(self, names: Sequence[str]) -> set[str]:
-        """Those of ``names`` that are there."""
+        """Return those of ``names`` that the base has."""
         return set(self._engine.rows(names, ()))
 
     def batches(self) -> Iterator[Batch]:
-        """Every entry, some at a time, by rising percent-encoded name."""
+        """Yield all entries, some at a time, in the order of their percent-encoded names."""
         kept = ("vector",) if self._state.keep_vectors else ()
         for rows in self._engine.all((*KNOWN, *kept)):
-            yield Batch(codes_of(rows, self.air_code), [entry_of(row) for row in rows], self._vectors_of(rows))
+            codes, entries = codes_of(rows, self.air_code), [entry_of(row) for row in rows]
+            yield Batch(codes, entries, vectors_of(rows, self.air_code, self._state.keep_vectors))
 
     @property
     def entries(self) -> Iterator[Entry]:
-        """All that is known of each entry, in the order of :meth:`batches`."""
+        """The entries, in the order of :meth:`batches`."""
         return (entry for batch in self.batches() for entry in batch.entries)
 
     def add(
@@ -410,34 +329,32 @@ class MilvusKnowledgeBase(Repairing):
 
         Args:
             vectors: float32 [N, D].
-            entries: One a vector.
-            codes: uint8 [N, M], kept as they are; by default the vectors are encoded.
-            progress: Told how many entries each request has written.
+            entries: N entries.
+            codes: Their air codes, uint8 [N, M]; by default the vectors are encoded.
+            progress: Called with the number of entries that each request has written.
 
         Raises:
-            KnowledgeBaseError: If they do not fit, a name is there already, or a text is longer than Milvus keeps; the
-                base is then unchanged. If the engine fails on the way, the first of them may be there.
+            KnowledgeBaseError: If shapes or numbers do not match, a name is in use, or a text is too long for Milvus.
+                The base is then unchanged. If the engine fails in between, some of the entries may be there.
         """
-        array = check_vectors(vectors, self.air_code.dim)
-        listed = check_entries(entries, len(array))
-        kept = self.air_code.encode(array) if codes is None else check_codes(codes, len(array), self.air_code.size)
-        array = array.copy() if self._state.keep_vectors else self.air_code.decode(kept)
+        batch = check_batch(self.air_code, vectors, entries, codes)
+        array = batch.vectors.copy() if self._state.keep_vectors else self.air_code.decode(batch.codes)
         faiss.normalize_L2(array)
         rows = [
             row_of(entry, code, self.air_code.id, vector)
-            for entry, code, vector in zip(listed, kept, array, strict=True)
+            for entry, code, vector in zip(batch.entries, batch.codes, array, strict=True)
         ]
-        there = self.known([entry.name for entry in listed])
+        there = self.known([entry.name for entry in batch.entries])
         if there:
-            raise KnowledgeBaseError(f"{self.place}: has an entry {min(there)!r} already")
+            raise KnowledgeBaseError(f"{self.place}: has an entry {min(there)!r} already; use another name")
         if rows:
-            # Before and after: a reader who comes in between sees a state of its own.
+            # Before and after, so that a reader in between sees a state of its own.
             self._stamp()
             self._engine.put(rows, progress)
             self._stamp()
 
     def remove(self, names: Iterable[str]) -> int:
-        """Remove entries; returns how many there were."""
+        """Remove entries, and return how many of ``names`` there were."""
         there = sorted(self.known(list(dict.fromkeys(names))))
         if there:
             self._stamp()

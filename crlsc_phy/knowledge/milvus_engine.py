@@ -1,9 +1,9 @@
-"""The doors to Milvus that a knowledge base needs: two collections, and errors of one line.
+"""Connection to Milvus: the two collections of a knowledge base, and errors of one line.
 
-    NAME          a row an entry: its name as key, its code, what is known of it, and a vector
-    NAME_base     a row a piece of the air code, and one with the state of the base
+    NAME          one row for each entry: its name as key, its code, metadata and a vector
+    NAME_base     rows with the pieces of the air code, and one with the state of the base
 
-An etcd value holds too little for an air code, so it does not lie in the collection's properties.
+The properties of a collection are stored in etcd, whose values are too small for an air code.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crlsc_phy.errors import KnowledgeBaseError
+from crlsc_phy.errors import KnowledgeBaseError, brief
 from crlsc_phy.knowledge.milvus_rows import FIELDS, MOST_TEXT, Row, key_of
 
 __all__ = ["Engine", "parse_index"]
 
-# What milvus-lite 3.2 really builds, by the files it writes. Any other it takes, reports as finished, and answers by
-# brute force.
+# The indexes that milvus-lite 3.2 really builds, as its files show. It accepts others and reports them as finished, but
+# searches by brute force.
 _BUILT_BY_LITE = ("AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
-# Rows that are asked for or sent at a time: with the longest thumbnails 25 MB, and a server takes 64.
+# Rows in one request: 25 MB with the longest thumbnails, and a server takes 64 MB.
 _AT_A_TIME = 256
-# Rows a page of all; milvus-lite looks at every row for each page.
+# Rows in one page of all rows; milvus-lite reads every row for each page.
 _A_PAGE = 512
 _MOST_PIECES = 16_384
 _LOADING_S = 600.0
@@ -36,49 +36,51 @@ def _pymilvus() -> Any:
     try:
         import pymilvus
     except ImportError:
-        raise KnowledgeBaseError("Milvus needs pymilvus; run pip install 'crlsc-phy[milvus]'") from None
-    # Each error is raised as well; its log is a traceback of pymilvus.
+        raise KnowledgeBaseError("pymilvus is not installed; run pip install 'crlsc-phy[milvus]'") from None
+    # Errors are raised too; the log would add tracebacks of pymilvus.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return pymilvus
 
 
 def parse_index(text: str) -> tuple[str, dict[str, str]]:
-    """Kind and options of an index ``KIND[;option=value]``, such as ``HNSW;M=16;efConstruction=200``.
+    """Return kind and options of an index ``KIND[;option=value]``, such as ``HNSW;M=16;efConstruction=200``.
 
     Raises:
-        KnowledgeBaseError: If it is none.
+        KnowledgeBaseError: If the text has another form.
     """
     found = _INDEX.fullmatch(text)
     if not found:
-        raise KnowledgeBaseError(f"{text!r} is no index; say KIND[;option=value], as in HNSW;M=16;efConstruction=200")
+        raise KnowledgeBaseError(
+            f"{text!r} is not an index; write KIND[;option=value], as in HNSW;M=16;efConstruction=200"
+        )
     pairs = (option.split("=") for option in found["options"].split(";")[1:])
     return found["kind"], dict(pairs)
 
 
 class Engine:
-    """A connection to the two collections of one knowledge base.
+    """Connection to the two collections of one knowledge base.
 
     Args:
         uri: ``http://host:19530`` of a server or a cluster, or a path that ends in ``.db`` for milvus-lite.
-        collection: Name of the base's collection.
-        token: ``user:password``, or a key.
-        timeout: Of connecting and of each request, in seconds.
-        make: Whether the file of milvus-lite may be made if there is none.
+        collection: Name of the collection of entries.
+        token: ``user:password``, or an API key.
+        timeout: Time limit of connecting and of each request, in seconds.
+        make: Whether to make the file of milvus-lite if there is none.
 
     Raises:
-        KnowledgeBaseError: If pymilvus is not installed, or nothing answers.
+        KnowledgeBaseError: If pymilvus is not installed, or Milvus does not answer.
     """
 
     def __init__(self, uri: str, collection: str, token: str = "", timeout: float = 10.0, make: bool = False) -> None:
         if not 0 < timeout < _LOADING_S:
-            raise KnowledgeBaseError(f"the timeout is {timeout:g} s; give more than 0 and less than {_LOADING_S:g}")
+            raise KnowledgeBaseError(f"timeout is {timeout:g} s; it must be above 0 and below {_LOADING_S:g}")
         self.uri, self.collection, self._timeout = uri, collection, timeout
         self._base = f"{collection}_base"
         if not _COLLECTION.fullmatch(collection):
-            raise KnowledgeBaseError(f"{collection!r} is no name of a collection; use letters, digits and _")
+            raise KnowledgeBaseError(f"{collection!r} is not a valid name of a collection; use letters, digits and _")
         self._pymilvus = _pymilvus()
         if "://" not in uri and not make and not Path(uri).exists():
-            raise KnowledgeBaseError(f"{uri}: no such file of milvus-lite")
+            raise KnowledgeBaseError(f"{uri}: no such file of milvus-lite; give its path, or the URI of a server")
         self._client = self._connect(token)
         self.lite = self("get_server_version").startswith("milvus_lite")
 
@@ -99,8 +101,14 @@ class Engine:
     def __call__(self, method: str, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:
         """Call a method of the client.
 
+        Args:
+            method: Name of the method.
+            *arguments: Its positional arguments.
+            timeout: Time limit in seconds; that of the connection by default.
+            **options: Its keyword arguments.
+
         Raises:
-            KnowledgeBaseError: If the engine refuses it or does not answer in time.
+            KnowledgeBaseError: If the engine refuses the request or does not answer in time.
         """
         try:
             return getattr(self._client, method)(*arguments, timeout=timeout or self._timeout, **options)
@@ -108,37 +116,41 @@ class Engine:
             raise self._refused(error) from None
 
     def _refused(self, error: Exception) -> KnowledgeBaseError:
-        return KnowledgeBaseError(f"{self.uri}#{self.collection}: {_line(error)}")
+        return KnowledgeBaseError(f"{self.place}: {_line(error)}")
+
+    @property
+    def place(self) -> str:
+        """``URI#COLLECTION``, as in error messages."""
+        return f"{self.uri}#{self.collection}"
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._client.close()
 
     def exists(self) -> bool:
-        """Whether there is such a base."""
+        """Return whether the knowledge base exists."""
         return bool(self("has_collection", self._base))
 
     def taken(self) -> bool:
-        """Whether there is a collection of entries, or of somebody else's rows."""
+        """Return whether the collection exists, whoever made it."""
         return bool(self("has_collection", self.collection))
 
     def check_index(self, kind: str) -> None:
-        """Refuse an index that would not be built.
+        """Check that the engine builds an index.
 
         Raises:
-            KnowledgeBaseError: If the engine would take it and answer by brute force.
+            KnowledgeBaseError: If it would accept the index but search by brute force.
         """
         if self.lite and kind not in _BUILT_BY_LITE:
             raise KnowledgeBaseError(
-                f"milvus-lite builds no {kind} and would look at all entries instead; "
-                f"choose {', '.join(_BUILT_BY_LITE)}, or a server"
+                f"milvus-lite does not build {kind}; choose {', '.join(_BUILT_BY_LITE)}, or use a server"
             )
 
     def begin(self, index: str) -> None:
-        """Make the collection of the pieces, in place of one without a state.
+        """Make the collection of the state and the air code; an unfinished one is replaced.
 
         Args:
-            index: That the entries are to have.
+            index: Index that the entries will have.
 
         Raises:
             KnowledgeBaseError: If the engine does not build that index.
@@ -153,7 +165,7 @@ class Engine:
 
         Args:
             dim: Size of a vector.
-            index: Of the vectors, as :func:`parse_index` reads it.
+            index: Index of the vectors, as :func:`parse_index` reads it.
         """
         kind, options = parse_index(index)
         if not self.taken():
@@ -168,28 +180,28 @@ class Engine:
         schema.add_field("vector", kinds.FLOAT_VECTOR, dim=dim)
         indexes = self._client.prepare_index_params()
         indexes.add_index("vector", index_name="vector", index_type=kind, metric_type="COSINE", params=options)
-        # Strong: what an addition has returned from is found by every reader.
+        # Strong: an entry is found by every reader as soon as its addition has returned.
         self("create_collection", name, schema=schema, consistency_level="Strong")
-        # Not waiting for it: the collection is empty, and pymilvus looks only every half second.
+        # Without waiting: the collection is empty, and pymilvus polls only every half second.
         self("create_index", name, indexes, sync=False)
 
     def load(self, kind: str) -> None:
-        """Have the base in memory, searched by the index that it is said to have.
+        """Load the collections into memory, and check the index of the entries.
 
         Raises:
-            KnowledgeBaseError: If there is no such collection, or it has another index.
+            KnowledgeBaseError: If a collection does not exist, or the index is of another kind.
         """
         found = self("describe_index", self.collection, "vector") or {}
         if found.get("index_type") != kind:
             raise KnowledgeBaseError(
-                f"{self.uri}#{self.collection}: has the index {found.get('index_type')}, not {kind}; make it anew"
+                f"{self.place}: has the index {found.get('index_type')}, not {kind}; make it again"
             )
         self.check_index(kind)
         for name in (self._base, self.collection):
             self("load_collection", name, timeout=_LOADING_S)
 
     def flush(self) -> None:
-        """Have the engine seal what was written, which it then indexes."""
+        """Have the engine seal what was written, so that it is indexed."""
         self("flush", self.collection, timeout=_LOADING_S)
 
     def drop(self) -> None:
@@ -198,22 +210,22 @@ class Engine:
             self("drop_collection", name)
 
     def pieces(self) -> dict[str, str]:
-        """What :meth:`keep` has kept, by name."""
+        """Return the texts that :meth:`keep` stored, by name."""
         self("load_collection", self._base, timeout=_LOADING_S)
         rows = self("query", self._base, filter="", limit=_MOST_PIECES, output_fields=["name", "value"])
         return {row["name"]: row["value"] for row in rows}
 
     def keep(self, pieces: Mapping[str, str]) -> None:
-        """Keep texts by name, in place of earlier ones."""
+        """Store texts by name, replacing earlier ones."""
         for name, value in pieces.items():
             self("upsert", self._base, [{"name": name, "value": value, "vector": [1.0, 0.0]}])
 
     def count(self) -> int:
-        """Rows of entries."""
+        """Return the number of entries."""
         return int(self("query", self.collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
     def rows(self, names: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:
-        """The rows of those of ``names`` that are there."""
+        """Return the rows of those of ``names`` that exist, with some fields."""
         found: dict[str, Row] = {}
         for start in range(0, len(names), _AT_A_TIME):
             keys = {key_of(name): name for name in names[start : start + _AT_A_TIME]}
@@ -222,7 +234,7 @@ class Engine:
         return found
 
     def put(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> None:
-        """Write rows, in place of those with the same key; ``progress`` is told how many each request has written."""
+        """Write rows, replacing those with the same key; call ``progress`` with the number that each request wrote."""
         for start in range(0, len(rows), _AT_A_TIME):
             part = rows[start : start + _AT_A_TIME]
             self("upsert", self.collection, part)
@@ -230,12 +242,12 @@ class Engine:
                 progress(len(part))
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete the rows of names."""
+        """Delete the rows of some names."""
         for start in range(0, len(names), _AT_A_TIME):
             self("delete", self.collection, ids=[key_of(name) for name in names[start : start + _AT_A_TIME]])
 
     def all(self, fields: Sequence[str]) -> Iterator[list[Row]]:
-        """Every row, some at a time, by rising key."""
+        """Yield all rows with some fields, one page at a time, in the order of their keys."""
         pages = self("query_iterator", self.collection, batch_size=_A_PAGE, output_fields=["name", *fields])
         try:
             while page := list(pages.next()):
@@ -246,7 +258,14 @@ class Engine:
             pages.close()
 
     def nearest(self, vectors: Any, count: int, fields: Sequence[str], params: Mapping[str, int]) -> list[list[Row]]:
-        """The rows that the index finds nearest to each of the vectors, float32 [N, D] of unit norm."""
+        """Return the rows that the index finds nearest to each query.
+
+        Args:
+            vectors: Queries, float32 [N, D] of unit norm.
+            count: Rows for each query.
+            fields: Fields of the rows.
+            params: Search parameters of the index, such as ``ef`` or ``nprobe``.
+        """
         found = self(
             "search",
             self.collection,
@@ -260,6 +279,5 @@ class Engine:
 
 
 def _line(error: Exception) -> str:
-    """What an exception of pymilvus says, on one line."""
-    text = str(getattr(error, "message", "") or error)
-    return " ".join(text.split())[:200]
+    """Return the message of an exception of pymilvus on one line."""
+    return brief(str(getattr(error, "message", "") or error))

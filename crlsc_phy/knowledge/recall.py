@@ -1,9 +1,10 @@
-"""What a knowledge base makes of vectors: the mean of its entries, each as near as it lies.
+"""Recall: the mean of the entries of a knowledge base, weighted by their similarity to a vector.
 
-Unlike encoders err in unlike ways, and whatever learns from the vectors of one learns its errors too. What a base
-recalls lies among its own entries, whoever asked: errors that lead away from all of them are gone. So is what tells
-near entries apart: it suits kinds of things, of which each has many entries, and not one thing of two alike. It is one
-step of a modern Hopfield network (Ramsauer et al. 2021, equation 3) whose patterns are the entries.
+Different encoders make different errors, and a classifier trained on the vectors of one learns its errors too. Recalled
+vectors lie among the entries, whichever encoder asked: errors that lead away from all entries are removed. Differences
+between near entries are lost as well. Recall therefore suits classes with many entries each, and does not suit telling
+two similar things apart. It is one step of a modern Hopfield network whose patterns are the entries (Ramsauer et al.,
+"Hopfield networks is all you need", 2021, equation 3).
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ __all__ = ["recall"]
 
 TEMPERATURE = 0.05
 CHUNK = 1024
-"""Vectors at a time: a base of 100,000 entries then needs 400 MB of weights."""
+"""Number of vectors at a time: a base of 100,000 entries then needs 400 MB of weights."""
 
 
 def recall(known: Vectors, vectors: Vectors, temperature: float = TEMPERATURE) -> Vectors:
-    """Mean of all entries, weighted by softmax(similarity / temperature), at unit norm.
+    """Return the mean of all entries, weighted by softmax(similarity / temperature), at unit norm.
 
     Args:
         known: Vectors of the entries, float32 [B, D], such as ``base.air_code.decode(base.codes)``.
-        vectors: What is asked, float32 [N, D] of unit norm.
-        temperature: The nearest entry alone towards 0, the mean of all towards infinity.
+        vectors: Queries, float32 [N, D] of unit norm.
+        temperature: Near 0 the result is the nearest entry; for large values it is the mean of all.
 
     Returns:
         float32 [N, D] of unit norm.

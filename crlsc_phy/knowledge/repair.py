@@ -1,26 +1,29 @@
-"""Repair: which entry was meant by a code that the channel has damaged.
+"""Soft-decision repair of a received air code with the entries of a knowledge base.
 
-The receiver holds the knowledge base, so the base is an error-correcting code. Three rules choose an entry:
+The receiver has the knowledge base, which therefore acts as an error-correcting code. Three rules choose an entry:
 
-    nearest    the decoded vectors of received code and entry are nearest (L2, for decoded vectors are not of unit norm)
-    hamming    their codes differ in the fewest bits
+    nearest    the decoded vector of the entry is nearest to that of the received code, by L2 distance
+    hamming    the code of the entry differs in the fewest bits
     soft       the likelihood of the received LLRs is largest
 
-For the soft rule byte m of a sender who means an entry with centroid c_k is taken to be b with probability
+The picture sent need not be the one in the base. The soft rule therefore models byte m, sent for an entry whose byte
+has centroid c_k, as b with probability
 
     P(b | k) = w(b) exp(-|c_b - c_k|^2 / tau^2) / Z(k)
 
-as the picture sent need not be the one in the base; w is how often the base uses a centroid. The log-likelihood of an
-entry, a sum of M table look-ups, is what stock faiss scans: an IndexPQ by inner product over 256 M dimensions, whose
-centroids are unit vectors. Against it stands an unknown code, P(b) = w(b), as likely beforehand as all entries
-together; whether an entry is believed is the ratio of the two, whatever rule has chosen it.
+where w(b) is the share of entries that use centroid b. The log-likelihood of an entry is a sum of M table look-ups.
+faiss computes it as a search in an IndexPQ by inner product over 256 M dimensions, whose centroids are unit vectors.
 
-Short of choosing an entry, :func:`extrinsic` tells a channel decoder what bits the base expects.
+The alternative to all entries is an unknown code with P(b) = w(b). A priori it is as likely as all entries together.
+An entry is trusted if its log-likelihood ratio to the unknown code reaches a threshold, whichever rule chose it.
+
+:func:`extrinsic` does not choose an entry, but gives a channel decoder the bits that the base expects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +37,6 @@ from crlsc_phy.knowledge.base import Hit, Repair, Rule
 
 __all__ = [
     "ASSUMED_BER",
-    "THRESHOLD",
     "Finding",
     "Repairer",
     "code_or_llrs",
@@ -43,31 +45,30 @@ __all__ = [
     "extrinsic",
 ]
 
-THRESHOLD = 3.0
-"""Log-likelihood ratio from which repair believes an entry: 20 times as likely as an unknown code."""
 ASSUMED_BER = 0.02
-"""Bit error rate of a code that comes without LLRs."""
-# Entries beyond these have next to no share in the confidence.
+"""Bit error rate that the soft rule assumes for a code without LLRs."""
+# Number of entries that the confidence is computed from; the others have almost no share in it.
 _RIVALS = 32
-# So many entries are weighed for extrinsic information: more bring no code back that these do not.
+# Number of entries that extrinsic information is computed from; more entries do not restore more codes.
 _WEIGHED = 256
-# Chance beforehand that a code is none of the base.
-_STRANGER = 0.1
+# Prior probability of an unknown code in extrinsic information.
+_UNKNOWN = 0.1
 _MOST_EXTRINSIC = 10.0
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 _MOST_LLR = 30.0
 _FLOOR = 1e-30
+_NEGLIGIBLE = 1e-100
 
 
 class Finding:
-    """What a rule finds for N received codes.
+    """Entries chosen for N received codes.
 
     Attributes:
-        rows: int64 [N], the entries.
-        ratios: float32 [N], log-likelihood ratio of the entry to an unknown code, less log of the number of entries.
-        confidences: float32 [N], 0 to 1.
-        distances: float32 [N], by the rule.
-        received: uint8 [N, M], hard decisions.
+        rows: Rows of the entries, int64 [N].
+        ratios: Log-likelihood ratios of the entries to an unknown code, with their priors, in nats, float32 [N].
+        confidences: Probabilities of the entries, 0 to 1, float32 [N].
+        distances: Distances by the rule, see :class:`~crlsc_phy.knowledge.base.Repair`, float32 [N].
+        received: Hard decisions of the received codes, uint8 [N, M].
     """
 
     __slots__ = ("confidences", "distances", "ratios", "received", "rows")
@@ -84,12 +85,12 @@ class Finding:
         self.distances, self.received = distances, received
 
     def answers(self, codes: Codes, hits: Sequence[Hit], threshold: float) -> list[Repair]:
-        """In words.
+        """Return the repaired codes.
 
         Args:
-            codes: uint8 [N, M], of the entries found.
-            hits: Likewise.
-            threshold: Log-likelihood ratio from which they are believed.
+            codes: Codes of the entries, uint8 [N, M].
+            hits: Names, labels and scores of the entries.
+            threshold: Log-likelihood ratio, in nats, from which an entry is trusted.
         """
         known = self.ratios >= threshold
         return [
@@ -105,66 +106,76 @@ class Finding:
 
 
 def code_or_llrs(values: npt.ArrayLike, size: int) -> npt.NDArray[Any]:
-    """A code uint8 [N, M] or LLRs float32 [N, 8 M] as they are, single ones as a batch of one.
+    """Return codes or LLRs as a batch: uint8 [N, M] or float32 [N, 8 M].
 
-    LLRs are log p(1)/p(0), of the most significant bit first.
+    Args:
+        values: Codes uint8 [N, M] or [M], or LLRs log p(1)/p(0) [N, 8 M] or [8 M], most significant bit first.
+        size: Bytes of a code, M.
 
     Raises:
-        KnowledgeBaseError: If they are neither.
+        KnowledgeBaseError: If the shape is another, or LLRs contain NaN.
     """
     array: npt.NDArray[Any] = np.atleast_2d(np.asarray(values))
     if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == size:
         return array
     if np.issubdtype(array.dtype, np.floating) and array.ndim == 2 and array.shape[1] == 8 * size:
         if np.isnan(array).any():
-            raise KnowledgeBaseError("LLRs hold NaN")
+            raise KnowledgeBaseError("LLRs contain NaN")
         return array.astype(np.float32)
     raise KnowledgeBaseError(
-        f"{array.dtype} {list(array.shape)} is no received code; give uint8 [N, {size}] or LLRs float32 [N, {8 * size}]"
+        f"received codes are {array.dtype} {list(array.shape)}; give uint8 [N, {size}], or LLRs float32 [N, {8 * size}]"
     )
 
 
 def default_tau(air_code: AirCode) -> float:
-    """Of the soft rule before it is calibrated: half the root mean square distance of a centroid from its nearest."""
+    """Return the default tau of the soft rule: half the RMS distance of a centroid from the nearest other one."""
     squares = air_code.centroid_distances()
     squares[:, np.arange(256), np.arange(256)] = np.inf
-    # By benchmarks/repair.py: of its values the one that does well with every code.
+    # The factor that does well with every code in benchmarks/repair.py.
     return 0.5 * float(np.sqrt(squares.min(axis=2).mean()))
 
 
 def usage_of(codes: Codes) -> npt.NDArray[np.float32]:
-    """How often each centroid is used by codes, uint8 [N, M]: shares, float32 [M, 256], none of them 0."""
+    """Return the share of codes, uint8 [N, M], that use each centroid: float32 [M, 256], all above 0."""
     counts = np.stack([np.bincount(column, minlength=256) for column in codes.T]) + 1.0
     shares: npt.NDArray[np.float32] = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
     return shares
 
 
 class Repairer:
-    """Repairs codes with a set of entries.
+    """Repair of received codes with a set of entries.
 
     Args:
-        air_code: The quantiser.
-        codes: uint8 [N, M], the codes of the entries, N > 0.
-        tau: Of the soft rule, in units of the vectors.
-        usage: Shares of the centroids, float32 [M, 256], where the entries are only the likeliest of a larger base;
-            by default what the codes tell.
-        population: Entries of that base; N by default.
+        air_code: Quantiser of the codes.
+        codes: Codes of the entries, uint8 [N, M]. With N = 0 the centroids are taken as used equally, and
+            :meth:`among` gives the entries.
+        tau: Width of the soft rule, in units of the vectors.
     """
 
-    def __init__(
-        self,
-        air_code: AirCode,
-        codes: Codes,
-        tau: float,
-        usage: npt.NDArray[np.float32] | None = None,
-        population: int = 0,
-    ) -> None:
+    def __init__(self, air_code: AirCode, codes: Codes, tau: float) -> None:
         self._air_code, self._codes = air_code, np.ascontiguousarray(codes)
-        self._population = population or len(codes)
-        self._usage = usage_of(self._codes) if usage is None else usage
-        meant = self._usage[:, :, None] * np.exp(-air_code.centroid_distances() / max(tau, 1e-6) ** 2)
-        # [M, b, k]
-        self._meant = (meant / np.maximum(meant.sum(axis=1, keepdims=True), _FLOOR)).astype(np.float32)
+        self._population = len(codes)
+        self._usage = usage_of(self._codes)
+        # In double precision and without the smallest numbers: arithmetic with subnormal numbers is 100 times as slow.
+        distances = air_code.centroid_distances().astype(np.float64)
+        meant = self._usage[:, :, None] * np.exp(-distances / max(tau, 1e-6) ** 2)
+        meant /= np.maximum(meant.sum(axis=1, keepdims=True), _FLOOR)
+        meant[meant < _NEGLIGIBLE] = 0
+        # P(b | k), float64 [M, b, k]
+        self._meant = meant
+
+    def among(self, codes: Codes, population: int) -> Repairer:
+        """Return a repairer with other entries and the same model of received bytes.
+
+        Args:
+            codes: Codes of the candidates from a larger base, uint8 [N, M], N > 0.
+            population: Number of entries of that base.
+        """
+        other = copy(self)
+        other._codes, other._population = np.ascontiguousarray(codes), population
+        for index in ("_soft_index", "_decoded_index", "_binary_index"):
+            other.__dict__.pop(index, None)
+        return other
 
     @cached_property
     def _soft_index(self) -> Any:
@@ -194,9 +205,9 @@ class Repairer:
         """Choose an entry for each received code.
 
         Args:
-            received: As :func:`code_or_llrs` returns it.
-            rule: ``soft`` for LLRs and ``nearest`` for codes by default. ``soft`` takes a code's bits to be wrong at
-                ``ASSUMED_BER``.
+            received: Output of :func:`code_or_llrs`.
+            rule: ``soft``, ``nearest`` or ``hamming``; by default ``soft`` for LLRs and ``nearest`` for codes. For
+                codes the rule ``soft`` assumes the bit error rate ``ASSUMED_BER``.
 
         Raises:
             KnowledgeBaseError: If there is no such rule.
@@ -222,7 +233,7 @@ class Repairer:
             bits, found = self._binary_index.search(codes, 1)
             rows, distances = found[:, 0], bits[:, 0].astype(np.float32)
         else:
-            raise KnowledgeBaseError(f"no rule {rule!r}; choose soft, nearest or hamming")
+            raise KnowledgeBaseError(f"repair rule {rule!r} is unknown; choose soft, nearest or hamming")
         own = np.take_along_axis(tables, self._codes[rows][:, :, None].astype(np.int64), axis=2).sum(axis=(1, 2))
         prior = np.log(self._population)
         ratios = own - unknown - prior
@@ -234,13 +245,13 @@ class Repairer:
         return Finding(rows, ratios, confidences, distances, codes)
 
     def byte_weights(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """How likely each byte of a code is to have each value, by what the LLRs say of its *other* bytes.
+        """Return the likelihood of each value of each byte of a code, given the LLRs of its *other* bytes.
 
         Args:
-            llrs: float32 [8 M].
+            llrs: LLRs of the bits of one code, float32 [8 M].
 
         Returns:
-            Weights float64 [M, 256], and the logarithms of their scales, float64 [M].
+            Weights, float64 [M, 256], and the logarithms of their scales, float64 [M].
         """
         size = self._air_code.size
         at = np.arange(size)
@@ -248,42 +259,42 @@ class Repairer:
         _, rows = self._soft_index.search(tables.reshape(1, -1), min(_WEIGHED, len(self._codes)))
         codes = self._codes[rows[0]]
         own = tables[0, at, codes]
-        entries = own.sum(axis=1, keepdims=True) - own + np.log((1 - _STRANGER) / self._population)
-        stranger = unknown[0].sum() - unknown[0] + np.log(_STRANGER)
-        scales = np.maximum(entries.max(axis=0), stranger).astype(np.float64)
+        entries = own.sum(axis=1, keepdims=True) - own + np.log((1 - _UNKNOWN) / self._population)
+        other = unknown[0].sum() - unknown[0] + np.log(_UNKNOWN)
+        scales = np.maximum(entries.max(axis=0), other).astype(np.float64)
         meant = np.zeros((size, 256))
         np.add.at(meant, (at, codes), np.exp(entries - scales))
         weights = np.einsum("mbk,mk->mb", self._meant, meant)
-        return weights + np.exp(stranger - scales)[:, None] * self._usage, scales
+        return weights + np.exp(other - scales)[:, None] * self._usage, scales
 
     def _tables(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Log-likelihoods of the entries' bytes, float32 [N, M, 256], and of an unknown code, float32 [N]."""
+        """Return log-likelihoods of the bytes of entries, float32 [N, M, 256], and of an unknown code, float32 [N]."""
         tables, unknown = self._log_tables(_byte_likelihoods(llrs))
         return tables, unknown.sum(axis=1)
 
     def _log_tables(
-        self, likelihood: npt.NDArray[np.float32]
+        self, likelihood: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Log-likelihoods of the entries' bytes, float32 [N, M, 256], and of those of an unknown code, [N, M]."""
-        tables = np.log(np.maximum(np.einsum("nmb,mbk->nmk", likelihood, self._meant, optimize=True), _FLOOR))
+        """Return log-likelihoods of the bytes of entries, float32 [N, M, 256], and of an unknown code, [N, M]."""
+        byte_given_entry = np.matmul(likelihood.transpose(1, 0, 2), self._meant).transpose(1, 0, 2)
+        tables = np.log(np.maximum(byte_given_entry, _FLOOR))
         unknown = np.log(np.maximum((likelihood * self._usage).sum(axis=2), _FLOOR))
         return tables.astype(np.float32), unknown.astype(np.float32)
 
 
 def extrinsic(repairers: Sequence[Repairer], llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What knowledge bases add to what the LLRs of a code's bits say: the outer half of a turbo decoder.
+    """Return extrinsic information of knowledge bases on the bits of a code: the outer decoder of a turbo decoder.
 
-    The code belongs to one of the bases, each as likely as the others. What an LLR says of its own bit is not in the
-    answer for that bit, but it is in that for the seven others of its byte.
+    All bases are equally likely to hold the code. The information on a bit depends on the LLRs of all other bits, also
+    of those in the same byte, but not on its own. See J. Hagenauer, "Source-controlled channel decoding", IEEE Trans.
+    Commun. 43(9), 1995.
 
     Args:
-        repairers: Of bases with one air code, at least one.
-        llrs: log p(1)/p(0), extrinsic information of the channel decoder, float32 [8 M].
+        repairers: Repairers of one or more bases with the same air code.
+        llrs: Extrinsic information of the channel decoder, log p(1)/p(0), float32 [8 M].
 
     Returns:
-        Logarithms of ratios as ``llrs``, float32 [8 M].
-
-    Source: J. Hagenauer, "Source-controlled channel decoding", IEEE Trans. Commun. 43(9), 1995.
+        LLRs log p(1)/p(0), float32 [8 M].
     """
     found = [repairer.byte_weights(llrs) for repairer in repairers]
     top = np.max([scales for _, scales in found], axis=0)
@@ -296,15 +307,14 @@ def extrinsic(repairers: Sequence[Repairer], llrs: npt.NDArray[np.float32]) -> n
 
 
 def expected_vectors(air_code: AirCode, received: npt.NDArray[Any]) -> Vectors:
-    """What received codes decode to on average, float32 [N, D]; ``received`` is as :func:`code_or_llrs` returns it."""
+    """Return the mean vectors, float32 [N, D], of received codes as :func:`code_or_llrs` returns them."""
     if received.dtype == np.uint8:
         return air_code.decode(received)
     return air_code.expectation(_byte_likelihoods(received))
 
 
-def _byte_likelihoods(llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """p(b | LLRs) of each byte, float32 [N, M, 256], of LLRs float32 [N, 8 M]."""
-    bits = np.clip(llrs, -_MOST_LLR, _MOST_LLR).reshape(len(llrs), -1, 8)
+def _byte_likelihoods(llrs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return p(b | LLRs) of each byte, float64 [N, M, 256], for LLRs float32 [N, 8 M]."""
+    bits = np.clip(llrs.astype(np.float64), -_MOST_LLR, _MOST_LLR).reshape(len(llrs), -1, 8)
     # log p(b | LLR) = sum of b_i LLR_i - log(1 + exp LLR_i)
-    likelihood: npt.NDArray[np.float32] = np.exp(bits @ _BITS.T - np.logaddexp(0, bits).sum(axis=2, keepdims=True))
-    return likelihood
+    return np.asarray(np.exp(bits @ _BITS.T - np.logaddexp(0, bits).sum(axis=2, keepdims=True)))

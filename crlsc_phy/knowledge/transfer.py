@@ -1,4 +1,4 @@
-"""Entries on their way from one base into another: what merging and publishing both do."""
+"""Parcels of entries that go from one knowledge base into another, by merging or publishing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Merged", "Parcel"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of the entries that another base brought.
+    """Result of adding the entries of another base.
 
     Attributes:
-        added: How many were added.
-        duplicates: How many were there already, with the same name and code.
-        alike: Of those added, the ones whose label and code an entry of another name had already: both names.
+        added: Number of entries that were added.
+        duplicates: Number of entries left out because name and code were there already.
+        alike: Pairs of names: of an added entry, and of an older one with the same label and code.
     """
 
     added: int = 0
@@ -39,14 +39,14 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Entries as they leave a base.
+    """Entries taken from a base, with their codes and vectors.
 
     Attributes:
-        origin: The base that they leave, as ``NAME@id``.
+        origin: The base, as ``NAME@ID`` with the first 12 digits of its id.
         air_code: Id of its air code.
-        codes: uint8 [N, M].
-        entries: N of them.
-        vectors: float32 [N, D], of unit norm, or None if the base keeps none.
+        codes: Air codes, uint8 [N, M].
+        entries: N entries.
+        vectors: float32 [N, D] of unit norm; None if the base stores none.
     """
 
     origin: str
@@ -57,10 +57,15 @@ class Parcel:
 
     @classmethod
     def of(cls, generation: Generation, path: Path, names: Iterable[str] | None = None) -> Parcel:
-        """The entries of a generation of the base in ``path``, those called ``names`` or all.
+        """Take entries from a generation.
+
+        Args:
+            generation: Generation to read.
+            path: Folder of its base, for error messages.
+            names: Names of the entries; all by default.
 
         Raises:
-            KnowledgeBaseError: If there is no such entry.
+            KnowledgeBaseError: If an entry does not exist.
         """
         rows = generation.live
         if names is not None:
@@ -83,7 +88,7 @@ class Parcel:
         return len(self.entries)
 
     def part(self, places: Sequence[int]) -> Parcel:
-        """The entries at some places."""
+        """Return a parcel with the entries at some places of this one."""
         chosen = np.array(places, np.int64)
         return replace(
             self,
@@ -93,12 +98,16 @@ class Parcel:
         )
 
     def new_to(self, generation: Generation, path: Path) -> tuple[Parcel, Merged]:
-        """What of it the base in ``path`` lacks, its origin noted in each entry, and what is to be told of all.
+        """Return the entries that a base lacks, each with its origin, and the result of adding them.
 
-        Nothing in the parcel is trusted.
+        The parcel may come from an untrusted machine.
+
+        Args:
+            generation: Newest generation of the base.
+            path: Folder of the base, for error messages.
 
         Raises:
-            KnowledgeBaseError: If its air code is another, its parts do not fit, or a name is there with another code.
+            KnowledgeBaseError: If the air codes differ, the arrays do not match, or a name is in use with another code.
         """
         self._check(generation, path)
         there = generation.rows_of([entry.name for entry in self.entries])
@@ -107,7 +116,7 @@ class Parcel:
             if entry.name not in there:
                 fresh.append(place)
             elif not np.array_equal(generation.codes_at(np.array([there[entry.name]]))[0], self.codes[place]):
-                raise KnowledgeBaseError(f"{path}: has an entry {entry.name!r} with another code; rename one")
+                raise KnowledgeBaseError(f"{path}: has an entry {entry.name!r} with another code; rename one of them")
         lacking = self.part(fresh)
         moved = [
             entry if entry.origin else replace(entry, origin=f"{self.origin}/{entry.name}") for entry in lacking.entries
@@ -120,7 +129,7 @@ class Parcel:
         if self.air_code != air_code.id:
             raise KnowledgeBaseError(
                 f"{self.origin} has the air code {self.air_code[:8]}, {path} has {air_code.id[:8]}; "
-                "encode its images anew"
+                "encode its images again"
             )
         if self.codes.dtype != np.uint8 or self.codes.shape != (len(self), air_code.size):
             raise KnowledgeBaseError(
@@ -128,7 +137,7 @@ class Parcel:
             )
         check_entries(self.entries, len(self.codes))
         if self.vectors is not None and len(check_vectors(self.vectors, air_code.dim)) != len(self):
-            raise KnowledgeBaseError(f"{len(self.vectors)} vectors for {len(self)} entries")
+            raise KnowledgeBaseError(f"there are {len(self.vectors)} vectors for {len(self)} entries")
 
     def _alike(self, generation: Generation) -> tuple[tuple[str, str], ...]:
         alike = []

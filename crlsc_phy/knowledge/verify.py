@@ -1,4 +1,4 @@
-"""Checking a knowledge base to the last byte, and mending what can be mended."""
+"""Check of every byte of a knowledge base, and repair of its folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Verified", "verify"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found.
+    """Result of a check.
 
     Attributes:
-        generation: The generation that is current now; empty if none can be read.
-        faults: What is wrong, a line each; empty if nothing is.
-        mended: What was done about it.
+        generation: Current generation; empty if it is damaged.
+        faults: One line for each fault.
+        mended: One line for each repair.
     """
 
     generation: str
@@ -33,8 +33,8 @@ def verify(path: str | Path, repair: bool = False) -> Verified:
 
     Args:
         path: Folder of the base.
-        repair: Throw away the search indexes, so that they are built again from codes or vectors, and go back to the
-            newest generation that is whole if the current one is not.
+        repair: Whether to delete the search indexes, which are then built again, and to return to the newest undamaged
+            generation if the current one is damaged.
 
     Raises:
         KnowledgeBaseError: If there is no knowledge base, or another process writes to it.
@@ -49,7 +49,7 @@ def verify(path: str | Path, repair: bool = False) -> Verified:
     with folder.writing(sweep=False):
         if (folder.path / CACHE).exists():
             shutil.rmtree(folder.path / CACHE)
-            mended.append("search indexes will be built anew")
+            mended.append("search indexes were deleted; they will be built again")
         if faults:
             names = [name for name in folder.written() if not _faults(folder, name)]
             if names:

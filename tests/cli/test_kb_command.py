@@ -64,7 +64,7 @@ def test_calibration_with_a_folder_of_pictures(capsys, tmp_path, pictures, image
     assert found["right"] == 1
     assert found["believed"] < 1
     assert main([str(a) for a in ("calibrate", pkb, "--images", unknown, *bundle)]) == 2
-    assert "no calibration picture has a label that the knowledge base knows" in capsys.readouterr().err
+    assert "no calibration picture has a label of the knowledge base" in capsys.readouterr().err
 
 
 def test_vectors_with_a_table_of_entries(capsys, tmp_path):
@@ -166,10 +166,10 @@ def test_tables_as_spreadsheets_save_them(capsys, tmp_path, bundle_folder, mark)
     ("arguments", "message"),
     [
         (["info", "nowhere"], "holds no knowledge base"),
-        (["search", "kb", "--code", "zz"], "is no code in hex"),
+        (["search", "kb", "--code", "zz"], "is not an air code in hex"),
         (["search", "kb", "--text", "щщ"], "no word of it occurs"),
-        (["search", "kb", "--code", "00"], "codes are [1, 1]"),
-        (["search", "kb", "--vectors", "absent.npy"], "no array of vectors"),
+        (["search", "kb", "--code", "00"], "codes have shape [1, 1]"),
+        (["search", "kb", "--vectors", "absent.npy"], "not an array of vectors"),
         (["add", "kb", "--vectors", "v.npy"], "needs --entries"),
         (["build", "new", "--vectors", "v.npy", "--entries", "e.csv"], "needs --air-code or --code-bytes"),
         (["build", "new", "--images", "nowhere"], "no such folder"),

@@ -76,7 +76,7 @@ def test_from_one_machine_to_the_other_and_back(tmp_path, server, capsys, monkey
     assert run("publish", tmp_path / "pkb", url, "--label", "b", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"added": 1, "duplicates": 0, "alike": []}
     assert run("publish", tmp_path / "pkb", url, "--names", "cow", "cat") == 0
-    assert "1 added, 1 there already" in capsys.readouterr().out
+    assert "1 added, 1 duplicates left out" in capsys.readouterr().out
     assert run("pull", url, tmp_path / "copy", "--json") == 0
     assert json.loads(capsys.readouterr().out)["entries"] == 5
     assert KnowledgeBase.open(tmp_path / "copy").entry("bus").origin == f"pkb@{private.id[:12]}/bus"

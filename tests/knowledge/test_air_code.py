@@ -80,5 +80,5 @@ def test_wrong_sizes_are_refused(vectors, code):
         code.encode(vectors[:, :8])
     with pytest.raises(KnowledgeBaseError, match="NaN"):
         code.encode(np.full((1, 16), np.nan, np.float32))
-    with pytest.raises(KnowledgeBaseError, match="codes are"):
+    with pytest.raises(KnowledgeBaseError, match="codes have shape"):
         code.decode(np.zeros((1, 5), np.uint8))

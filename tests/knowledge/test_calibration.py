@@ -75,8 +75,8 @@ def test_the_llrs_have_the_bit_error_rate_asked_for():
     (["nothing"] * 3, {}, "no calibration picture has a label"),
     ([""] * 3, {}, "no calibration picture has a label"),
     (["label 1"] * 2, {}, "codes are uint8"),
-    (["label 1"] * 3, {"ber": 0.5}, "not between 0 and 0.5"),
-    (["label 1"] * 3, {"ber": float("nan")}, "not between 0 and 0.5"),
+    (["label 1"] * 3, {"ber": 0.5}, "must be above 0 and below 0.5"),
+    (["label 1"] * 3, {"ber": float("nan")}, "must be above 0 and below 0.5"),
 ])  # fmt: skip
 def test_what_says_nothing_is_refused(base, labels, options, message):
     with pytest.raises(KnowledgeBaseError, match=message):

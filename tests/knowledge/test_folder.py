@@ -18,7 +18,8 @@ import pytest
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
-from crlsc_phy.knowledge.folder import Manifest, StoreFolder
+from crlsc_phy.knowledge.folder import StoreFolder
+from crlsc_phy.knowledge.manifest import Manifest
 
 CODE = AirCode(np.random.default_rng(0).normal(size=(4, 256, 4)).astype(np.float32))
 VECTORS = np.random.default_rng(1).normal(size=(2000, 16)).astype(np.float32)
@@ -107,13 +108,13 @@ def test_a_folder_that_may_not_be_written_is_read_all_the_same(path, base):
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("place", ["os.fsync", "numpy.save", "crlsc_phy.knowledge.local.write_entries"])
+@pytest.mark.parametrize("place", ["os.fsync", "numpy.save", "crlsc_phy.knowledge.changes.write_entries"])
 def test_a_full_disk_changes_nothing(path, base, monkeypatch, place):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     writes = [lambda: add(base, 100, 200), base.compact]
-    if place != "crlsc_phy.knowledge.local.write_entries":
+    if place != "crlsc_phy.knowledge.changes.write_entries":
         writes.append(lambda: base.remove(["e/0"]))
     with monkeypatch.context() as patch:
         patch.setattr(place, full)
@@ -331,7 +332,7 @@ def test_json_of_any_depth_is_refused_in_one_line(path):
 def test_a_manifest_larger_than_any_is_not_read(path):
     with (path / "000001/manifest.json").open("ab") as file:
         file.truncate(1 << 34)
-    refused(KnowledgeBase.open, path, match="larger than any")
+    refused(KnowledgeBase.open, path, match="is damaged: it has more than 16 MiB")
 
 
 @pytest.mark.usefixtures("base")
@@ -340,7 +341,7 @@ def test_a_manifest_larger_than_any_is_not_read(path):
 )
 def test_another_format_is_told_and_what_helps(path, found, advice):
     spoil(path, format=found)
-    refused(KnowledgeBase.open, path, match=f"has format .*, this program reads 2; {advice}")
+    refused(KnowledgeBase.open, path, match=f"has format .*, but this program reads format 2; {advice}")
 
 
 def test_a_base_of_an_earlier_version_is_told(tmp_path):
@@ -424,11 +425,11 @@ def test_a_table_with_gaps_is_told_when_they_are_met(path, harm):
         (np.full((1, 16), np.inf), named(200, 201), "infinite"),
         (np.zeros((1, 15)), named(200, 201), r"takes \[N, 16\]"),
         (np.zeros(16), named(200, 201), r"takes \[N, 16\]"),
-        ([["x"] * 16], named(200, 201), "no numbers"),
+        ([["x"] * 16], named(200, 201), "not numbers"),
         (np.ones((2, 16)), named(200, 201), "2 vectors for 1 entries"),
-        (np.ones((2, 16)), [*named(200, 201), *named(200, 201)], "share the name 'e/200'"),
+        (np.ones((2, 16)), [*named(200, 201), *named(200, 201)], "two entries have the name 'e/200'"),
         (np.ones((2, 16)), [*named(200, 201), *named(7, 8)], "'e/7' already"),
-        (np.ones((1, 16)), [Entry(None, "x")], "has none"),
+        (np.ones((1, 16)), [Entry(None, "x")], "one lacks a name"),
     ],
 )
 def test_what_does_not_fit_is_refused_whole(tmp_path, path, base, vectors, entries, match):

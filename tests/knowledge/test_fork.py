@@ -27,7 +27,7 @@ fork = multiprocessing.get_context("fork")
 answers = fork.Queue()
 child = fork.Process(target=work, args=(answers,), daemon=True)
 child.start()
-print(answers.get(timeout=30))
+print(answers.get(timeout=60))
 """
 
 
@@ -35,6 +35,6 @@ def test_a_forked_child_searches_repairs_and_adds(tmp_path):
     # OpenMP must have threads for the child to miss.
     environment = os.environ | {"OMP_NUM_THREADS": "3", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, tmp_path / "kb"], env=environment, capture_output=True, text=True, timeout=90
+        [sys.executable, "-c", _SCRIPT, tmp_path / "kb"], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "(600, 600, 600, 600, 600)\n", done.stderr

@@ -42,7 +42,7 @@ def test_the_spec_that_is_chosen_by_size_is_one(entries, dim):
      "IVF8,Flat;nprobe=0", "Flat;rerank=" + "9" * 5000],
 )  # fmt: skip
 def test_what_is_no_spec_is_refused(text):
-    with pytest.raises(KnowledgeBaseError, match="is no index") as refusal:
+    with pytest.raises(KnowledgeBaseError, match="is not an index") as refusal:
         IndexSpec.parse(text)
     assert "\n" not in str(refusal.value)
 
@@ -155,7 +155,7 @@ def test_small_bases_by_any_index_keep_to_what_is_left(tmp_path, code, vectors, 
     left = {f"e/{i}" for i in order[2900:]}
     found = {hit.name for hit in base.search(some[:1], 100)[0]}
     assert found <= left
-    assert found == left or index == "IVF64,Flat"
+    assert found == left
     base.remove(left)
     assert len(base.search(some[:2], 5)[0]) == 0
 
@@ -164,7 +164,7 @@ def test_an_index_that_does_not_fit_the_vectors_is_refused_in_one_line(tmp_path,
     base = KnowledgeBase.create(tmp_path / "kb", code, vectors[:300], [Entry(f"{i}", "") for i in range(300)])
     for text in ("Nonsense", "IVF8,PQ7x4fs", "PQ0"):
         base.configure(index=text)
-        with pytest.raises(KnowledgeBaseError, match="is no index of 64 numbers") as refusal:
+        with pytest.raises(KnowledgeBaseError, match="cannot build .* for vectors of 64 numbers") as refusal:
             base.search(vectors[:1], 1)
         assert "\n" not in str(refusal.value)
 

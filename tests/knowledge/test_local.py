@@ -187,10 +187,10 @@ def test_verify_goes_back_to_what_is_whole(tmp_path, base):
     ("vectors", "listed", "message"),
     [
         (np.zeros((2, 16), np.float32), entries(0, 1), "2 vectors for 1"),
-        (np.zeros((2, 16), np.float32), [*entries(0, 1)] * 2, "share the name"),
+        (np.zeros((2, 16), np.float32), [*entries(0, 1)] * 2, "two entries have the name"),
         (np.zeros((2, 8), np.float32), entries(0, 2), "takes"),
         (np.full((2, 16), np.nan, np.float32), entries(0, 2), "NaN"),
-        ([["a"] * 16] * 2, entries(0, 2), "no numbers"),
+        ([["a"] * 16] * 2, entries(0, 2), "not numbers"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_and_nothing_changes(tmp_path, code, base, vectors, listed, message):
@@ -207,11 +207,11 @@ def test_names_are_unique_and_a_base_is_made_once(tmp_path, code, base):
         base.add(VECTORS[:1], entries(3, 4))
     with pytest.raises(KnowledgeBaseError, match="there is a knowledge base already"):
         KnowledgeBase.create(tmp_path / "kb", code, VECTORS[:1], entries(0, 1))
-    with pytest.raises(KnowledgeBaseError, match="is no index"):
+    with pytest.raises(KnowledgeBaseError, match="is not an index"):
         base.configure(index="NoSuch;what")
 
 
 def test_an_earlier_form_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
-    with pytest.raises(KnowledgeBaseError, match="form of an earlier version, build it again"):
+    with pytest.raises(KnowledgeBaseError, match="format of an earlier version, build it again"):
         KnowledgeBase.open(tmp_path)

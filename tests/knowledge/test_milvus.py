@@ -87,7 +87,7 @@ def test_answers_are_those_of_a_folder(base, local, k):
 
 def test_repairs_are_those_of_a_folder(uri, local, code, vectors, entries):
     base = MilvusKnowledgeBase.create(uri, "pictures", code, vectors, entries, tau=0.7, threshold=3.5)
-    llrs = noisy_llrs(np.array(local.codes[:100]), 0.03, np.random.default_rng(3))
+    llrs = noisy_llrs(np.array(local.codes[:60]), 0.03, np.random.default_rng(3))
     foreign = np.random.default_rng(4).integers(256, size=(20, 8)).astype(np.uint8)
     for batch, rule in ((llrs, None), (np.packbits(llrs > 0, axis=1), None), (llrs, "hamming"), (foreign, None)):
         pairs = list(zip(base.repair_batch(batch, rule), local.repair_batch(batch, rule), strict=True))
@@ -98,7 +98,7 @@ def test_repairs_are_those_of_a_folder(uri, local, code, vectors, entries):
     assert np.mean(named) > 0.9
     assert not any(repair.known for repair in base.repair_batch(foreign))
     assert base.repair(llrs[0]).entry.name == "e/0"
-    with pytest.raises(KnowledgeBaseError, match="no received code"):
+    with pytest.raises(KnowledgeBaseError, match="received codes are"):
         base.repair(np.zeros(5))
     base.remove([entry.name for entry in entries])
     with pytest.raises(KnowledgeBaseError, match="empty"):
@@ -189,7 +189,7 @@ def test_accepted_indexes_are_built(tmp_path, uri, code, vectors, entries, index
 
 @pytest.mark.parametrize("index", ["IVF_PQ;m=8", "DISKANN", "IVF_RABITQ", "NONSENSE"])
 def test_indexes_that_milvus_lite_fakes_are_refused(uri, code, vectors, entries, index):
-    with pytest.raises(KnowledgeBaseError, match="would look at all entries instead"):
+    with pytest.raises(KnowledgeBaseError, match="milvus-lite does not build"):
         MilvusKnowledgeBase.create(uri, "k", code, vectors, entries, index=index)
     with pytest.raises(KnowledgeBaseError, match="no such knowledge base"):
         MilvusKnowledgeBase.open(uri, "k")
@@ -214,12 +214,12 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(uri, base, code, vecto
     new = Entry("new", "new")
     for given, named, match in (
         (two, [new, entries[3]], "has an entry 'e/3' already"),
-        (two, [new, new], "share the name 'new'"),
+        (two, [new, new], "two entries have the name 'new'"),
         (two, [new], "2 vectors for 1"),
         (np.full((1, 32), np.nan), [new], "NaN"),
         (np.zeros((1, 31)), [new], r"takes \[N, 32\]"),
         (two[:1], [Entry("", "new")], "has no name"),
-        (two[:1], [Entry("\ud800", "new")], "no Unicode"),
+        (two[:1], [Entry("\ud800", "new")], "not valid Unicode"),
         (two[:1], [dataclasses.replace(new, thumbnail=bytes(50_000))], "thumbnail takes 66,668 bytes"),
     ):
         with pytest.raises(KnowledgeBaseError, match=match):
@@ -244,9 +244,9 @@ def test_a_base_that_cannot_be_filled_is_not_made(uri, code, vectors):
 
 
 def test_damage_is_noticed(uri, base):
-    with pytest.raises(KnowledgeBaseError, match="there is no such knowledge base"):
+    with pytest.raises(KnowledgeBaseError, match="no such knowledge base"):
         MilvusKnowledgeBase.open(uri, "other")
-    with pytest.raises(KnowledgeBaseError, match="has the air code .*, not abcd"):
+    with pytest.raises(KnowledgeBaseError, match="has air code .*, not abcd"):
         MilvusKnowledgeBase.open(uri, "pictures", air_code="abcd" * 16)
     engine = milvus_engine.Engine(uri, "pictures")
     row = engine.rows(["e/0"], (*milvus_rows.KNOWN, "vector"))["e/0"]
@@ -265,7 +265,7 @@ def test_damage_is_noticed(uri, base):
     with pytest.raises(KnowledgeBaseError, match="state is damaged"):
         MilvusKnowledgeBase.open(uri, "pictures")
     MilvusKnowledgeBase.drop(uri, "pictures")
-    with pytest.raises(KnowledgeBaseError, match="there is no such knowledge base"):
+    with pytest.raises(KnowledgeBaseError, match="no such knowledge base"):
         MilvusKnowledgeBase.drop(uri, "pictures")
 
 
@@ -274,7 +274,7 @@ def test_collections_of_others_are_left_alone(uri, code, vectors, entries):
 
     client = MilvusClient(uri)
     client.create_collection("theirs", dimension=4)
-    with pytest.raises(KnowledgeBaseError, match="but no knowledge base"):
+    with pytest.raises(KnowledgeBaseError, match="but not a knowledge base"):
         MilvusKnowledgeBase.create(uri, "theirs", code, vectors, entries)
     assert client.has_collection("theirs")
 
@@ -294,7 +294,7 @@ def test_a_server_that_does_not_answer_costs_no_more_than_the_timeout():
     ("uri", "collection", "match"),
     [
         ("/nowhere/x.db", "k", "no such file"),
-        ("http://127.0.0.1:1", "no-name", "is no name of a collection"),
+        ("http://127.0.0.1:1", "no-name", "is not a valid name of a collection"),
         ("ftp://127.0.0.1", "k", "cannot be opened"),
         ("http://127.0.0.1:1", "k", "no Milvus answers there"),
     ],
@@ -306,13 +306,13 @@ def test_a_wrong_address_is_named(uri, collection, match):
 
 def test_without_pymilvus(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(KnowledgeBaseError, match="needs pymilvus"):
+    with pytest.raises(KnowledgeBaseError, match="pymilvus is not installed"):
         MilvusKnowledgeBase.open(str(tmp_path / "x.db"), "k")
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_a_timeout_that_is_none_is_named(timeout):
-    with pytest.raises(KnowledgeBaseError, match="the timeout is"):
+    with pytest.raises(KnowledgeBaseError, match="timeout is"):
         MilvusKnowledgeBase.open("http://127.0.0.1:1", "k", timeout=timeout)
 
 
@@ -367,7 +367,7 @@ migrate.migrate(KnowledgeBase.open(sys.argv[1]), sys.argv[2], progress=tell)
 def test_a_copy_to_milvus_that_was_killed_goes_on(uri, local):
     place = f"milvus:{uri}#n"
     assert subprocess.run([sys.executable, "-c", KILLED, str(local.path), place]).returncode == -9
-    with pytest.raises(KnowledgeBaseError, match="not filled to the end"):
+    with pytest.raises(KnowledgeBaseError, match="is incomplete; create or copy it again"):
         MilvusKnowledgeBase.open(uri, "n")
     assert milvus_engine.Engine(uri, "n").count() == 300
     assert content(migrate.migrate(local, place)) == content(local)
@@ -420,15 +420,15 @@ def test_a_copy_that_differs_is_refused(uri, local, monkeypatch):
     monkeypatch.setattr(
         milvus_engine.Engine, "put", lambda self, rows, tell: put(self, [{**rows[0], "code": damaged}, *rows[1:]], tell)
     )
-    with pytest.raises(KnowledgeBaseError, match="is not like what was copied"):
+    with pytest.raises(KnowledgeBaseError, match="differs from its source"):
         migrate.migrate(local, f"milvus:{uri}#n")
-    with pytest.raises(KnowledgeBaseError, match="not filled to the end"):
+    with pytest.raises(KnowledgeBaseError, match="is incomplete; create or copy it again"):
         MilvusKnowledgeBase.open(uri, "n")
 
 
 @pytest.mark.parametrize("place", ["milvus:", "milvus:http://localhost:19530", "milvus:#k", "milvus:kb.db#"])
 def test_a_place_that_is_none_is_named(place):
-    with pytest.raises(KnowledgeBaseError, match="say milvus:URI#COLLECTION"):
+    with pytest.raises(KnowledgeBaseError, match="write milvus:URI#COLLECTION"):
         migrate.open_base(place)
 
 

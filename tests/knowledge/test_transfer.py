@@ -40,7 +40,7 @@ def test_a_duplicate_that_another_writer_brought_meanwhile_is_one(tmp_path):
 
 def test_a_name_with_another_code_and_another_air_code_are_refused(tmp_path):
     mine = base(tmp_path / "mine", ["a"])
-    with pytest.raises(KnowledgeBaseError, match="'a' with another code; rename one"):
+    with pytest.raises(KnowledgeBaseError, match="'a' with another code; rename one of them"):
         mine.merge(base(tmp_path / "theirs", ["a"], VECTORS[::-1]))
     with pytest.raises(KnowledgeBaseError, match="has the air code"):
         mine.merge(base(tmp_path / "foreign", ["x"], code=AirCode(CODE.centroids + 1)))
@@ -53,7 +53,7 @@ def test_a_name_with_another_code_and_another_air_code_are_refused(tmp_path):
         ({"codes": np.zeros((2, 5), np.uint8)}, "codes are"),
         ({"codes": np.zeros((2, 4), np.float32)}, "codes are"),
         ({"codes": np.zeros((3, 4), np.uint8)}, "codes are"),
-        ({"entries": [Entry("x", ""), Entry("x", "")]}, "share the name"),
+        ({"entries": [Entry("x", ""), Entry("x", "")]}, "two entries have the name"),
         ({"vectors": np.full((2, 16), np.nan, np.float32)}, "NaN"),
         ({"vectors": np.zeros((1, 16), np.float32)}, "1 vectors for 2"),
     ],

@@ -1,6 +1,6 @@
-"""A knowledge base on a server, as a terminal sees it: requests, and one line for whatever goes wrong with them.
+"""HTTP connection to a knowledge base on a server, with errors of one line.
 
-Nothing that a server says is trusted: answers are read up to a size, and believed once they have been checked.
+The server is not trusted: answers are read up to a limit of size, and checked before they are used.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ import aiohttp
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import sha256_of
-from crlsc_phy.knowledge.folder import FORMAT, LARGEST_MANIFEST, FileFact, Manifest
+from crlsc_phy.knowledge.folder import LARGEST_MANIFEST
+from crlsc_phy.knowledge.manifest import FORMAT, FileFact, Manifest
 from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE
 
-__all__ = ["GoneError", "Offer", "Remote", "printable"]
+__all__ = ["Connection", "GoneError", "Offer", "printable"]
 
 SERVICE = "crlsc-kb"
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
-# A server that merges a large parcel is silent meanwhile.
+# A server that merges a large parcel takes minutes to answer.
 _PUBLISH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
 _LARGEST_ANSWER = 16 << 20
 _LONGEST_REASON = 300
 _PAUSES_S = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Before a file is asked for again; counted anew whenever more of it has arrived."""
+"""Pauses before a file is requested again; they start over when more of it has arrived."""
 _FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
 _BLOCK = 1 << 18
 _GENERATION = re.compile(r"[0-9]{6,9}")
@@ -43,18 +44,18 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class GoneError(KnowledgeBaseError):
-    """A server no longer has a file, as after a compaction; its current generation tells what it has instead."""
+    """A server no longer has a file, for example after a compaction; its current generation has others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a server says of the current generation of a base.
+    """Current generation of a base on a server.
 
     Attributes:
-        generation: Its name.
+        generation: Name of the generation.
         id: SHA-256 of its manifest in hex.
         air_code: Id of the air code.
-        keeps_vectors: Whether it has vectors beside codes.
+        keeps_vectors: Whether the base stores vectors beside codes.
     """
 
     generation: str
@@ -63,31 +64,34 @@ class Offer:
     keeps_vectors: bool
 
 
-class Remote:
-    """A knowledge base on a server; an asynchronous context.
+class Connection:
+    """Connection to a knowledge base on a server; an asynchronous context manager.
 
     Args:
-        url: ``http://HOST:PORT/kb/NAME``, or without ``/kb/NAME`` where one base is served.
-        token: What the server wants to be shown.
+        url: ``http://HOST:PORT/kb/NAME``; ``/kb/NAME`` may be left out if the server has only one base.
+        token: Token of the server.
 
     Attributes:
-        url: Of the base.
-        received: Bytes of content that have arrived.
+        url: Address of the base.
+        received: Bytes of content received.
+
+    Raises:
+        KnowledgeBaseError: If ``url`` is not an address, or ``token`` has other characters than visible ASCII.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         if not _is_address(url):
-            raise KnowledgeBaseError(f"{url}: is no address; give one like http://host:8423/kb/NAME")
+            raise KnowledgeBaseError(f"{url}: not an address; give one like http://host:8423/kb/NAME")
         if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise KnowledgeBaseError("a token is made of visible ASCII characters")
+            raise KnowledgeBaseError("the token has other characters than visible ASCII; check it")
         self.url = url.rstrip("/")
         self.received = 0
-        # Content is wanted as it is: a small one that swells when it is unpacked could not be resumed or bounded.
+        # No compression: compressed content could not be resumed, and its size would not be known.
         self._headers = {"Accept-Encoding": "identity"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    async def __aenter__(self) -> Remote:
+    async def __aenter__(self) -> Connection:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT, auto_decompress=False)
         try:
             if not re.search(r"/kb/[^/]+$", self.url):
@@ -111,10 +115,11 @@ class Remote:
         self.url += f"/kb/{quote(str(names[0]), safe='')}"
 
     async def offer(self) -> Offer:
-        """The current generation.
+        """Ask for the current generation.
 
         Raises:
-            KnowledgeBaseError: If the server cannot be reached, wants a token, has no such base or is none.
+            KnowledgeBaseError: If the server cannot be reached, requires a token, does not have the base, or is not a
+                knowledge base server.
         """
         try:
             answer = self._parsed(await self._get("/current", 1 << 16))
@@ -126,10 +131,10 @@ class Remote:
         return Offer(generation, identity, air_code, answer.get("keeps_vectors") is True)
 
     async def manifest(self, offer: Offer) -> tuple[Manifest, bytes]:
-        """The manifest of an offered generation, checked, and its bytes.
+        """Fetch and check the manifest of a generation; return it and its bytes.
 
         Raises:
-            GoneError: If there is another generation by now.
+            GoneError: If the server has another generation now.
             KnowledgeBaseError: If it is damaged.
         """
         raw = await self._get(f"/files/{offer.generation}/{MANIFEST}", LARGEST_MANIFEST)
@@ -141,33 +146,33 @@ class Remote:
         return manifest, raw
 
     async def id_of(self, generation: str) -> str | None:
-        """SHA-256 of the manifest of a generation, None if the server no longer has it."""
+        """Return the SHA-256 of the manifest of a generation; None if the server no longer has it."""
         try:
             return hashlib.sha256(await self._get(f"/files/{generation}/{MANIFEST}", LARGEST_MANIFEST)).hexdigest()
         except GoneError:
             return None
 
     async def fetch(self, name: str, fact: FileFact, target: Path, tell: Callable[[int], None]) -> None:
-        """Fetch a file, or what is missing of it, and check its hash.
+        """Fetch a file, or the missing part of it, and check its hash.
 
         Args:
-            name: Of the file.
-            fact: What it must be.
-            target: Where it goes; what is there already of it is kept.
-            tell: Called with how many of its bytes are there.
+            name: Name of the file on the server.
+            fact: Its size and hash.
+            target: File to write; a part that is there is continued.
+            tell: Called with the number of bytes that are there.
 
         Raises:
-            GoneError: If the server no longer has it.
-            KnowledgeBaseError: If it cannot be fetched, or is not what it must be.
+            GoneError: If the server no longer has the file.
+            KnowledgeBaseError: If it cannot be fetched, or its size or hash is wrong.
         """
         for _ in range(2):
             await self._fill(name, fact.size, target, tell)
             if await asyncio.to_thread(sha256_of, target) == fact.sha256:
                 return
-            # What was here from an earlier time may be to blame; the second time all of it is new.
+            # The part that was there may have been wrong; the second attempt fetches all of the file.
             target.unlink()
         raise KnowledgeBaseError(
-            f"{self.url}: {name} arrives damaged (SHA-256 differs); try again, or verify the server's"
+            f"{self.url}: {name} arrives damaged (SHA-256 differs); try again, or verify the base on the server"
         )
 
     async def _fill(self, name: str, size: int, target: Path, tell: Callable[[int], None]) -> None:
@@ -185,7 +190,7 @@ class Remote:
                 await asyncio.sleep(_PAUSES_S[failures - 1])
 
     async def _continue(self, name: str, size: int, target: Path, tell: Callable[[int], None]) -> str:
-        """Ask for what is missing of a file; returns why less than that has come."""
+        """Request the missing part of a file, and return why less than all of it arrived."""
         have = target.stat().st_size
         headers = {"Range": f"bytes={have}-"} if 0 < have < size else {}
         url = f"{self.url}/files/{name}"
@@ -210,10 +215,10 @@ class Remote:
         return "it ended"
 
     async def publish(self, parcel: bytes) -> dict[str, Any]:
-        """Send a parcel of entries; returns what the server did with it.
+        """Send a parcel of entries, and return the answer of the server.
 
         Raises:
-            KnowledgeBaseError: If the server does not take it.
+            KnowledgeBaseError: If the server cannot be reached or refuses the parcel.
         """
         async with self._reaching():
             url, headers = f"{self.url}/entries", {"Content-Type": CONTENT_TYPE}
@@ -235,7 +240,7 @@ class Remote:
             yield
         except _FAILURES as error:
             raise KnowledgeBaseError(
-                f"{self.url}: cannot be reached ({_reason(error)}); check the address, and that it serves"
+                f"{self.url}: cannot be reached ({_reason(error)}); check the address and whether the server runs"
             ) from None
 
     async def _read(self, response: aiohttp.ClientResponse, largest: int) -> bytes:
@@ -258,7 +263,9 @@ class Remote:
         if response.status in (404, 410):
             raise GoneError(f"{response.url}: is not there ({reason})")
         if response.status == 401:
-            raise KnowledgeBaseError(f"{self.url}: {reason}; give the server's with --token-file or CRLSC_KB_TOKEN")
+            raise KnowledgeBaseError(
+                f"{self.url}: {reason}; give the token of the server by --token-file or CRLSC_KB_TOKEN"
+            )
         raise KnowledgeBaseError(f"{self.url}: the server refuses: {reason} (status {response.status})")
 
     def _parsed(self, raw: bytes) -> dict[str, Any]:
@@ -271,11 +278,11 @@ class Remote:
         return answer
 
     def _not_ours(self) -> KnowledgeBaseError:
-        return KnowledgeBaseError(f"{self.url}: is no server of knowledge bases of format {FORMAT}; check the address")
+        return KnowledgeBaseError(f"{self.url}: not a server of knowledge bases of format {FORMAT}; check the address")
 
 
 def printable(said: object) -> str:
-    """What a server said, without what a terminal would obey."""
+    """Return a text from a server without control characters, which a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in str(said))
 
 

@@ -1,11 +1,11 @@
-"""A parcel of entries as bytes: a safetensors file, which holds arrays alone and is read without running anything.
+"""Parcel of entries as bytes: a safetensors file, whose content is never executed.
 
 It has these arrays:
 
     codes       uint8 [N, M]
-    vectors     float32 [N, D], if they are kept
+    vectors     float32 [N, D], if the base stores vectors
     thumbnails  uint8, those of all entries one after another
-    entries     uint8, JSON: origin, air code, and for each entry its texts and how long its thumbnail is
+    entries     uint8, JSON: origin, air code, and the texts and the length of the thumbnail of each entry
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from crlsc_phy.knowledge import Entry, Parcel
 
 __all__ = ["CONTENT_TYPE", "LARGEST_PARCEL", "pack", "split", "unpack"]
 
-# No web page can send this type to another site without asking it first.
+# A web page cannot send this type to another site without its consent (CORS).
 CONTENT_TYPE = "application/vnd.safetensors"
 LARGEST_PARCEL = 64 << 20
 LONGEST_TEXT = 4096
 LARGEST_THUMBNAIL = 1 << 20
 _ASIDE = 1024
-"""Bytes of an entry's JSON beside its texts, at most."""
+"""Limit of the bytes of an entry's JSON beside its texts."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TEXTS = ("name", "label", "source", "licence", "caption", "path", "origin")
 
 
 def pack(parcel: Parcel) -> bytes:
-    """The bytes of a parcel."""
+    """Return the bytes of a parcel."""
     listed = [
         {text: getattr(entry, text) for text in _TEXTS} | {"thumbnail": len(entry.thumbnail)}
         for entry in parcel.entries
@@ -54,10 +54,10 @@ def pack(parcel: Parcel) -> bytes:
 
 
 def unpack(raw: bytes) -> Parcel:
-    """The parcel that :func:`pack` made bytes of; whoever receives it checks what it means.
+    """Read a parcel from the bytes that :func:`pack` returns. The values of its arrays are not checked here.
 
     Raises:
-        KnowledgeBaseError: If it is none.
+        KnowledgeBaseError: If they are damaged.
     """
     try:
         arrays = load(raw)
@@ -73,16 +73,16 @@ def unpack(raw: bytes) -> Parcel:
         heads = _texts({name: content[name] for name in ("origin", "air_code")})
         return Parcel(**heads, codes=arrays["codes"], entries=entries, vectors=arrays.get("vectors"))
     except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise KnowledgeBaseError(f"the parcel is damaged ({error})") from None
+        raise KnowledgeBaseError(f"the parcel is damaged ({error}); publish again") from None
 
 
 def split(parcel: Parcel, keep_vectors: bool, largest: int = LARGEST_PARCEL // 2) -> Iterator[Parcel]:
-    """Cut a parcel into such that take at most ``largest`` bytes each.
+    """Split a parcel.
 
     Args:
-        parcel: What is to be cut.
-        keep_vectors: Whether its vectors are wanted.
-        largest: Beyond it a parcel holds one entry.
+        parcel: Parcel to split.
+        keep_vectors: Whether to keep its vectors.
+        largest: Size limit of each part in bytes. An entry that exceeds it makes a part of its own.
 
     Raises:
         KnowledgeBaseError: If an entry is larger than a server takes.
@@ -128,7 +128,7 @@ def _texts(given: dict[str, Any]) -> dict[str, str]:
 
 def _check_text(name: str, text: object) -> None:
     if not isinstance(text, str) or len(text) > LONGEST_TEXT:
-        raise ValueError(f"its {name} is no text of up to {LONGEST_TEXT} characters")
-    # A terminal would obey some of them, and SQLite cannot store halves of a surrogate pair.
+        raise ValueError(f"its {name} is not a text of up to {LONGEST_TEXT} characters")
+    # Terminals would obey some of them, and SQLite cannot store lone surrogates.
     if _CONTROL.search(text):
-        raise ValueError(f"its {name} holds control characters")
+        raise ValueError(f"its {name} contains control characters")

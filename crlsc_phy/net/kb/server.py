@@ -1,12 +1,12 @@
-"""A server of knowledge bases over HTTP: their generations as files, and a door for entries that terminals publish.
+"""HTTP server of knowledge bases: the files of their generations, and entries that terminals publish.
 
     GET  /                              the bases that are served
     GET  /kb/NAME/current               the current generation
-    GET  /kb/NAME/files/000002/...      a file that the manifest of a generation names, or the manifest; also in part
-    POST /kb/NAME/entries               a parcel of entries, see parcels.py
+    GET  /kb/NAME/files/000002/...      a file listed in the manifest of a generation, or the manifest; ranges work
+    POST /kb/NAME/entries               a parcel of entries, see parcel.py
 
-The files of a generation never change, so a terminal may read while a base is written to. A file that compaction has
-deleted is gone (404), and the terminal starts again from the current generation.
+The files of a generation never change, so terminals can read while a base is written to. A file that was deleted by a
+compaction gives 404; the terminal then starts again from the current generation.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from aiohttp import web
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import KnowledgeBase
-from crlsc_phy.knowledge.folder import FORMAT, StoreFolder
+from crlsc_phy.knowledge.folder import StoreFolder
+from crlsc_phy.knowledge.manifest import FORMAT
 from crlsc_phy.manifest import MANIFEST
 from crlsc_phy.net.hosts import is_loopback
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE, LARGEST_PARCEL, unpack
-from crlsc_phy.net.refused import RefusedError
 
 __all__ = ["DEFAULT_PORT", "SERVICE", "running", "serve"]
 
@@ -40,10 +40,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 DEFAULT_PORT = 8423
 SERVICE = "crlsc-kb"
-# Connections that are still busy when the server stops; a terminal resumes where it was cut off.
+# Time that open connections have when the server stops; terminals can resume later.
 _PATIENCE_S = 3.0
 _LONGEST_UPLOAD_S = 300.0
-# Manifests whose files are kept in mind.
+# Number of manifests whose file names are cached.
 _MOST_KNOWN = 4096
 _FILE = re.compile(r"[0-9]{6,9}/[a-z_]{1,32}\.[a-z]{1,16}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
@@ -51,13 +51,13 @@ _log = logging.getLogger(__name__)
 
 
 class ServedBase:
-    """A base that is served.
+    """Knowledge base on the server.
 
     Args:
-        path: Its folder; the folder's name is what it is served as.
+        path: Folder of the base; the base is served under the folder's name.
 
     Raises:
-        KnowledgeBaseError: If there is none.
+        KnowledgeBaseError: If the folder holds no base.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -68,7 +68,7 @@ class ServedBase:
         self.state()
 
     def state(self) -> dict[str, Any]:
-        """What a terminal is told of the current generation."""
+        """Return the description of the current generation for terminals."""
         manifest, identity = self.folder.read()
         return {
             "service": SERVICE,
@@ -82,7 +82,7 @@ class ServedBase:
         }
 
     def find(self, name: str) -> Path | None:
-        """Where a file is that the manifest of a generation names, or such a manifest; None for all else."""
+        """Return the path of a manifest or of a file listed in one; None for all other names."""
         if not _FILE.fullmatch(name):
             return None
         folder, file = name.split("/")
@@ -90,7 +90,7 @@ class ServedBase:
         if file == MANIFEST:
             named = folder in generations
         else:
-            # The newest first: it names nearly everything that is asked for.
+            # The newest first: it lists nearly all files that are requested.
             named = any(name in self._files(generation) for generation in reversed(generations))
         return self.folder.path / name if named else None
 
@@ -103,20 +103,25 @@ class ServedBase:
                 self._named[key] = frozenset(self.folder.read(generation)[0].files)
             return self._named[key]
         except (OSError, KnowledgeBaseError):
-            # Compacted away meanwhile, or damaged: it names nothing.
+            # It is damaged, or was deleted by a compaction.
             return frozenset()
 
     def receive(self, raw: bytes) -> dict[str, Any]:
-        """Add the entries of a parcel."""
+        """Add the entries of a parcel, and return the result."""
         try:
             return asdict(KnowledgeBase.open(self.folder.path).receive(unpack(raw)))
         except KnowledgeBaseError as error:
-            # Where it lies on this machine is nobody else's business.
+            # Terminals need not know the path on this machine.
             raise KnowledgeBaseError(str(error).replace(str(self.folder.path), self.name)) from None
 
 
-class _Doors:
-    """What answers to each address."""
+def _refusal(status: int, reason: str) -> web.Response:
+    """Return the answer to a request that is refused."""
+    return web.json_response({"error": reason}, status=status)
+
+
+class _Handlers:
+    """Handlers of the requests."""
 
     def __init__(self, bases: Sequence[ServedBase], allow_publish: bool) -> None:
         self._bases = {base.name: base for base in bases}
@@ -125,66 +130,66 @@ class _Doors:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._list),
-            web.get("/kb/{name}/current", self._current),
-            web.get("/kb/{name}/files/{file:.+}", self._file),
-            web.post("/kb/{name}/entries", self._entries),
+            web.get("/kb/{name}/current", self._of_base(self._current)),
+            web.get("/kb/{name}/files/{file:.+}", self._of_base(self._file)),
+            web.post("/kb/{name}/entries", self._of_base(self._entries)),
         ]
 
-    def _base(self, request: web.Request) -> ServedBase:
-        name = request.match_info["name"]
-        if name not in self._bases:
-            raise RefusedError(404, "there is no such knowledge base here")
-        return self._bases[name]
+    def _of_base(self, handler: Callable[[web.Request, ServedBase], Awaitable[web.StreamResponse]]) -> Handler:
+        """Return a handler that finds the base named in the address."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            base = self._bases.get(request.match_info["name"])
+            return await handler(request, base) if base else _refusal(404, "the server has no such knowledge base")
+
+        return handle
 
     async def _list(self, _: web.Request) -> web.StreamResponse:
         states = [await asyncio.to_thread(base.state) for base in self._bases.values()]
         return web.json_response({"service": SERVICE, "format": FORMAT, "bases": states})
 
-    async def _current(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(await asyncio.to_thread(self._base(request).state))
+    async def _current(self, _: web.Request, base: ServedBase) -> web.StreamResponse:
+        return web.json_response(await asyncio.to_thread(base.state))
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        path = await asyncio.to_thread(self._base(request).find, request.match_info["file"])
+    async def _file(self, request: web.Request, base: ServedBase) -> web.StreamResponse:
+        path = await asyncio.to_thread(base.find, request.match_info["file"])
         if path is None:
-            raise RefusedError(404, "no generation here has that file")
+            return _refusal(404, "no generation of the knowledge base has that file")
         return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
 
-    async def _entries(self, request: web.Request) -> web.StreamResponse:
-        base = self._base(request)
+    async def _entries(self, request: web.Request, base: ServedBase) -> web.StreamResponse:
         if not self._allow_publish:
-            raise RefusedError(403, "publishing is off; start the server with --allow-publish")
+            return _refusal(403, "publishing is off; start the server with --allow-publish")
         if request.content_type != CONTENT_TYPE:
-            raise RefusedError(415, f"entries come as {CONTENT_TYPE}")
+            return _refusal(415, f"the content type is {request.content_type}; it must be {CONTENT_TYPE}")
         if (request.content_length or 0) > LARGEST_PARCEL:
-            raise RefusedError(413, f"a parcel has up to {LARGEST_PARCEL:,} bytes")
-        # One at a time: a parcel fills memory, and a base has one writer.
+            return _refusal(413, f"the parcel is too large; at most {LARGEST_PARCEL:,} bytes are allowed")
+        # One at a time, since a parcel takes much memory and a base has one writer.
         async with base.publishing:
             try:
                 raw = await asyncio.wait_for(request.read(), _LONGEST_UPLOAD_S)
             except asyncio.TimeoutError:
-                raise RefusedError(408, "the parcel took too long") from None
+                return _refusal(408, f"the parcel took more than {_LONGEST_UPLOAD_S:g} s")
             try:
                 return web.json_response(await asyncio.to_thread(base.receive, raw))
             except KnowledgeBaseError as error:
-                raise RefusedError(409, str(error)) from None
+                return _refusal(409, str(error))
 
 
-def _application(doors: _Doors, token: str | None) -> web.Application:
+def _application(handlers: _Handlers, token: str | None) -> web.Application:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            return _refusal(401, "the token is missing or wrong")
         try:
-            if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-                raise RefusedError(401, "the token is missing or another")
             return await handler(request)
-        except RefusedError as refused:
-            return web.json_response({"error": str(refused)}, status=int(refused.code))
         except KnowledgeBaseError:
-            _log.exception("a base that is served cannot be read")
-            return web.json_response({"error": "the knowledge base cannot be read here"}, status=503)
+            _log.exception("a knowledge base cannot be read")
+            return _refusal(503, "the server cannot read the knowledge base")
 
     application = web.Application(middlewares=[guard], client_max_size=LARGEST_PARCEL)
-    application.add_routes(doors.routes())
+    application.add_routes(handlers.routes())
     return application
 
 
@@ -198,27 +203,42 @@ async def running(
     allow_publish: bool = False,
     without_token: bool = False,
 ) -> AsyncIterator[dict[str, str]]:
-    """A server that runs while the context is open; arguments and errors are those of :func:`serve`.
+    """Run a server while the context is open.
+
+    Args:
+        paths: See :func:`serve`.
+        host: See :func:`serve`.
+        port: See :func:`serve`.
+        token: See :func:`serve`.
+        allow_publish: See :func:`serve`.
+        without_token: See :func:`serve`.
 
     Yields:
-        Where each base is served: addresses by name.
+        Address of each base, by name.
+
+    Raises:
+        KnowledgeBaseError: See :func:`serve`.
     """
     _check_token(host, token, without_token)
     bases = [ServedBase(path) for path in paths]
     names = [base.name for base in bases]
     for base in bases:
         if names.count(base.name) > 1:
-            raise KnowledgeBaseError(f"{base.folder.path}: another base is named {base.name!r} too; rename a folder")
-    runner = web.AppRunner(_application(_Doors(bases, allow_publish), token), shutdown_timeout=_PATIENCE_S)
+            raise KnowledgeBaseError(
+                f"{base.folder.path}: another base has the name {base.name!r} too; rename a folder"
+            )
+    runner = web.AppRunner(_application(_Handlers(bases, allow_publish), token), shutdown_timeout=_PATIENCE_S)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as error:
             number = getattr(error, "errno", None) or 0
-            # asyncio's own words repeat the address; a name that is not found has a negative number.
+            # The message of asyncio repeats the address; the number is negative if a name cannot be resolved.
             reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
-            raise KnowledgeBaseError(f"{host}:{port}: cannot be listened to ({reason}); choose another") from None
+            raise KnowledgeBaseError(
+                f"{host}:{port}: cannot listen there ({reason}); choose another address or port"
+            ) from None
         taken, number = runner.addresses[0][:2]
         root = f"http://[{taken}]:{number}" if ":" in taken else f"http://{taken}:{number}"
         yield {name: f"{root}/kb/{quote(name)}" for name in names}
@@ -239,16 +259,17 @@ def serve(
     """Serve knowledge bases until SIGINT or SIGTERM.
 
     Args:
-        paths: Their folders; each is served under its folder's name.
-        host: Address to listen at; by default this machine alone can connect.
-        port: Of TCP; 0 takes any.
-        token: What terminals must show. It is sent as it is: beyond a trusted network put TLS in front.
+        paths: Folders of the bases; each base is served under its folder's name.
+        host: Address to listen on; by default only this machine can connect.
+        port: TCP port; 0 takes a free one.
+        token: Token that terminals must send. It is not encrypted: outside a trusted network, use a TLS proxy.
         allow_publish: Whether terminals may add entries.
-        without_token: Whether others than this machine may connect without one.
-        ready: Called with the address of each base, by name, once terminals can connect.
+        without_token: Whether other machines may connect without a token.
+        ready: Called with the address of each base, by name, when terminals can connect.
 
     Raises:
-        KnowledgeBaseError: If a folder holds no base, two have one name, a token is missing, or the port is taken.
+        KnowledgeBaseError: If a folder holds no base, two folders have the same name, the token is missing or
+            malformed, or the port is in use.
     """
 
     async def run() -> None:
@@ -266,8 +287,8 @@ def serve(
 
 def _check_token(host: str, token: str | None, without_token: bool) -> None:
     if token is not None and not _TOKEN.fullmatch(token):
-        raise KnowledgeBaseError("a token is 1 to 1024 visible ASCII characters")
+        raise KnowledgeBaseError("the token must be 1 to 1024 visible ASCII characters")
     if token is None and not is_loopback(host) and not without_token:
         raise KnowledgeBaseError(
-            f"{host}: other machines could connect; set a token (CRLSC_KB_TOKEN, --token-file), or say --without-token"
+            f"{host}: other machines could connect; set a token (CRLSC_KB_TOKEN, --token-file), or add --without-token"
         )

@@ -43,7 +43,7 @@ class TestLiars:
         def change(manifest):
             manifest["files"][name] = {"size": 1, "sha256": "0" * 64}
 
-        self.refused(self.answers(base, change), copy, "no file of a knowledge base")
+        self.refused(self.answers(base, change), copy, "is not a file of a knowledge base")
 
     @pytest.mark.parametrize("size", [10**15, 10**30, -1, "12"])
     def test_absurd_sizes(self, base, copy, size):
