@@ -4,19 +4,18 @@
     encoder, analysis, synthesis    .onnx
     encoder, detail                 .safetensors
     encoder-NAME                    .onnx, .safetensors: further encoders into the same space, of other sizes
-    classifier.safetensors          where it was trained: a linear head on semantic vectors
+    classifier.safetensors          optional: linear classifier of semantic vectors
     classes.json                    and the labels of its classes
-    codebooks.safetensors           the detail codebooks
+    codebooks.safetensors           codebooks of the detail layer
     analog_sender, analog_receiver  .onnx, and analog.safetensors: optional, the analog coder
-    text.safetensors                where the teacher has text: what maps its text vectors into the space
-    text_tower.safetensors          and, if it was trained beside the teacher, the text tower
-    vocabulary.json                 and the words it knows
-    skb/                            the shared knowledge base, with the air code; it has manifests of its own
+    text.safetensors                optional: map from the teacher's text vectors into the semantic space
+    text_tower.safetensors          and the text tower, if it was trained beside the teacher
+    vocabulary.json                 and the words that it knows
+    skb/                            the shared knowledge base with the air code, which has manifests of its own
     MODEL_CARD.md
 
-What two ends must share to understand each other is the air code, the detail codebooks and the analog coder if there
-is one; the hash of these is the ``shared_id``, whose first four bytes every frame carries. Encoders may differ, and a
-receiver whose knowledge base is newer knows more.
+Both ends must have the same air code, detail codebooks and, if any, analog coder. Their hash is the ``shared_id``,
+whose first four bytes are in every frame. Encoders may differ. A receiver may have a newer knowledge base.
 """
 
 from __future__ import annotations
@@ -64,21 +63,21 @@ FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.
 
 
 def encoder_file(name: str) -> str:
-    """Name of the files of a further encoder, without their endings."""
+    """Return the name of the files of a further encoder, without suffix."""
     return f"{ENCODER}-{name}"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened and checked bundle.
+    """An open bundle whose files have been checked.
 
     Attributes:
-        folder: Where it is.
-        manifest: Its manifest.
+        folder: Folder of the bundle.
+        manifest: Content of its manifest.
         id: SHA-256 of the manifest in hex.
-        shared_id: SHA-256 over what both ends must share.
-        quantiser: The codebooks of the detail layer.
-        knowledge: The shared knowledge base.
+        shared_id: SHA-256 of the parts that both ends must have in common, 32 bytes.
+        quantiser: Codebooks of the detail layer.
+        knowledge: Shared knowledge base.
     """
 
     folder: Path
@@ -90,29 +89,31 @@ class Bundle:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Sizes of the networks, by network."""
+        """Sizes of the networks, by name of the network."""
         config: dict[str, Any] = self.manifest["config"]
         return config
 
     def encoder(self, name: str = "") -> tuple[str, dict[str, Any]]:
-        """The file of an encoder, without its ending, and its sizes; the bundle's first one unless ``name`` says which.
+        """Return file name without suffix and sizes of an encoder, by default the first one.
 
         Raises:
-            BundleError: If there is none of that name.
+            BundleError: If there is no encoder with that name.
         """
         encoders: dict[str, dict[str, Any]] = self.config.get("encoders", {})
         if not name or name == next(iter(encoders), None):
             return ENCODER, self.config["encoder"]
         if name not in encoders:
             has = ", ".join(encoders) or "one without a name"
-            raise BundleError(f"bundle {self.folder}: has no encoder {name!r}; it has {has}")
+            raise BundleError(f"bundle {self.folder}: has no encoder {name!r}; choose {has}")
         return encoder_file(name), encoders[name]
 
     def classifier(self) -> tuple[tuple[str, ...], tuple[Weights, Weights] | None]:
-        """Labels, weights float32 [C, D] and bias float32 [C] of the linear head; no labels and None if it has none.
+        """Return the labels of the linear classifier, and its weights, float32 [C, D], and bias, float32 [C].
+
+        Without a classifier there are no labels, and None instead of weights.
 
         Raises:
-            BundleError: If its files contradict each other.
+            BundleError: If its files are damaged or do not match.
         """
         if CLASSIFIER not in self.manifest["files"]:
             return (), None
@@ -124,24 +125,24 @@ class Bundle:
             raise BundleError(f"bundle {self.folder}: its classifier is damaged ({error})") from None
         if weight.shape != (len(labels), self.knowledge.air_code.dim) or bias.shape != (len(labels),):
             raise BundleError(
-                f"bundle {self.folder}: its classifier has {list(weight.shape)} weights for {len(labels)} labels"
+                f"bundle {self.folder}: its classifier has weights {list(weight.shape)} for {len(labels)} labels"
             )
         return labels, (weight, bias)
 
     def embed_texts(self, texts: list[str]) -> Weights:
-        """What texts mean in the shared space, by the teacher's text tower: float32 [N, D] of unit norm.
+        """Return the vectors of texts in the semantic space from the teacher's text tower, float32 [N, D] of unit norm.
 
         Raises:
-            BundleError: If the teacher has no text, or the libraries of a teacher are missing.
-            TrainingError: If its weights cannot be had, or it knows no word of a text.
+            BundleError: If the teacher has no text tower, or its libraries are not installed.
+            TrainingError: If its weights are not available, or it knows none of the words of a text.
         """
         if TEXT_HEAD not in self.manifest["files"]:
-            raise BundleError(f"bundle {self.folder}: its teacher has no text; ask with a picture or a code")
+            raise BundleError(f"bundle {self.folder}: its teacher has no text tower; search with an image or a code")
         try:
-            # A terminal has no need of torch but for this.
+            # Terminals need torch for nothing else.
             from crlsc_phy.semantic.teacher import embed_texts
         except ImportError as error:
-            raise BundleError(f"{error.name} is not installed; pip install 'crlsc-phy[train]'") from None
+            raise BundleError(f"{error.name} is not installed; run pip install 'crlsc-phy[train]'") from None
         teacher = self.manifest["recipe"]["teacher"]
         directions = embed_texts(teacher["tower"], texts, self.folder if teacher["text"] else None).numpy()
         vectors = directions @ load_file(self.folder / TEXT_HEAD)["weight"].T
@@ -150,10 +151,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
-        """Open the bundle in folder ``path``; every file is hashed before it is used.
+        """Open the bundle in a folder, and check the hash of every file.
 
         Raises:
-            BundleError: If a file is missing or damaged, or the bundle is of a newer format.
+            BundleError: If a file is missing or damaged, or the format is another one.
         """
         folder = Path(path)
         try:
@@ -162,7 +163,7 @@ class Bundle:
             raise BundleError(f"bundle {error}") from None
         files = manifest["files"]
         if manifest["format"] != BUNDLE_FORMAT:
-            raise BundleError(f"bundle {folder}: is of an earlier format; make it again with crlsc-train")
+            raise BundleError(f"bundle {folder}: has an earlier format; make it again with crlsc-train")
         absent = [name for name in FILES if name not in files]
         if "analog" in manifest.get("config", {}):
             absent += [name for name in ANALOG_FILES if name not in files]
@@ -177,5 +178,7 @@ class Bundle:
         except (KnowledgeBaseError, SafetensorError, KeyError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
         if knowledge.air_code.id != manifest["air_code"]:
-            raise BundleError(f"bundle {folder}: its knowledge base has another air code than its networks")
+            raise BundleError(
+                f"bundle {folder}: its knowledge base has another air code than its networks; fetch the bundle again"
+            )
         return cls(folder, manifest, identity, shared, quantiser, knowledge)

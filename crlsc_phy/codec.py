@@ -40,16 +40,17 @@ _SNR_RANGE_DB = (-100.0, 100.0)
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """What a receiver makes of a frame.
+    """Result of decoding a frame.
 
     Attributes:
         image: uint8 [H, W, 3].
-        label: What the image shows by vote of its neighbours; empty when the semantic layer is lost for good.
-        neighbours: The nearest entries of the knowledge base, best first.
-        confidence: Share of the vote that ``label`` got, 0 to 1; not calibrated.
-        vector: The semantic vector as received or repaired, float32 [S]; zero when the semantic layer is lost for good.
-        layers_ok: Whether each of ``semantic`` and ``detail`` arrived whole.
-        repaired: Whether the knowledge base has told what a damaged semantic layer meant.
+        label: Label of the image by a vote of its neighbours; empty if the semantic layer is lost and cannot be
+            repaired, or the knowledge bases are empty.
+        neighbours: Nearest entries of the knowledge bases, best first.
+        confidence: Share of the vote for ``label``, 0 to 1; not calibrated.
+        vector: Semantic vector as received or repaired, float32 [D]; zeros if the semantic layer is lost.
+        layers_ok: Whether the layers ``semantic`` and ``detail`` arrived complete.
+        repaired: Whether a lost semantic layer was repaired with the knowledge bases.
     """
 
     image: UInt8Image
@@ -62,17 +63,18 @@ class DecodeResult:
 
 
 class SemanticCodec:
-    """Encodes and decodes with one bundle.
+    """Encoder and decoder of one bundle.
 
     Args:
-        bundle: The trained model.
-        runtime: Its networks, loaded.
-        private: Knowledge bases of one's own, which a decoder looks into beside the bundle's.
-        pixels: Side of the square images that the runtime's encoder takes, if that is not the bundle's first.
+        bundle: Trained model.
+        runtime: Its networks.
+        private: Private knowledge bases, searched beside that of the bundle.
+        pixels: Side in pixels of the square images that the runtime's encoder takes; by default that of the bundle's
+            first encoder.
 
     Attributes:
-        bases: The bundle's knowledge base, and the private ones.
-        classes: What :meth:`classify` can answer; empty where the bundle has no head for it.
+        bases: Knowledge base of the bundle, and the private ones.
+        classes: Labels that :meth:`classify` can return; empty if the bundle has no classifier.
 
     Raises:
         BundleError: If a private base has another air code than the bundle.
@@ -87,7 +89,9 @@ class SemanticCodec:
             check_one_air_code(self.bases)
         except KnowledgeBaseError:
             names = ", ".join(str(base.path) for base in private)
-            raise BundleError(f"{names}: made with another air code than bundle {bundle.folder}") from None
+            raise BundleError(
+                f"{names}: made with another air code than bundle {bundle.folder}; build it again"
+            ) from None
         self.kb_id = bundle.shared_id[:4]
         self.levels = bundle.quantiser.levels
         self.analog: AnalogDetail = LatentTransform(bundle.quantiser.codebooks)
@@ -105,20 +109,24 @@ class SemanticCodec:
         private: Sequence[str | Path] = (),
         encoder: str = "",
     ) -> SemanticCodec:
-        """Load a bundle folder.
+        """Load a bundle.
 
         Args:
-            path: The bundle, such as ``models/default``.
+            path: Folder of the bundle, such as ``models/default``.
             runtime: ``onnx`` or ``torch``.
-            threads: Threads a network may use in the ``onnx`` runtime.
-            private: Folders of private knowledge bases, such as ``crlsc-kb build`` makes.
-            encoder: Which of the bundle's encoders, such as ``small``; its first one unless told. Any of them talks to
-                any decoder.
+            threads: Number of threads that a network may use in the ``onnx`` runtime.
+            private: Folders of private knowledge bases, made by ``crlsc-kb build``.
+            encoder: Name of one of the bundle's encoders, such as ``small``; the first one by default. All of them
+                work with any decoder of the bundle.
 
         Raises:
-            BundleError: If the bundle is damaged, incomplete or newer, it has no such encoder, the runtime is not
-                installed, or a private base has another air code.
-            KnowledgeBaseError: If a private base is damaged.
+            BundleError: If the bundle is damaged, incomplete or newer, has no such encoder, or the runtime is not
+                installed; or if a private base has another air code.
+            KnowledgeBaseError: If a private base is missing or damaged.
+
+        >>> codec = SemanticCodec.load("models/default")
+        >>> codec.kb_id == codec.bundle.shared_id[:4]
+        True
         """
         bundle = Bundle.load(path)
         bases = [KnowledgeBase.open(folder) for folder in private]
@@ -127,15 +135,15 @@ class SemanticCodec:
         return cls(bundle, networks, bases, int(sizes["pixels"]))
 
     def refresh(self) -> list[str]:
-        """Take up newer generations of the knowledge bases, such as a pull has brought.
+        """Open newer generations of the knowledge bases, for example after a pull.
 
         Returns:
-            A line for each base that is damaged and stays as it was.
+            One line for each base whose newest generation is damaged; it stays as it was.
         """
         return [line for base in self.bases if (line := _refresh(base))]
 
     def embed(self, image: UInt8Image) -> npt.NDArray[np.float32]:
-        """The semantic vector of an image, float32 [S] of unit norm, before the air code."""
+        """Return the semantic vector of an image, uint8 [H, W, 3]: float32 [D] of unit norm, not quantised."""
         vector: npt.NDArray[np.float32] = self.runtime.semantic(_planes(resize(image, self._pixels, self._pixels)))[0]
         return vector
 
@@ -151,20 +159,26 @@ class SemanticCodec:
         Args:
             image: uint8 [H, W, 3], sides of 32 to 1024 pixels.
             sequence: Counter for the header, taken modulo 2**16.
-            levels: Rate of the detail layer, 0 for the semantic layer alone; the highest by default. Digital: codebook
-                levels, up to ``self.levels``. Analog: complex symbols for 8 x 8 pixels, up to ``self.analog.most``.
-            mode: Whether the detail layer is tokens or analog symbols.
+            levels: Rate of the detail layer: 0 for the semantic layer alone, the highest by default. In digital mode
+                the number of codebook levels, up to ``self.levels``. In analog mode the number of complex symbols for
+                8 x 8 pixels, up to ``self.analog.most``.
+            mode: ``digital`` for a detail layer of tokens, ``analog`` for one of symbols.
 
         Raises:
-            ImageError: If the image has another type, shape or size, or there is no such rate or mode.
+            ImageError: If the image has another type, shape or size, or ``levels`` or ``mode`` is not valid.
+
+        >>> codec = SemanticCodec.load("models/default")
+        >>> frame = codec.encode(np.full((64, 64, 3), 120, np.uint8))
+        >>> frame.header.width, len(frame.semantic)
+        (64, 16)
         """
         image = check_image(image, SMALLEST, LARGEST)
         if mode not in ("digital", "analog"):
-            raise ImageError(f"no mode {mode!r}; choose digital or analog")
+            raise ImageError(f"mode {mode!r:.40} is unknown; choose digital or analog")
         most = self.levels if mode == "digital" else self.analog.most
         levels = most if levels is None else levels
-        if not 0 <= levels <= most:
-            raise ImageError(f"levels is {levels}; this bundle has 0 to {most} in mode {mode}")
+        if not (isinstance(levels, int | np.integer) and not isinstance(levels, bool) and 0 <= levels <= most):
+            raise ImageError(f"levels is {levels!r:.40}; in mode {mode} it must be a whole number from 0 to {most}")
         semantic = self.bundle.knowledge.air_code.encode(self.embed(image)[None])[0].tobytes()
         detail = b""
         if levels:
@@ -181,8 +195,8 @@ class SemanticCodec:
             width=image.shape[1],
             semantic_bytes=len(semantic),
             detail_bytes=len(detail),
-            levels=levels,
-            sequence=sequence % 65536,
+            levels=int(levels),
+            sequence=int(sequence) % 65536,
             mode=Mode[mode.upper()] if detail else Mode.SEMANTIC,
         )
         return SemanticFrame(header, semantic, detail)
@@ -194,24 +208,30 @@ class SemanticCodec:
         semantic_llr: npt.NDArray[np.float32] | None = None,
         semantic_coded_llr: npt.NDArray[np.float32] | None = None,
     ) -> DecodeResult:
-        """Decode a frame, whole or with losses.
+        """Decode a frame, complete or with losses.
 
-        A lost semantic layer is repaired with the knowledge bases where these know what it was; otherwise it costs the
-        label and the neighbours. First they and the LDPC decoder look for the code together; if its CRC does not come
-        true, the entry that was most likely meant stands in for it, if it is believed. Lost tokens cost sharpness
-        where they were; with no token at all the picture is what the meaning alone suggests.
+        A lost semantic layer is repaired with the knowledge bases if possible. First they and the LDPC decoder search
+        for the code together (turbo decoding). If its CRC still fails, the most likely entry is taken, if it is
+        trusted. Without a semantic layer there are no label and no neighbours. Lost tokens reduce sharpness where they
+        were; without any token the picture is drawn from the semantic vector alone.
 
         Args:
-            frame: From :meth:`encode` or a modem.
+            frame: Frame from :meth:`encode` or a modem.
             snr_db: Estimated Es/N0 of the analog symbols in dB (``Burst.detail_snr_db``). None and NaN stand for an
                 unknown value; 20 dB is then assumed. Digital detail does not depend on it.
-            semantic_llr: LLRs of the air code's bits (``Burst.semantic_llr``), float32 [8 M]; looked at if the semantic
-                layer is lost, as is the next.
-            semantic_coded_llr: LLRs of its coded bits (``Burst.semantic_coded_llr``), float32 [40 (M + 2)].
+            semantic_llr: LLRs of the bits of the air code (``Burst.semantic_llr``), float32 [8 M]. They are used if the
+                semantic layer is lost.
+            semantic_coded_llr: LLRs of its coded bits (``Burst.semantic_coded_llr``), float32 [40 (M + 2)]. They are
+                used if the semantic layer is lost.
 
         Raises:
-            FrameError: If the frame was made with another knowledge base, or its sizes or the LLRs' contradict each
-                other.
+            FrameError: If the frame was made with another knowledge base, or its sizes or those of the LLRs do not
+                match.
+
+        >>> codec = SemanticCodec.load("models/default")
+        >>> result = codec.decode(codec.encode(np.full((64, 48, 3), 120, np.uint8)))
+        >>> result.image.shape, result.layers_ok
+        ((64, 48, 3), {'semantic': True, 'detail': True})
         """
         header = frame.header
         self._check(header)
@@ -239,29 +259,24 @@ class SemanticCodec:
         )
 
     def look_up(self, vector: npt.NDArray[np.float32]) -> tuple[str, float, tuple[Hit, ...]]:
-        """What the knowledge bases say of a semantic vector, float32 [S].
-
-        Returns:
-            Label, confidence and neighbours, as in :class:`DecodeResult`.
-        """
+        """Find label, confidence and neighbours of a semantic vector, float32 [D]; see :class:`DecodeResult`."""
         hits = joint_search(self.bases, vector[None], VOTERS)[0]
         return *_vote(hits), tuple(hits)
 
     def classify(self, frame: SemanticFrame) -> tuple[str, float]:
-        """The label of a frame by the bundle's linear head, and its probability (softmax; not calibrated).
+        """Return the label of a frame from the bundle's linear classifier, and its probability (not calibrated).
 
-        The vote of the nearest entries (:meth:`decode`) needs no head; this one costs no search, and knows the classes
-        that it was trained for alone.
+        Unlike the vote of :meth:`decode` it needs no search, but it knows only the classes that it was trained for.
 
         Raises:
-            BundleError: If the bundle has no head.
+            BundleError: If the bundle has no classifier.
             FrameError: If the frame was made with another knowledge base, or its semantic layer is lost.
         """
         if self._head is None:
-            raise BundleError(f"bundle {self.bundle.folder}: has no classifier; train it with the task classification")
+            raise BundleError(f"bundle {self.bundle.folder}: has no classifier; train one with the task classification")
         self._check(frame.header)
         if frame.semantic is None:
-            raise FrameError("the semantic layer is lost, and with it the label")
+            raise FrameError("the semantic layer is lost, so the frame cannot be classified")
         weight, bias = self._head
         vector = self.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])[0]
         logits = weight @ vector + bias
@@ -272,7 +287,7 @@ class SemanticCodec:
     def _repaired(
         self, header: FrameHeader, llr: npt.NDArray[np.float32] | None, coded_llr: npt.NDArray[np.float32] | None
     ) -> npt.NDArray[np.uint8] | None:
-        """The air code that was meant by what is left of it, uint8 [M], if the knowledge bases can tell."""
+        """Return the air code of a lost semantic layer, uint8 [M]; None if it cannot be repaired."""
         if not any(len(base) for base in self.bases):
             return None
         try:
@@ -284,13 +299,13 @@ class SemanticCodec:
                 repair = joint_repair(self.bases, llr)
                 return repair.code if repair.known else None
         except (KnowledgeBaseError, ModemError) as error:
-            raise FrameError(f"soft bits of the semantic layer do not fit: {error}") from None
+            raise FrameError(f"LLRs of the semantic layer do not match the frame: {error}") from None
         return None
 
     def _picture(
         self, frame: SemanticFrame, vector: npt.NDArray[np.float32], snr_db: float
     ) -> tuple[npt.NDArray[np.float32], bool]:
-        """The picture, float32 [3, 8 h, 8 w], and whether all of the detail layer arrived."""
+        """Return the picture, float32 [3, 8 h, 8 w], and whether the detail layer is complete."""
         header, quantiser = frame.header, self.bundle.quantiser
         shape = (-(-header.height // STRIDE), -(-header.width // STRIDE))
         if header.mode is Mode.ANALOG and frame.detail:
@@ -303,24 +318,27 @@ class SemanticCodec:
     def _check(self, header: FrameHeader) -> None:
         if header.kb_id != self.kb_id:
             raise FrameError(
-                f"frame was made with knowledge base {header.kb_id.hex()}, this receiver has {self.kb_id.hex()}; "
-                "give both ends the same bundle"
+                f"frame was made with knowledge base {header.kb_id.hex()}, but this receiver has {self.kb_id.hex()}; "
+                "use the same bundle at both ends"
             )
         if header.semantic_bytes != self.bundle.knowledge.air_code.size:
             raise FrameError(
-                f"air code has {header.semantic_bytes} bytes; this bundle's has {self.bundle.knowledge.air_code.size}"
+                f"frame has an air code of {header.semantic_bytes} bytes; that of this bundle has "
+                f"{self.bundle.knowledge.air_code.size}"
             )
         if header.mode is Mode.DIGITAL and header.levels > self.levels:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")
         if max(header.height, header.width) > LARGEST:
-            raise FrameError(f"frame is of {header.width}x{header.height} pixels; this codec takes up to {LARGEST}")
+            raise FrameError(
+                f"frame has {header.width}x{header.height} pixels; the limit of this codec is {LARGEST} a side"
+            )
 
 
 def _refresh(base: KnowledgeBase) -> str:
     try:
         base.refresh()
     except KnowledgeBaseError as error:
-        return f"knowledge base {base.name} stays as it was: {error}"
+        return f"knowledge base {base.name} is not updated: {error}"
     return ""
 
 
@@ -329,7 +347,7 @@ def _planes(image: UInt8Image) -> npt.NDArray[np.float32]:
 
 
 def _vote(hits: Sequence[Hit]) -> tuple[str, float]:
-    """The label with the largest share of softmax(score / temperature) over the hits, and that share."""
+    """Return the label with the largest share of softmax(score / temperature) over the hits, and that share."""
     if not hits:
         return "", 0.0
     scores = np.array([hit.score for hit in hits])

@@ -161,7 +161,7 @@ def test_both_runtimes_agree_on_learned_analog_detail(learned_bundle, photo):
 def test_what_an_analog_coder_sends_is_for_those_that_have_it(codec, learned_bundle, photo):
     learned = SemanticCodec.load(learned_bundle)
     for sender, receiver in ((learned, codec), (codec, learned)):
-        with pytest.raises(FrameError, match="give both ends the same bundle"):
+        with pytest.raises(FrameError, match="use the same bundle at both ends"):
             receiver.decode(sender.encode(photo, mode="analog", levels=4))
 
 
@@ -293,6 +293,6 @@ def test_knowledge_and_channel_code_restore_together_what_either_loses(bundle_fo
 def test_soft_bits_that_do_not_fit_are_refused(codec, photo):
     lost = replace(codec.encode(photo), semantic=None)
     for soft in ({"semantic_llr": np.zeros(100)}, {"semantic_coded_llr": np.zeros(719)}):
-        with pytest.raises(FrameError, match="soft bits of the semantic layer do not fit"):
+        with pytest.raises(FrameError, match="LLRs of the semantic layer do not match the frame"):
             codec.decode(lost, **soft)
     assert not codec.decode(lost, semantic_llr=np.zeros(128), semantic_coded_llr=np.zeros(720)).repaired

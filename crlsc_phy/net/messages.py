@@ -130,10 +130,7 @@ def encode_message(
     Raises:
         ImageError: If the codec does not take the image, the mode or the rate.
     """
-    image = image_from_message(meta, data)
-    if not (levels is None or is_whole(levels)):
-        raise ImageError(f"levels is {levels!r:.40}; it must be a whole number")
-    return frame_to_message(codec.encode(image, meta["sequence"] & 0xFFFF, levels, mode), {})
+    return frame_to_message(codec.encode(image_from_message(meta, data), meta["sequence"] & 0xFFFF, levels, mode), {})
 
 
 def decode_message(codec: SemanticCodec, meta: Meta, data: Data, neighbours: int = NEIGHBOURS) -> tuple[Meta, Data]:

@@ -52,7 +52,7 @@ def test_every_encoder_speaks_to_the_decoder_and_the_head_labels(trained):
     receiver = SemanticCodec.load(trained / "bundle")
     assert frames[""] == frames["wide"]
     assert receiver.decode(frames["narrow"]).label
-    with pytest.raises(BundleError, match="has no encoder 'huge'; it has wide, narrow"):
+    with pytest.raises(BundleError, match="has no encoder 'huge'; choose wide, narrow"):
         SemanticCodec.load(trained / "bundle", encoder="huge")
 
 
@@ -65,7 +65,7 @@ def test_the_private_base_is_beside_the_shared_one(trained):
 
 
 def test_without_a_text_tower_words_are_refused(trained):
-    with pytest.raises(BundleError, match="its teacher has no text; ask with a picture or a code"):
+    with pytest.raises(BundleError, match="its teacher has no text tower; search with an image or a code"):
         Bundle.load(trained / "bundle").embed_texts(["a cat"])
 
 

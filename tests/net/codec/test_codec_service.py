@@ -114,7 +114,7 @@ def test_a_lost_air_code_is_repaired(client, codec, picture):
     _, meta = client.decode(lost, semantic_llr=llrs)
     assert meta["repaired"]
     assert meta["label"] == codec.decode(lost, semantic_llr=llrs).label
-    with pytest.raises(ServiceError, match="soft bits"):
+    with pytest.raises(ServiceError, match="LLRs of the semantic layer"):
         client.decode(lost, semantic_llr=llrs[:5])
 
 
@@ -166,11 +166,15 @@ MALFORMED = [
         "7 bytes; its metadata says 64 x 64 x 3",
     ),
     ([header(op="encode", sequence=0, height=1, width=1), b"xyz"], "image", "within 32 to 1024"),
-    ([header(op="encode", sequence=0, height=32, width=32, mode="x" * 9999), b"x" * 3072], "image", "no mode"),
+    (
+        [header(op="encode", sequence=0, height=32, width=32, mode="x" * 9999), b"x" * 3072],
+        "image",
+        "is unknown; choose digital or analog",
+    ),
     (
         [header(op="encode", sequence=0, height=32, width=32, levels="many"), b"x" * 3072],
         "image",
-        "levels is 'many'; it must be a whole number",
+        "levels is 'many'; in mode digital it must be a whole number",
     ),
     ([header(op="encode", sequence=0, height=32, width=32, levels=True), b"x" * 3072], "image", "levels is True"),
     ([header(op="encode", sequence=0, height=32, width=32, levels=2.0), b"x" * 3072], "image", "levels is 2.0"),

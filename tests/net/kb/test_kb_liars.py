@@ -50,7 +50,7 @@ class TestLiars:
         def change(manifest):
             manifest["files"]["000001/entries.sqlite"]["size"] = size
 
-        self.refused(self.answers(base, change), copy, "MB are needed|is none|is damaged")
+        self.refused(self.answers(base, change), copy, "MB are needed|is not valid|is damaged")
 
     def test_more_bytes_than_said(self, base, copy):
         files = {"000001/codes.npy": (base.path / "000001/codes.npy").read_bytes() + b"more"}
@@ -82,7 +82,7 @@ class TestLiars:
             manifest["files"][f"000001/{name}"]["sha256"] = hashlib.sha256(garbage).hexdigest()
 
         self.refused(
-            self.answers(base, change, {f"000001/{name}": garbage}), copy, "its generation 000001 does not open"
+            self.answers(base, change, {f"000001/{name}": garbage}), copy, "its generation 000001 cannot be opened"
         )
         # It leaves nothing behind that an honest server could stumble over.
         with serving(base.path) as url:
