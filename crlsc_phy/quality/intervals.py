@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
 __all__ = ["bootstrap", "difference_interval", "mean_interval", "rate_interval", "wilson"]
 
-Z_95 = float(ndtri(0.975))
+Z_95 = 1.959963984540054
+"""The quantile of the normal distribution at 0.975; scipy.special.ndtri would cost a command a third of a second."""
 
 
 def wilson(events: float, trials: float) -> tuple[float, float]:

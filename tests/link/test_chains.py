@@ -218,16 +218,18 @@ def test_pictures_of_any_size(bundle_folder, size):
     assert "label" not in outcome.image.metrics and "cosine" in outcome.image.metrics
 
 
-def test_genie_is_the_highest_rate_that_arrives(over_tdl):
-    genie = SeparateChain(SeparateOptions(cbr=0.2), over_tdl)
-    fixed = [SeparateChain(SeparateOptions(cbr=0.2, mcs=mcs.name), over_tdl) for mcs in reversed(MCS_TABLE)]
+def test_genie_is_the_highest_rate_that_arrives(over_tdl, image_folder):
+    cat = TestImage("cat", fit_within(load_image(image_folder / "cat-face.jpg"), 96))
+    small = dataclasses.replace(over_tdl, images=(cat,))
+    genie = SeparateChain(SeparateOptions(cbr=0.3), small)
+    fixed = [SeparateChain(SeparateOptions(cbr=0.3, mcs=mcs.name), small) for mcs in reversed(MCS_TABLE)]
     seen = set()
     for snr_db, replica in ((2.0, 0), (9.0, 3), (16.0, 0)):
         outcomes = [chain.run(trial(snr_db, replica)) for chain in fixed]
         best = next((each for each in outcomes if not each.counts["frames_lost"]), outcomes[-1])
         found = genie.run(trial(snr_db, replica))
         assert found.image.metrics["psnr_db"] == best.image.metrics["psnr_db"]
-        assert found.image.metrics["cbr"] <= 0.2
+        assert found.image.metrics["cbr"] <= 0.3
         seen.add(found.image.metrics["psnr_db"])
     assert len(seen) == 3
 

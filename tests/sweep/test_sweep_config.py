@@ -169,7 +169,7 @@ def test_a_curve_changes_what_it_names(bits):
         ("curves.coded.q=3", "curves.coded: unknown option 'q'; choose one of blocks"),
         ("curves.coded.chain=telepathy", "curves.coded: chain is 'telepathy'; choose one of coded"),
         ("curves.coded.channels=[mars]", "curves.coded: channel 'mars' is unknown; there are awgn, flat"),
-        ("curves.coded.rate=2", "rate is 2; it must be above 0"),
+        ("curves.coded.rate=2", "curves.coded: rate is 2; it must be 1 or less"),
         ("curves.coded.air=vacuum", "air is 'vacuum'; it must be 'modem' or 'grid'"),
         ("curves.coded.stop={replicas: 0}", "curves.coded: stop.replicas is 0; it must be 1 or more"),
         ("curves.twin={chain: coded, k: 100, blocks: 5}", "is the same as 'coded' over"),

@@ -230,7 +230,7 @@ def test_a_job_that_has_its_process_killed_is_found_and_recorded(faulty, tmp_pat
 
 
 def test_a_process_that_is_killed_once_costs_nothing(faulty, tmp_path):
-    assert run(faulty(how="kill", times=1), tmp_path / "out", "snr_db=0", jobs=2).failed == 0
+    assert run(faulty(how="kill", times=1), tmp_path / "out", "snr_db=0", jobs=1).failed == 0
     assert len(rows(tmp_path / "out")) == 6
 
 
