@@ -37,7 +37,7 @@ FIXED = [f"fixed {mcs.index}" for mcs in MCS_TABLE]
 
 @dataclass(frozen=True)
 class Sent:
-    """One burst: when it began [s], at what Es/N0 [dB] and MCS, the bits it delivered, and its channel uses."""
+    """One burst: its start [s], Es/N0 [dB] and MCS, the bits it delivered, and its channel uses."""
 
     time_s: float
     snr_db: float
@@ -53,8 +53,8 @@ class Job:
     Attributes:
         policy: "adapted", "genie" or "fixed N".
         channel: SNR in dB, or a name in ``TRACES``.
-        length: Bursts where the SNR stands still, seconds of a trace.
-        seed: Of all that is random.
+        length: Number of bursts at a constant SNR, seconds of a trace.
+        seed: Seed of everything that is drawn.
         table_db: For the genie: SNRs of the sweep.
         table: Throughput of each MCS at each of them, [MCS][SNR].
     """
@@ -68,7 +68,7 @@ class Job:
 
 
 def trace(name: str, seconds: float, seed: int) -> Callable[[float], float]:
-    """SNR in dB against time in s."""
+    """Return a function from time in s to SNR in dB."""
     if name.startswith("swing"):
         return lambda time: 9 + 3 * float(np.sin(2 * np.pi * 10 * time))
     # Shadowing is a first-order Gauss-Markov process: one sigma 3 dB, correlated over 0.5 s.
@@ -82,7 +82,7 @@ def trace(name: str, seconds: float, seed: int) -> Callable[[float], float]:
 
 
 def channel_of(job: Job) -> tuple[float, Callable[[float], float]]:
-    """Samples/s, and SNR in dB against time in s."""
+    """Return the sample rate, and a function from time in s to SNR in dB."""
     channel = job.channel
     if isinstance(channel, str):
         return TRACES[channel][0], trace(channel, job.length, job.seed)
@@ -90,7 +90,7 @@ def channel_of(job: Job) -> tuple[float, Callable[[float], float]]:
 
 
 def run(job: Job) -> list[Sent]:
-    """Send bursts as the policy says until the job's length is reached."""
+    """Send bursts by the policy of a job until its length is reached."""
     rate, snr_at = channel_of(job)
     # A seed of its own for each policy and channel.
     rng = np.random.default_rng([job.seed, zlib.crc32(f"{job.policy} {job.channel}".encode())])
@@ -129,7 +129,7 @@ def run(job: Job) -> list[Sent]:
 
 
 def throughput(sent: list[Sent]) -> float:
-    """Delivered bits per channel use."""
+    """Return the delivered bits per channel use."""
     return sum(burst.bits for burst in sent) / sum(burst.uses for burst in sent)
 
 
@@ -142,7 +142,7 @@ def switches(sent: list[Sent]) -> int:
 
 
 def sweep(benchmark: bench.Benchmark) -> tuple[list[dict[str, Any]], list[list[float]]]:
-    """Each SNR held still: rows, and the throughput of each MCS at each SNR."""
+    """Measure at constant SNRs; return rows, and the throughput of each MCS at each SNR."""
     seed = benchmark.options.seed
     bursts, fixed_bursts = (SETTLING + 5, 1) if benchmark.options.quick else (200, 20)
     snrs_db = benchmark.few(SWEEP_DB, 3)
@@ -171,7 +171,7 @@ def sweep(benchmark: bench.Benchmark) -> tuple[list[dict[str, Any]], list[list[f
 
 
 def traces(benchmark: bench.Benchmark, table: list[list[float]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The SNR in motion: rows, and the adapted run of each trace."""
+    """Measure with the SNR in motion; return rows, and the adapted run and the genie's of each trace."""
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {}
     snrs_db = benchmark.few(SWEEP_DB, 3)
@@ -204,14 +204,14 @@ def traces(benchmark: bench.Benchmark, table: list[list[float]]) -> tuple[list[d
 
 
 def series(sent: list[Sent], value: Callable[[Sent], float]) -> tuple[list[float], list[float]]:
-    """Time and value of each burst."""
+    """Return time and value of each burst."""
     return [burst.time_s for burst in sent], [value(burst) for burst in sent]
 
 
 def draw(
     benchmark: bench.Benchmark, rows: list[dict[str, Any]], table: list[list[float]], runs: dict[str, Any]
 ) -> None:
-    """Throughput against SNR, and for each trace the SNR and the MCS over time."""
+    """Draw throughput against SNR, and for each trace the SNR and the MCS over time."""
     from matplotlib import colormaps
 
     with benchmark.figure(1200, 900) as figure:

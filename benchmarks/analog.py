@@ -34,12 +34,12 @@ IMAGES = Path("flowgraphs/images")
 
 
 def photographs() -> list[Path]:
-    """Those of the demo's pictures that are held out of training (crlsc_phy/data/sets/photos.csv)."""
+    """Return the demo's pictures that are held out of training (crlsc_phy/data/sets/photos.csv)."""
     return sorted(IMAGES / name for name in read_heldout(IMAGES))
 
 
 def job(task: tuple[int, str, str, int, float, list[Path]]) -> dict[str, Any]:
-    """One scheme at one SNR: PSNR of each photograph, and the channel uses."""
+    """Send photographs by one scheme at one SNR; return the PSNR of each, and the channel uses."""
     seed, mode, mcs, levels, snr_db, paths = task
     codec = SemanticCodec.load("models/default")
     quality, cbr = [], []

@@ -106,7 +106,7 @@ class Benchmark:
         return self.options
 
     def few(self, values: Sequence[T], count: int = 2) -> list[T]:
-        """All values, or ``count`` of them from the first to the last in a quick run."""
+        """Return all values; in a quick run ``count`` of them, evenly spread from the first to the last."""
         if not self.options.quick or len(values) <= count:
             return list(values)
         return [values[place] for place in np.linspace(0, len(values) - 1, count).round().astype(int)]
@@ -168,7 +168,13 @@ def _version(package: str) -> str | None:
 
 
 def show(title: str, rows: Sequence[Row], hide: Sequence[str] = ()) -> None:
-    """Print rows as a table: of a list the first value, without dictionaries, intervals and the columns to hide."""
+    """Print rows as a table.
+
+    Args:
+        title: Its title.
+        rows: Cells by column. Of a list the first value is shown; dictionaries and intervals are left out.
+        hide: Further columns to leave out.
+    """
     table = Table(title=title)
     names = [
         name

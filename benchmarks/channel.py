@@ -1,4 +1,4 @@
-"""How fast and how exact the streaming channels are, beside stock Sionna and GNU Radio in the same run.
+"""Speed and exactness of the streaming channels, beside stock Sionna and GNU Radio in the same run.
 
     python benchmarks/channel.py [--seconds 3] [--seed 1]
 
@@ -51,7 +51,7 @@ def noise(seed: int, count: int, rows: int = 1) -> NDArray[np.complex64]:
 
 
 def rate_of(call: Callable[[], int], seconds: float) -> float:
-    """Million samples a CPU-second."""
+    """Return millions of samples per CPU-second."""
     call()
     count, start = 0, time.process_time()
     while time.process_time() - start < seconds:

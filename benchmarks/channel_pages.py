@@ -1,4 +1,4 @@
-"""Writes docs/channels: a page for each channel model, with its delay profile and Doppler spectrum.
+"""Write docs/channels: a page for each channel model, with its delay profile and Doppler spectrum.
 
     python benchmarks/channel_pages.py [--out docs/channels]
 
@@ -50,7 +50,7 @@ def about(name: str) -> str:
 
 
 def descriptions() -> dict[str, str]:
-    """What the docstring says of each setting."""
+    """Return the description of each setting, from the docstring."""
     text = (ChannelSettings.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
     found: dict[str, str] = {}
     for entry in re.split(r"\n        (?=\S)", text):
@@ -66,7 +66,7 @@ def default_of(name: str) -> Any:
 
 
 def waves(name: str) -> tuple[NDArray[np.float64], ...]:
-    """Delays [s], Doppler shifts [Hz] and powers of all waves of all realisations."""
+    """Return delays [s], Doppler shifts [Hz] and powers of all waves of all realisations."""
     parts = []
     for seed in range(REALISATIONS):
         settings = ChannelSettings(model=name, seed=seed, taps=(0.8, 0.0, 0.5j, 0.3))

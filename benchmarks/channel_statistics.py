@@ -1,4 +1,4 @@
-"""What the channels are on average, against stock Sionna and theory, at the beginning and after 1,000 s.
+"""Statistics of the channels against stock Sionna and theory, at the beginning and after 1,000 s.
 
     python benchmarks/channel_statistics.py [--out benchmarks/results/channel_statistics.json]
 
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 class Ensemble:
-    """Realisations of a model, one a seed."""
+    """Realisations of a model, one per seed."""
 
     def __init__(self, model: str, count: int) -> None:
         self.model = model
@@ -42,17 +42,17 @@ class Ensemble:
         self.delays = self.channels[0].gains_at([0])[1]
 
     def gains(self, start_s: float, offsets_s: ArrayLike = (0.0,)) -> Values:
-        """Gains of the paths, complex128 [realisation, time, path]; not for models that draw how many there are."""
+        """Return the gains complex128 [realisation, time, path] of a model whose number of paths is fixed."""
         return np.array(self.each_gains(start_s, offsets_s))
 
     def each_gains(self, start_s: float, offsets_s: ArrayLike = (0.0,)) -> list[Values]:
-        """Gains of the paths, complex128 [time, path] of each realisation."""
+        """Return the gains complex128 [time, path] of each realisation."""
         places = (start_s + np.asarray(offsets_s)) * RATE
         return [channel.gains_at(places)[0][:, 0, 0] for channel in self.channels]
 
 
 def row(what: tuple[str, str, Any], measured: float, expected: float, deviation: float) -> Row:
-    """A value that is normally distributed around ``expected`` with ``deviation``."""
+    """Return the row of a value that is normally distributed around ``expected`` with ``deviation``."""
     model, statistic, at = what
     return {
         "model": model, "statistic": statistic, "at": at, "measured": round(float(measured), 6),
@@ -63,7 +63,7 @@ def row(what: tuple[str, str, Any], measured: float, expected: float, deviation:
 
 
 def distance(what: tuple[str, str, Any], found: Any, count: float) -> Row:
-    """The largest difference between two distribution functions; 0 is expected, and it lies on one side."""
+    """Return the row of a largest difference between two distribution functions: 0 is expected, one-sided."""
     model, statistic, at = what
     return {
         "model": model, "statistic": statistic, "at": at, "measured": round(float(found.statistic), 6),
@@ -73,18 +73,18 @@ def distance(what: tuple[str, str, Any], found: Any, count: float) -> Row:
 
 
 def mean_and_error(values: Values) -> tuple[Values, Values]:
-    """Means over realisations, and their standard deviations."""
+    """Return means over realisations, and the standard deviations of these means."""
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def power(made: Ensemble, start_s: float) -> list[Row]:
-    """Mean power of all paths, against 1."""
+    """Compare the mean power of all paths with 1."""
     mean, error = mean_and_error(np.array([np.sum(np.abs(gains) ** 2) for gains in made.each_gains(start_s)]))
     return [row((made.model, "power, theory", ""), float(mean), 1.0, float(error))]
 
 
 def stock_profile(model: str) -> tuple[Values, Values, Values]:
-    """Delays [path], mean powers [path] and their standard errors as stock Sionna has them: for TDL its table."""
+    """Return delays, mean powers and their standard errors of stock Sionna's paths; for TDL those of its table."""
     from sionna.phy.channel import tr38901
 
     kind, _, name = model.partition("-")
@@ -99,7 +99,7 @@ def stock_profile(model: str) -> tuple[Values, Values, Values]:
 
 
 def delay_profile(made: Ensemble, start_s: float) -> list[Row]:
-    """Mean power of each path, against that of stock Sionna at the same delay."""
+    """Compare the mean power of each path with that of stock Sionna at the same delay."""
     delays, powers, errors = stock_profile(made.model)
     near = np.abs(made.delays[:, None] - delays).argmin(axis=0)
     apart = np.abs(made.delays[near] - delays).max()
@@ -116,7 +116,7 @@ def delay_profile(made: Ensemble, start_s: float) -> list[Row]:
 
 
 def autocorrelation(made: Ensemble, start_s: float) -> list[Row]:
-    """Of the first path over 1 to 19 ms, against Clarke's Bessel function (real part)."""
+    """Compare the autocorrelation of the first path over 1 to 19 ms with Clarke's Bessel function (real part)."""
     gains = made.gains(start_s, np.r_[0.0, LAGS])[:, :, 0]
     gains /= np.sqrt(np.mean(np.abs(gains) ** 2))
     mean, error = mean_and_error((gains[:, :1].conj() * gains[:, 1:]).real)
@@ -127,7 +127,7 @@ def autocorrelation(made: Ensemble, start_s: float) -> list[Row]:
 
 
 def distribution(made: Ensemble, start_s: float) -> list[Row]:
-    """Of the amplitude of the only path, against Rayleigh or Rice."""
+    """Compare the distribution of the only path's amplitude with Rayleigh or Rice."""
     scale, direct = np.sqrt(0.5), 0.0
     if made.model.startswith("rician"):
         ratio = 10 ** (RICE_DB / 10)
@@ -137,7 +137,7 @@ def distribution(made: Ensemble, start_s: float) -> list[Row]:
 
 
 def tdl_distribution(made: Ensemble, start_s: float) -> list[Row]:
-    """Of the amplitudes of four paths, against draws of stock Sionna."""
+    """Compare the amplitudes of four paths with draws of stock Sionna."""
     from sionna.phy.channel import tr38901
 
     count = len(made.channels)
@@ -158,7 +158,7 @@ def tdl_distribution(made: Ensemble, start_s: float) -> list[Row]:
 
 
 def crossings(made: Ensemble, start_s: float) -> list[Row]:
-    """Upward crossings of rho times the root mean square: sqrt(2 pi) f rho exp(-rho^2) a second (Rice, 1945)."""
+    """Count upward crossings of rho times the RMS; sqrt(2 pi) f rho exp(-rho^2) a second are expected (Rice, 1945)."""
     seconds, found = 2.0, []
     amplitudes = np.abs(made.gains(start_s, np.arange(0, seconds, 2e-4))[:, :, 0])
     for rho in (0.5, 1.0):

@@ -1,4 +1,4 @@
-"""Samples a second through crlsc-channel, from GNU Radio and back to GNU Radio.
+"""Throughput of crlsc-channel, from GNU Radio and back to GNU Radio.
 
     python benchmarks/channel_zmq.py [--samples 150000000] [--out benchmarks/results/channel_zmq.json]
 

@@ -1,4 +1,4 @@
-"""Encode and decode images a second: batch 1, one thread, both runtimes.
+"""Throughput of the codec: batch 1, one thread, both runtimes.
 
 python benchmarks/codec.py [--seconds 5] [--out benchmarks/results/codec.json]
 """
@@ -19,7 +19,7 @@ SIDES = (64, 256, 512)
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls a second: the median over calls, after two that are not counted."""
+    """Return calls per second by the median duration of a call, after two that are not counted."""
     times: list[float] = []
     call(), call()
     stop = time.perf_counter() + seconds

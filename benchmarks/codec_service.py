@@ -1,4 +1,4 @@
-"""What the codec service adds to a direct call, and how many images a second it takes by workers.
+"""Latency that the codec service adds to a direct call, and its throughput by workers.
 
 Latency: one client, one request after another; direct calls and requests alternate, so that both see the same machine.
 Throughput: a client a worker and one more, encode and decode in turn. The service is a process of its own.
@@ -34,7 +34,7 @@ def service(bundle: str, workers: int) -> Iterator[str]:
 
 
 def latency(direct: Callable[[], object], asked: Callable[[], object], calls: int) -> dict[str, float]:
-    """Milliseconds of both, and of what the second takes more than the first."""
+    """Return quantiles of the milliseconds of both calls, and by how much the second is longer."""
     times = np.zeros((calls, 2))
     for _ in range(20):
         direct(), asked()
@@ -55,7 +55,7 @@ def latency(direct: Callable[[], object], asked: Callable[[], object], calls: in
 
 
 def throughput(address: str, clients: int, image: np.ndarray, seconds: float) -> float:
-    """Images a second that are encoded and decoded again."""
+    """Return the images per second that clients encode and decode again."""
     done = [0] * clients
     stop = time.perf_counter() + seconds
 

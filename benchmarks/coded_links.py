@@ -64,7 +64,7 @@ COST_BATCH = 50
 
 
 def exact_ber(modulation: str, channel: str, snr_db: float) -> float:
-    """Bit error rate of square QAM with Gray mapping and decisions for the nearest symbol, at a mean Es/N0."""
+    """Return the bit error rate of square QAM with Gray mapping and nearest-symbol decisions, at a mean Es/N0."""
     bits = BITS_PER_SYMBOL[modulation] // 2
     levels, snr = 1 << bits, 10 ** (snr_db / 10)
     total = 0.0
@@ -83,7 +83,7 @@ def chain(options: CodedOptions, channel: str) -> CodedChain:
 
 
 def rates(counts: list[dict[str, int]]) -> dict[str, np.ndarray]:
-    """BER and BLER of each replica."""
+    """Return BER and BLER of each replica."""
     return {
         "ber": np.array([count["bit_errors"] / count["bits"] for count in counts]),
         "bler": np.array([count["block_errors"] / count["blocks"] for count in counts]),
@@ -91,7 +91,7 @@ def rates(counts: list[dict[str, int]]) -> dict[str, np.ndarray]:
 
 
 def verdict(ours: np.ndarray, other: np.ndarray | float, points: int) -> Row:
-    """The difference of two means of replicas, or of one to a known value: Welch's t and its intervals."""
+    """Compare two means of replicas, or one with a known value, by Welch's t and its intervals."""
     parts = [ours] if isinstance(other, float) else [ours, other]
     variances = [part.var(ddof=1) / len(part) for part in parts]
     error = math.sqrt(sum(variances))
@@ -133,11 +133,13 @@ def against_theory(benchmark: bench.Benchmark) -> list[Row]:
 
 
 class SionnaLink:
-    """The same link of Sionna's blocks.
+    """The same link, built of Sionna's blocks.
 
     Args:
-        modulation, channel: As of the chain.
-        k, n: Of the code.
+        modulation: Name, as the chain has it.
+        channel: ``awgn`` or ``rayleigh``.
+        k: Information bits of the code.
+        n: Coded bits.
         rule: ``belief propagation`` or ``min-sum``.
     """
 
@@ -161,7 +163,7 @@ class SionnaLink:
         self._decoder = LDPC5GDecoder(self._encoder, **options)
 
     def __call__(self, batch_size: int, snr_db: Any) -> tuple[Any, Any]:
-        """Bits sent and decided, as ``sim_ber`` wants them."""
+        """Return the bits sent and decided, as ``sim_ber`` expects."""
         import torch
         from sionna.phy.channel import AWGN
         from sionna.phy.utils import complex_normal
@@ -176,7 +178,7 @@ class SionnaLink:
         return bits, self._decoder(self._demapper(received, variance / gains.abs() ** 2))
 
     def counts(self, batch_size: int, snr_db: float) -> dict[str, int]:
-        """Those of a replica."""
+        """Return the counts of a replica."""
         bits, decided = self(batch_size, snr_db)
         wrong = (bits != decided).numpy()
         blocks = int(wrong.any(axis=1).sum())
@@ -269,7 +271,7 @@ def cost(benchmark: bench.Benchmark) -> list[Row]:
 
 
 def tally(rows: list[Row]) -> Row:
-    """How many points are outside, and how many would be by chance."""
+    """Count the points outside their intervals, and those to be expected there by chance."""
     return {
         "points": len(rows),
         "outside_95": sum(not row["inside_95"] for row in rows),
@@ -280,7 +282,7 @@ def tally(rows: list[Row]) -> Row:
 
 
 def draw(benchmark: bench.Benchmark, result: Row) -> None:
-    """Uncoded BER on the closed forms, and BLER of the coded links beside Sionna's."""
+    """Draw the uncoded BER on the closed forms, and the BLER of the coded links beside Sionna's."""
     with benchmark.figure(1100, 480) as figure:
         left, right = figure.subplots(1, 2)
         for (modulation, channel), snrs in UNCODED.items():

@@ -70,7 +70,7 @@ Scores = dict[tuple[str, str, str, int], NDArray[np.float64]]
 
 
 def train(module: StepModule, minutes: float, work: Path, name: str, spent_s: float = 0.0) -> Row:
-    """Steps until ``minutes`` of CPU time are spent, at the recipes' learning rate along the time, not the steps."""
+    """Train until ``minutes`` of CPU time are spent; the learning rate follows the time, not the steps."""
     groups = [{"lr": module.loop.learning_rate, **group} for group in module.parameter_groups()]
     rates = [group["lr"] for group in groups]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -108,7 +108,7 @@ def scored(model: str, cbr: str, quality: Quality, asked: dict[str, UInt8Image])
 
 
 def measured(scores: Scores) -> list[Row]:
-    """Means with intervals, crops of one photograph drawn together; differences are taken crop by crop."""
+    """Return means and crop-by-crop differences with intervals; crops of one photograph are drawn together."""
     rows = []
     for (model, cbr, side, snr), psnr_db in scores.items():
         row: Row = {"model": model, "cbr": cbr, "longest_side": side, "snr_db": snr}
@@ -120,7 +120,7 @@ def measured(scores: Scores) -> list[Row]:
 
 
 def judged(rows: list[Row]) -> list[Row]:
-    """The goals, point by point. The bundle had more time than DeepJSCC and is not held to the lead."""
+    """Judge the goals, point by point. The bundle had more time than DeepJSCC and is not held to the lead."""
     points = []
     for row in rows:
         if row["model"] not in (OURS, BUNDLE) or row["cbr"] != "1/6" or row["snr_db"] not in GOALS_DB:
@@ -143,7 +143,7 @@ def _of_bundle(codec: SemanticCodec, symbols: int, crops: UInt8Image, snr_db: fl
 
 
 def draw(benchmark: bench.Benchmark, rows: list[Row]) -> None:
-    """PSNR against SNR at both reductions, and below it what ours is above DeepJSCC."""
+    """Draw PSNR against SNR at both reductions, and below it the difference to DeepJSCC."""
     with benchmark.figure(1000, 800) as figure:
         sides = list(dict.fromkeys(row["longest_side"] for row in rows))
         grid = figure.subplots(2, len(sides), sharex=True, sharey="row", height_ratios=(3, 2))

@@ -1,4 +1,4 @@
-"""How well bursts are found, and how seldom noise is taken for one.
+"""Probability of detection of a burst, and rate of false alarms.
 
     python benchmarks/detection.py [--samples 1e9] [--bursts 2000] [--seed 1] [--out benchmarks/results/detection.json]
 
@@ -27,7 +27,7 @@ JOB_SAMPLES = 25 * CHUNK
 
 
 def noise_job(job: tuple[int, int]) -> dict[str, float]:
-    """False alarms in some noise, and the CPU-seconds that listening to it took."""
+    """Count false alarms in noise, and the CPU-seconds of listening to it."""
     rng = np.random.Generator(np.random.SFC64(job))
     modem = BurstModem()
     modem.receive(np.zeros(CHUNK, np.complex64))
@@ -39,7 +39,7 @@ def noise_job(job: tuple[int, int]) -> dict[str, float]:
 
 
 def detection_job(job: tuple[int, str, float, int]) -> dict[str, Any]:
-    """Preambles missed or misplaced at one SNR, and the errors of the others."""
+    """Count preambles missed or misplaced at one SNR, and measure the errors of the others."""
     seed, preset, snr_db, bursts = job
     numerology = Numerology.preset(preset)
     preamble = Preamble(Ofdm(numerology))

@@ -1,4 +1,4 @@
-"""Repair and search with what the bundle's encoder makes of real pictures.
+"""Repair and search with the bundle's embeddings of real pictures.
 
     crlsc-train data
     python benchmarks/embeddings.py [--bundle models/default] [--data data] [--crops 400] [--seed 1]
@@ -68,7 +68,7 @@ def views(images: UInt8Image, seed: int) -> list[UInt8Image]:
 
 
 def crops(data: Path, split: str, each: int, seed: int) -> list[UInt8Image]:
-    """Crops of 64 pixels, half of them from photographs reduced to a third, where they show more."""
+    """Return crops of 64 pixels, half of them from photographs reduced to a third, where they show more."""
     photos = load_photos(data, split)
     small = {name: resize(photo, *(max(64, side // 3) for side in photo.shape[:2])) for name, photo in photos.items()}
     return [*fixed_crops(photos, each - each // 2, seed=seed), *fixed_crops(small, each // 2, seed=seed)]

@@ -1,4 +1,4 @@
-"""Images a second through flowgraphs/loopback_sim.grc, end to end: codec, modem, channel, modem, codec, PNG files.
+"""Throughput of flowgraphs/loopback_sim.grc, end to end: codec, modem, channel, modem, codec, PNG files.
 
     python benchmarks/flowgraph.py --images 200
 

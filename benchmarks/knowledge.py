@@ -1,4 +1,4 @@
-"""How fast, how right and how large the search of a knowledge base is, beside raw faiss with the same index.
+"""Time, recall and size of the search of a knowledge base, beside raw faiss with the same index.
 
     python benchmarks/knowledge.py [--entries 1000000] [--queries 1000] [--seed 1] [--out FILE]
 
@@ -61,24 +61,28 @@ def ms_a_query(ask: Any, queries: Floats, batch: int) -> float:
     return (time.perf_counter() - start) * 1e3 / batch
 
 
-def sweep(base: KnowledgeBase, factory: str, queries: Floats, truth: NDArray[np.int64]) -> list[dict[str, Any]]:
+def sweep(
+    benchmark: bench.Benchmark, base: KnowledgeBase, factory: str, queries: Floats, truth: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    """Ask a base with every number of cells probed and of candidates ranked again."""
     rows = []
-    for nprobe in NPROBE:
+    for nprobe in benchmark.few(NPROBE):
         for rerank in RERANK:
             base.configure(index=str(IndexSpec(factory, nprobe, rerank)))
             rows.append({"nprobe": nprobe, "rerank": rerank} | search_one_by_one(base, queries, truth))
     return rows
 
 
-def beside_faiss(base: KnowledgeBase, queries: Floats) -> list[dict[str, Any]]:
-    """The base's search and faiss's on the same file of an index, in turns."""
+def beside_faiss(base: KnowledgeBase, queries: Floats, part: float) -> list[dict[str, Any]]:
+    """Time the base's search and that of faiss on the same index file, in turns; ``part`` of the turns."""
     rows = []
     spec = IndexSpec.parse(base.manifest.index)
     base.configure(index=str(IndexSpec(spec.factory, spec.nprobe)))
     (file,) = (base.path / "cache").glob("*.faiss")
     index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     faiss.extract_index_ivf(index).nprobe = spec.nprobe
-    for batch, repeats in BATCHES.items():
+    for batch, turns in BATCHES.items():
+        repeats = round(part * turns)
         ours, raw = [], []
         for turn in range(repeats):
             asked = np.roll(queries, -turn * batch, axis=0)[:batch].copy()
@@ -96,7 +100,7 @@ def beside_faiss(base: KnowledgeBase, queries: Floats) -> list[dict[str, Any]]:
 
 
 def sizes(base: KnowledgeBase) -> dict[str, float]:
-    """Bytes an entry, by kind of file."""
+    """Return the bytes an entry takes, by kind of file."""
     total: dict[str, float] = {}
     for path in base.path.rglob("*"):
         kind = {".faiss": "index", ".sqlite": "names"}.get(path.suffix, path.stem)
@@ -105,10 +109,12 @@ def sizes(base: KnowledgeBase) -> dict[str, float]:
     return {kind: round(value, 1) for kind, value in total.items()}
 
 
-def opening(base: KnowledgeBase) -> list[float]:
+def opening(base: KnowledgeBase, repeats: int) -> list[float]:
+    """Measure how long new processes take to open a base and to answer a first query, in seconds, sorted."""
     command = [sys.executable, "-c", OPENING, str(base.path)]
     return sorted(
-        round(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout), 4) for _ in range(7)
+        round(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout), 4)
+        for _ in range(repeats)
     )
 
 
@@ -127,7 +133,7 @@ def plot(benchmark: bench.Benchmark, bases: dict[str, Any]) -> None:
 
 def main() -> None:
     benchmark = bench.Benchmark(__file__, __doc__)
-    benchmark.add("--entries", 1_000_000, "entries of the base", quick=30_000)
+    benchmark.add("--entries", 1_000_000, "entries of the base", quick=21_000)
     benchmark.add("--queries", 1000, "queries", quick=50)
     options = benchmark.parse()
 
@@ -167,10 +173,10 @@ def main() -> None:
                 "create_s": round(created - start, 1),
                 "index_s": round(indexed - created, 1),
                 "bytes": sizes(base),
-                "beside_faiss": beside_faiss(base, queries),
-                "opening_s": opening(base),
+                "beside_faiss": beside_faiss(base, queries, 0.1 if options.quick else 1.0),
+                "opening_s": opening(base, 2 if options.quick else 7),
             }
-            content["rows"] = sweep(base, factory, queries, truth)
+            content["rows"] = sweep(benchmark, base, factory, queries, truth)
             bases[name] = content
             bench.show(f"{name}: {content['bytes']} bytes, opened in {content['opening_s']} s", content["rows"])
             bench.show(f"{name}: beside faiss, ms a query", content["beside_faiss"])

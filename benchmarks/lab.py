@@ -79,7 +79,7 @@ def on_air(
     max_cfo: float = MAX_CFO,
     **radio: Any,
 ) -> Samples:
-    """Return what a receiver hears of a burst over AWGN, at a time, a phase and a CFO that it does not know.
+    """Send a burst over AWGN at a random time, phase and CFO, and return the samples at the receiver.
 
     Args:
         rng: Draws time, phase, CFO and noise.
@@ -103,7 +103,7 @@ def send(
     mcs: int | str = "qpsk-1/2",
     papr_db: float | None = None,
 ) -> Passage:
-    """Send a frame over AWGN to a receiver that knows neither time nor phase nor CFO, and has heard nothing before.
+    """Send a frame over AWGN at a random time, phase and CFO to a receiver that has heard nothing before.
 
     Args:
         rng: Draws time, phase, CFO and noise.

@@ -27,7 +27,7 @@ BATCH = 100
 
 
 def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
-    """Both decoders on ``words`` words."""
+    """Run both decoders on the same words."""
     import torch
     from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
@@ -63,7 +63,7 @@ def job(task: tuple[int, int, int, float, int]) -> dict[str, Any]:
 
 
 def snr_at(rows: list[dict[str, Any]], side: str, bler: float) -> float:
-    """SNR at which a decoder reaches a block error rate, the logarithm interpolated; NaN outside the range."""
+    """Return the SNR at which a decoder reaches a block error rate, the logarithm interpolated; NaN out of range."""
     snr = np.array([row["snr_db"] for row in rows])
     logarithm = np.log10(np.maximum([row[f"{side}_bler"] for row in rows], 1e-9))
     if not logarithm[0] >= np.log10(bler) >= logarithm[-1]:

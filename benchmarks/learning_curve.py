@@ -1,4 +1,4 @@
-"""What limits the tokens' quality: the detail coder trained for fewer steps, on fewer photographs, with less capacity.
+"""Quality of the tokens by training: fewer steps, fewer photographs, less capacity.
 
     crlsc-train data
     python benchmarks/learning_curve.py --data data [--work runs/learning_curve] [--seed 0]
@@ -41,7 +41,7 @@ LEVELS = (1, 4)
 
 
 def trained(recipe: Recipe, data: Path, work: Path, point: tuple[int, int, float]) -> tuple[DetailCoder, float]:
-    """The coder of a point, and the CPU-seconds of its training."""
+    """Train the coder of a point; return it and the CPU-seconds."""
     steps, count, width = point
     photos = list(photographs(recipe.data.photos, data).values())
     # In an order of their own, so that fewer are a part of more.
@@ -57,7 +57,7 @@ def trained(recipe: Recipe, data: Path, work: Path, point: tuple[int, int, float
 
 @torch.inference_mode()
 def psnr_db(coder: DetailCoder, crops: UInt8Image, levels: int) -> list[float]:
-    """Mean PSNR of crops with an interval over photographs."""
+    """Return the mean PSNR of crops with an interval over photographs."""
     images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
     parts = [_reconstructed(coder, part, levels) for part in images.split(64)]
     mse = (torch.cat(parts) - images).square().mean(dim=(1, 2, 3))
@@ -75,7 +75,7 @@ def _reconstructed(coder: DetailCoder, images: Tensor, levels: int) -> Tensor:
 
 
 def draw(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
-    """PSNR against steps and against photographs."""
+    """Draw PSNR against steps and against photographs."""
     lines = {"steps": (PHOTOGRAPHS, None), "photographs": (None, STEPS)}
     with benchmark.figure(1000, 460) as figure:
         for axes, (name, (photos, steps)) in zip(figure.subplots(1, 2, sharey=True), lines.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Where each MCS breaks down: the modem over AWGN against Sionna's decoder with perfect knowledge of the channel.
+"""SNR threshold of each MCS: the modem over AWGN against Sionna's decoder with perfect knowledge of the channel.
 
 The same segments, codes and QAM symbols are sent three ways. "modem": bursts with unknown timing, phase and CFO, from
 BurstModem.modulate to BurstModem.receive. "sionna": perfect synchronisation, exact LLRs, and Sionna's LDPC5GDecoder
@@ -46,7 +46,7 @@ WAYS = ("sionna", "modem", "decoder")
 
 @dataclass
 class Count:
-    """What was sent at one SNR: segments, those that failed, bursts, and those of which no header was read."""
+    """Counts at one SNR: segments, failed segments, bursts, and bursts without a header."""
 
     blocks: int = 0
     errors: int = 0
@@ -56,7 +56,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Job:
-    """One curve. ``blocks`` are sent at an SNR, fewer if ``errors`` come first."""
+    """One curve: up to ``blocks`` at an SNR, fewer if ``errors`` come first."""
 
     way: str
     mcs: Mcs
@@ -66,7 +66,7 @@ class Job:
 
 
 def through_modem(mcs: Mcs) -> Callable[[np.random.Generator, float, Count], None]:
-    """Sends one burst."""
+    """Return a function that sends one burst."""
 
     def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
         passage = lab.send(rng, lab.make_frame(rng, DETAIL_BYTES), snr_db, mcs.index)
@@ -79,14 +79,14 @@ def through_modem(mcs: Mcs) -> Callable[[np.random.Generator, float, Count], Non
 
 
 def detail_of(mcs: Mcs, size: int) -> tuple[CodedBlock, Segments]:
-    """The block of a detail layer of ``size`` bytes, and how that is cut."""
+    """Return the coded block of a detail layer of ``size`` bytes, and its segments."""
     layout = Layout.of(Numerology(), FrameHeader(bytes(4), 64, 64, 16, size), mcs)
     assert layout.detail and layout.segments
     return layout.detail, layout.segments
 
 
 def through_awgn(mcs: Mcs, decoder: Decoder, iterations: int) -> Callable[[np.random.Generator, float, Count], None]:
-    """Sends the detail block of a burst alone, and demaps it with the true variance of the noise."""
+    """Return a function that sends a detail block alone and demaps it with the true variance of the noise."""
     block, segments = detail_of(mcs, WORDS * MAX_SEGMENT_BYTES)
 
     def send(rng: np.random.Generator, snr_db: float, count: Count) -> None:
@@ -103,7 +103,7 @@ def through_awgn(mcs: Mcs, decoder: Decoder, iterations: int) -> Callable[[np.ra
 
 
 def curve(job: Job) -> list[dict[str, Any]]:
-    """BLER against SNR, from the top of the curve to the first point at 1 % or less."""
+    """Measure BLER against SNR, from the top of the curve to the first point at 1 % or less."""
     if job.way == "modem":
         send = through_modem(job.mcs)
     elif job.way == "decoder":
@@ -137,7 +137,7 @@ def curve(job: Job) -> list[dict[str, Any]]:
 
 
 def crossing(points: list[dict[str, Any]], rng: np.random.Generator, draws: int = 4000) -> NDArray[np.float64]:
-    """SNR [dB] at which the BLER is 1 %: the estimate, then draws from its posterior (Jeffreys' prior), [1 + draws]."""
+    """Return the SNR [dB] of a BLER of 1 %: estimate and draws from its posterior (Jeffreys' prior), [1 + draws]."""
     upper = next(i for i, point in enumerate(points) if point["bler"] <= TARGET)
     logs = []
     for point in points[upper - 1 : upper + 1]:
@@ -155,7 +155,7 @@ def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def summary(mcs: Mcs, curves: dict[str, list[dict[str, Any]]], seed: int) -> dict[str, Any]:
-    """Thresholds of one MCS with 95 % intervals, the gap, and all counts."""
+    """Return the thresholds of one MCS with 95 % intervals, the gap, and all counts."""
     rng = np.random.default_rng([seed, mcs.index])
     at = {way: crossing(curves[way], rng) for way in WAYS}
     block, _ = detail_of(mcs, DETAIL_BYTES)
@@ -168,7 +168,7 @@ def summary(mcs: Mcs, curves: dict[str, list[dict[str, Any]]], seed: int) -> dic
 
 
 def draw(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
-    """BLER against SNR: the modem solid, Sionna dashed, a colour an MCS."""
+    """Draw BLER against SNR: the modem solid, Sionna dashed, a colour an MCS."""
     from matplotlib import colormaps
 
     with benchmark.figure(1200, 650) as figure:

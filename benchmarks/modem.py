@@ -1,4 +1,4 @@
-"""How fast the modem is, per CPU-second of one core.
+"""Speed of the modem, per CPU-second of one core.
 
     python benchmarks/modem.py [--bursts 300] [--seed 1] [--out benchmarks/results/modem.json]
 

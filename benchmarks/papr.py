@@ -1,4 +1,4 @@
-"""Peaks of a burst: how likely they are with and without clipping, and what clipping costs at the receiver.
+"""Peaks of a burst: their probability with and without clipping, and the cost of clipping at the receiver.
 
 python benchmarks/papr.py [--bursts 50] [--seed 1] [--out benchmarks/results/papr.json]
 
@@ -40,7 +40,7 @@ def name_of(clip_db: float | None) -> str:
 
 
 def signals(rng: np.random.Generator, bursts: int) -> Iterator[tuple[str, Samples]]:
-    """Name and oversampled bursts, one behind the other without their guard."""
+    """Yield the name of a signal and its oversampled bursts, one behind the other without their guard."""
 
     def sent(modem: BurstModem, frames: list[SemanticFrame]) -> Samples:
         # The guard lets the last sample ring out; it is no part of the burst.
@@ -66,7 +66,7 @@ def signals(rng: np.random.Generator, bursts: int) -> Iterator[tuple[str, Sample
 
 
 def error_sent(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Error of the clipped symbols over their power."""
+    """Measure the error of clipped symbols over their power."""
     ofdm = Ofdm(Numerology())
     rows = []
     for modulation, bits in (("qpsk", 2), ("16qam", 4), ("64qam", 6)):
@@ -80,7 +80,7 @@ def error_sent(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]]:
-    """EVM as the receiver reports it, mean of the powers."""
+    """Measure the EVM that the receiver reports, mean of the powers."""
     rows = []
     jobs = [(clip_db, snr_db) for clip_db in (None, *CLIPS_DB) for snr_db in SNRS_DB]
     for clip_db, snr_db in track(jobs, description="EVM at the receiver"):
@@ -98,7 +98,7 @@ def error_received(rng: np.random.Generator, bursts: int) -> list[dict[str, Any]
 
 
 def losses(rng: np.random.Generator, bursts: int, codes: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    """Lost segments 2 dB above the threshold of each MCS, and the threshold with each clipping."""
+    """Count lost segments 2 dB above the threshold of each MCS, and find the threshold with each clipping."""
 
     def lost(mcs: str, clip_db: float | None, snr_db: float) -> tuple[int, int]:
         passages = [lab.send(rng, lab.make_frame(rng, DETAIL_BYTES), snr_db, mcs, clip_db) for _ in range(bursts)]
@@ -136,7 +136,7 @@ def losses(rng: np.random.Generator, bursts: int, codes: list[tuple[str, float]]
 
 
 def draw(benchmark: bench.Benchmark, curves: dict[str, list[float]], received: list[dict[str, Any]]) -> None:
-    """Both results in one picture."""
+    """Draw both results in one picture."""
     shades = ("#5b3a9e", "#2f6db5", "#2b9ab0", "#55b879", "#b5cc4c")
     colours = {name_of(None): "#1f2430", **dict(zip(map(name_of, CLIPS_DB), shades, strict=True))}
     colours |= {"constant payload, scrambled": "#d97a1e", "constant payload, not scrambled": "#b3261e"}

@@ -16,7 +16,7 @@ HELD_OUT = "fluent"
 
 
 def another_view(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
-    """The picture turned by up to 12 degrees, moved, cut by up to a tenth at each side, re-lit, and through JPEG."""
+    """Turn a picture by up to 12 degrees, move it, cut up to a tenth of each side, change its light, and use JPEG."""
     picture, side = Image.fromarray(image), image.shape[1]
     background = tuple(int(value) for value in image[0, 0])
     moved = tuple(rng.uniform(-6, 6, 2) * side / 128)

@@ -1,4 +1,4 @@
-"""How many bit errors of an air code a knowledge base repairs, by rule and tau.
+"""Repair of air codes with bit errors by a knowledge base, by rule and tau.
 
     python benchmarks/repair.py [--entries 10000] [--queries 1000] [--seed 1] [--out benchmarks/results/repair.json]
 

@@ -1,4 +1,4 @@
-"""What knowledge bases are worth on the air: held-out pictures named from bursts whose air code is lost.
+"""Gain of knowledge bases on the air: held-out pictures named from bursts whose air code is lost.
 
     crlsc-train data
     python benchmarks/repair_link.py [--bundle models/default] [--data data] [--seed 1]
@@ -49,7 +49,7 @@ COUNTS = ("sent", "headers", "failed", "restored", "believed", "clean", "told", 
 
 @cache
 def asked(bundle: str, data: str) -> Pictograms:
-    """Held-out pictograms of things that the shared base knows."""
+    """Return the held-out pictograms of things that the shared base knows."""
     base = KnowledgeBase.open(Path(bundle) / "skb")
     return load_pictograms(Path(data), HELD_OUT).things({entry.name.partition("/")[2] for entry in base.entries})
 
@@ -60,7 +60,7 @@ def load(bundle: str, private: str) -> SemanticCodec:
 
 
 def make_private(bundle: str, data: str, folder: Path) -> str:
-    """A private base of all the vendor's pictograms, as ``crlsc-kb build`` and ``calibrate`` make it of their files."""
+    """Make a private base of the vendor's pictograms, as ``crlsc-kb build`` and ``calibrate`` do of their files."""
     codec, pictures = load(bundle, ""), load_pictograms(Path(data), HELD_OUT)
     others, photos = load_pictograms(Path(data), OTHERS), fixed_crops(load_photos(Path(data), "train"), CROPS_EACH)
     shared = codec.bundle.knowledge
@@ -100,7 +100,7 @@ def work(job: tuple[str, str, str, int, str, int]) -> list[dict[str, Any]]:
 
 
 def judge(row: dict[str, Any], codec: SemanticCodec, burst: Burst, label: str, clean: bool) -> None:
-    """Count what each side makes of a burst; ``clean`` is what it would make of the code as sent."""
+    """Count the names that each side gets right; ``clean`` is whether the code as sent gives the right one."""
     row["headers"] += 1
     if burst.frame.semantic is not None:
         for side in SIDES:

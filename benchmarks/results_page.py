@@ -44,7 +44,7 @@ def line(run: SweepRun, curve: str, channel: str) -> LineResults:
 
 
 def where_behind(run: SweepRun, rate: str, channel: str) -> str:
-    """Where the best of ours is ahead, level or behind the best of the others at a rate, by PSNR."""
+    """Say at which SNRs the best of ours is ahead, level or behind the best of the others at a rate, by PSNR."""
     curves = [each for each in run.lines if each.channel == channel and rate in each.curve and BOUND not in each.curve]
     rows = standings(curves, {each.curve: run.is_own(each.curve) for each in curves}, "psnr_db")
     parts = [part for verdict in ("behind", "level", "ahead") if (part := _places(rows, verdict))]
@@ -61,7 +61,7 @@ def _places(rows: Sequence[Standing], verdict: str) -> str:
 
 
 def goals(pictures: SweepRun, meaning: SweepRun) -> str:
-    """The goals that these sweeps are held against."""
+    """Return the table of the goals that these sweeps are held against."""
     ours = line(pictures, "hybrid 1/12", "awgn")
     rows = []
     for name in ("WebP genie 1/12", "WebP genie 1/12, stripped"):
@@ -100,7 +100,7 @@ def _margin(found: Difference) -> str:
 
 
 def measured(run: SweepRun, measure: str, channel: str, digits: int) -> str:
-    """A measure of every curve over a channel at every SNR, with intervals."""
+    """Return the table of a measure of every curve over a channel at every SNR, with intervals."""
     lines = [each for each in run.lines if each.channel == channel]
     rows = []
     for each in lines:
@@ -118,7 +118,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw_sheet(run: SweepRun, channel: str, number: int, target: Path) -> None:
-    """What each curve shows of one picture at the SNRs of which pictures were kept, and the picture itself."""
+    """Draw one picture as sent, and as received by each curve at the SNRs whose pictures were kept."""
     snrs = run.config["keep"]["snr_db"]
     lines = [line(run, name, channel) for name in SHOWN]
     name = lines[0].points[snrs[0]].results[number].image
@@ -152,7 +152,7 @@ def _read(path: Path) -> UInt8Image:
 
 
 def draw_plots(run: SweepRun, name: str, out: Path) -> list[str]:
-    """The figures of a sweep; returns their lines of Markdown."""
+    """Draw the figures of a sweep, and return their lines of Markdown."""
     shown = []
     for measure, channel, rates in product(PLOTS[name], run.config["channels"], RATES.get(name, [("",)])):
         lines = [each for each in run.lines if each.channel == channel and any(rate in each.curve for rate in rates)]
@@ -170,7 +170,7 @@ def draw_plots(run: SweepRun, name: str, out: Path) -> list[str]:
 
 
 def write_page(runs: dict[str, SweepRun], out: Path) -> None:
-    """The page, its figures and the tables of points."""
+    """Write the page, its figures and the tables of points."""
     pictures, meaning = runs["pictures"], runs["meaning"]
     channels = list(pictures.config["channels"])
     figures = {name: draw_plots(run, name, out) for name, run in runs.items()}
@@ -203,7 +203,7 @@ def write_page(runs: dict[str, SweepRun], out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the sweeps' status if one of them fails."""
+    """Run the command; return the status of the first sweep that fails, or 0."""
     benchmark = bench.Benchmark(__file__, __doc__, seed=None, jobs=2, out=Path("docs/results"), quick=False)
     benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
     benchmark.add("--work", Path("runs/results"), "folder of the sweeps")

@@ -1,4 +1,4 @@
-"""How well header and meaning arrive, and how well the SNR is estimated.
+"""Delivery of header and meaning, and accuracy of the SNR estimate.
 
     python benchmarks/signalling.py [--bursts 2000] [--fading-bursts 8000] [--seed 1]
 
@@ -41,7 +41,7 @@ def delivered(frame: SemanticFrame, bursts: list[Burst]) -> bool:
 
 
 def awgn_job(job: tuple[int, int, int, float]) -> dict[str, Any]:
-    """Bursts at one SNR over AWGN: how many were delivered whole and in part, and the SNR estimates."""
+    """Send bursts over AWGN at one SNR; count those delivered whole and in part, and collect the SNR estimates."""
     seed, number, bursts, snr_db = job
     meaning = whole = 0
     estimates: list[float] = []
@@ -88,7 +88,7 @@ class KnownChannel:
 
 
 def fading_job(job: tuple[int, int, int]) -> list[dict[str, Any]]:
-    """Bursts over TDL-A at all SNRs: how many we delivered, and how many the receiver that knows the channel did."""
+    """Send bursts over TDL-A at all SNRs; count those we and the receiver that knows the channel delivered."""
     import torch
     from sionna.phy import config
     from sionna.phy.channel import TimeChannel
@@ -140,7 +140,7 @@ def _read_known(reader: LayerReader, known: KnownChannel, samples: np.ndarray, f
 
 
 def added(jobs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of several jobs as one."""
+    """Add up the rows of several jobs."""
     return [
         {"snr_db": rows[0]["snr_db"]} | {name: sum(row[name] for row in rows) for name in ("bursts", "ours", "known")}
         for rows in zip(*jobs, strict=True)
@@ -148,9 +148,9 @@ def added(jobs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def gap_db(rows: list[dict[str, Any]], rate: float) -> float:
-    """By how much more SNR we reach a delivery rate than the receiver that knows the channel, by interpolation.
+    """Return the SNR that we need beyond the receiver that knows the channel, for the same delivery rate.
 
-    NaN if a side reaches it outside the SNRs measured.
+    It is interpolated; NaN if a side reaches the rate outside the SNRs measured.
     """
     snr = np.array([row["snr_db"] for row in rows], float)
     at = []
@@ -163,7 +163,7 @@ def gap_db(rows: list[dict[str, Any]], rate: float) -> float:
 
 
 def gap_row(jobs: list[list[dict[str, Any]]], rate: float, seed: int) -> dict[str, Any]:
-    """The gap at a delivery rate and its 95 % interval, by bootstrap over the jobs."""
+    """Return the gap at a delivery rate and its 95 % interval, by bootstrap over the jobs."""
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(jobs), (1000, len(jobs)))
     gaps = [gap_db(added([jobs[i] for i in draw]), rate) for draw in draws]

@@ -75,7 +75,7 @@ CRC_BYTES = 4
 
 @dataclass(frozen=True)
 class Point:
-    """What the bursts of one point have in common.
+    """The settings that the bursts of one point share.
 
     Attributes:
         part: Which part of the benchmark; parts draw other channels.
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass
 class Tally:
-    """What became of some bursts.
+    """Counts of bursts received and lost.
 
     Attributes:
         bursts: Sent.
@@ -152,11 +152,11 @@ class Ours:
         self.modem = BurstModem(mcs=mcs)
 
     def modulate(self, frames: list[SemanticFrame]) -> list[lab.Samples]:
-        """A burst for each frame, its guard left out."""
+        """Return a burst for each frame, without its guard."""
         return [self.modem.modulate(frame)[: self.modem.burst_samples(frame.header)] for frame in frames]
 
     def receive(self, iq: lab.Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
-        """What of ``frames`` comes out of a stream, and the CPU-seconds for it."""
+        """Return what of ``frames`` is received from a stream, and the CPU-seconds for it."""
         modem = BurstModem()
         received, seconds = bench.timed(lambda: modem.receive(iq) + modem.flush())
         meanings = {(frame.header, frame.semantic): index for index, frame in enumerate(frames)}
@@ -178,7 +178,7 @@ class Stock:
         self.tuned = tuned
 
     def modulate(self, frames: list[SemanticFrame]) -> list[lab.Samples]:
-        """A packet for each frame; the frames must be of one size."""
+        """Return a packet for each frame; the frames must be of one size."""
         packets = [payload(frame) for frame in frames]
         top = gr.top_block()
         source = blocks.vector_source_b(list(b"".join(packets)))
@@ -195,7 +195,7 @@ class Stock:
         return list(bursts)
 
     def receive(self, iq: lab.Samples, frames: list[SemanticFrame]) -> tuple[Delivered, float]:
-        """What of ``frames`` comes out of a stream, and the CPU-seconds for it."""
+        """Return what of ``frames`` is received from a stream, and the CPU-seconds for it."""
         top = gr.top_block()
         with self._threshold():
             receiver = digital.ofdm_rx(packet_length_tag_key=TAG, bps_payload=2)
@@ -246,7 +246,7 @@ LINES = (
 
 
 def payload(frame: SemanticFrame) -> bytes:
-    """What the stock modem sends for a frame: its two layers. What our header says it need not."""
+    """Return the bytes that the stock modem sends for a frame: its two layers, without our header."""
     return (frame.semantic or b"") + (frame.detail or b"")
 
 
@@ -256,7 +256,7 @@ def mean_power(samples: lab.Samples) -> float:
 
 @dataclass(frozen=True)
 class Air:
-    """What happens to one burst, whichever modem sends it.
+    """The channel of one burst, the same for all modems.
 
     Not the package's channel: all modems get the same realisation, whose mean gain is 1 for each burst, and the loss of
     an uncoded link over it is known in closed form.
@@ -277,7 +277,7 @@ class Air:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, point: Point, longest: int) -> Air:
-        """A realisation for bursts of up to ``longest`` samples."""
+        """Draw a realisation for bursts of up to ``longest`` samples."""
         numerology = Numerology()
         # Taps are drawn for every channel, so that AWGN and multipath differ in nothing else.
         profile = np.exp(-np.arange(TAPS) / (2 * TAP_DECAY))
@@ -294,21 +294,21 @@ class Air:
         return cls(gap, (taps / np.sqrt(scale)).astype(np.complex64), gains / scale, rotation, noise)
 
     def __call__(self, burst: lab.Samples) -> lab.Samples:
-        """What is received of a burst, with noise before and behind it."""
+        """Return the samples at the receiver, with noise before and behind the burst."""
         signal = np.convolve(burst / np.float32(np.sqrt(mean_power(burst))), self.taps)
         received = self.noise[: self.gap + len(signal) + TAIL].copy()
         received[self.gap : self.gap + len(signal)] += signal * self.rotation[: len(signal)]
         return received
 
     def loss_without_fec(self, snr_db: float, size: int) -> float:
-        """Probability that one of ``size`` bytes of QPSK, spread over the carriers, is decided wrongly."""
+        """Return the probability that a bit of ``size`` bytes of QPSK, spread over the carriers, is decided wrongly."""
         log_right = log_ndtr(np.sqrt(10 ** (snr_db / 10) * self.gains))
         return float(-np.expm1(8 * size * np.mean(log_right)))
 
 
 @cache
 def warm_up() -> None:
-    """Load compiled code: that is not the rate."""
+    """Load compiled code, whose time is not to be measured."""
     frames = [lab.make_frame(np.random.default_rng(0))]
     for make in MODEMS.values():
         modem = make()
@@ -316,7 +316,7 @@ def warm_up() -> None:
 
 
 def run(job: Job) -> tuple[dict[str, Tally], float]:
-    """Send the bursts of a job through all modems of its point; also how many would be lost without FEC."""
+    """Send the bursts of a job through all modems of its point; count also those that would be lost without FEC."""
     warm_up()
     point = job.point
     key = (job.seed, point.part, point.snr_db + 100)
@@ -343,7 +343,7 @@ def run(job: Job) -> tuple[dict[str, Tally], float]:
 
 
 def measure(benchmark: bench.Benchmark, points: list[Point], bursts: int, label: str) -> list[dict[str, Any]]:
-    """A row for each point and modem."""
+    """Return a row for each point and modem."""
     jobs = [
         Job(point, first, min(first + JOB_BURSTS, bursts), benchmark.options.seed)
         for point in points
@@ -374,7 +374,7 @@ def measure(benchmark: bench.Benchmark, points: list[Point], bursts: int, label:
 
 
 def losses_of(name: str, tally: Tally) -> dict[str, Any]:
-    """The counts of a tally and their intervals; the stock modem has no meaning to count."""
+    """Return the counts of a tally and their intervals; the stock modem has no meaning to count."""
     counts = {"lost": tally.lost} if name in STOCK else {"lost_meanings": tally.lost_meanings, "lost": tally.lost}
     answer: dict[str, Any] = {}
     for key, count in counts.items():
@@ -383,14 +383,14 @@ def losses_of(name: str, tally: Tally) -> dict[str, Any]:
 
 
 def section(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows with what they have in common said once."""
+    """Return rows, with the values that they share once at the head."""
     common = ("payload_bytes", "cfo_within", "bursts")
     head = {key: rows[0][key] for key in common}
     return head | {"rows": [{key: value for key, value in row.items() if key not in common} for row in rows]}
 
 
 def summed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Losses of each modem over all points."""
+    """Add up the losses of each modem over all points."""
     answer = []
     for name in dict.fromkeys(row["modem"] for row in rows):
         mine = [row for row in rows if row["modem"] == name]
@@ -400,7 +400,7 @@ def summed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def overhead(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Time on the air and the receiver's rate in bursts heard, for each modem, at the highest Es/N0."""
+    """Return the time on the air and the receiver's speed of each modem, at the highest Es/N0."""
     rows = [row for row in rows if row["es_n0_db"] == max(r["es_n0_db"] for r in rows)]
     shortest = min(row["burst_samples"] for row in rows)
     return [
@@ -420,7 +420,7 @@ def overhead(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def needed(rows: list[dict[str, Any]], rate: float = 0.01) -> list[dict[str, Any]]:
-    """The lowest measured Es/N0 from which on no more than ``rate`` is lost, or None."""
+    """Return the lowest measured Es/N0 from which on no more than ``rate`` is lost, or None."""
     answer = []
     for name, key, *_ in LINES:
         row: dict[str, Any] = {"modem": name, "what": "header and air code" if key == "lost_meanings" else "whole"}
@@ -433,7 +433,7 @@ def needed(rows: list[dict[str, Any]], rate: float = 0.01) -> list[dict[str, Any
 
 
 def plot(benchmark: bench.Benchmark, rows: list[dict[str, Any]], bursts: int) -> None:
-    """Loss against Es/N0, a panel for each channel, with 95 % intervals."""
+    """Draw loss against Es/N0, a panel for each channel, with 95 % intervals."""
     # A logarithm has no zero: its place is the lower edge.
     zero = 0.4 / bursts
     with benchmark.figure(1200, 600) as figure:
@@ -460,7 +460,13 @@ def draw(figure: Figure, rows: list[dict[str, Any]], bursts: int, zero: float) -
             panel.plot(snr, height, linestyle=style, label=label, linewidth=1.6, markevery=places, **look)
             errors = bench.error_bars(height, interval, zero)[:, some]
             panel.errorbar(snr[some], rate[some], errors, linestyle="none", capsize=2, elinewidth=1, color=colour)
-            hollow = {"linestyle": "none", "markerfacecolor": "white", "zorder": 3, "clip_on": False}
+            hollow = {
+                "linestyle": "none",
+                "markerfacecolor": "white",
+                "zorder": 3,
+                "clip_on": False,
+                "in_layout": False,
+            }
             panel.plot(snr[~some], height[~some], **look, **hollow)
         panel.set_title(titles[channel])
         panel.set_xlabel("Es/N0 on an occupied carrier [dB]")
@@ -477,7 +483,7 @@ def draw(figure: Figure, rows: list[dict[str, Any]], bursts: int, zero: float) -
 
 
 def show_losses(title: str, rows: list[dict[str, Any]]) -> None:
-    """A table with a line for each point and a column for each modem: what was lost."""
+    """Print the losses, a row for each point and a column for each modem."""
     table: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         line = table.setdefault((row["channel"], row["es_n0_db"]), {"channel": row["channel"], "dB": row["es_n0_db"]})

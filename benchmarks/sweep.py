@@ -1,4 +1,4 @@
-"""The engine of sweeps: what a second process brings, and whether kills leave a trace in the results.
+"""The engine of sweeps: speed-up by a second process, and identical results after kills.
 
     python benchmarks/sweep.py [--parts processes kills] [--replicas 150] [--repeats 3] [--kills 100] [--out FILE]
 
@@ -44,7 +44,7 @@ def start(config: Path, folder: Path, jobs: int, *more: str) -> subprocess.Popen
 
 
 def seconds(config: Path, folder: Path, jobs: int, *more: str) -> float:
-    """Of a whole run."""
+    """Return the seconds of a whole run."""
     begun = time.perf_counter()
     if start(config, folder, jobs, *more).wait():
         raise SystemExit(f"{folder}: the run failed")
@@ -52,7 +52,7 @@ def seconds(config: Path, folder: Path, jobs: int, *more: str) -> float:
 
 
 def found(folder: Path) -> list[str]:
-    """What was found, whatever time it took."""
+    """Return the results of a run without their times."""
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     return sorted(json.dumps({name: row[name] for name in row if name not in ("cpu_s", "wall_s")}) for row in rows)
 
@@ -104,7 +104,7 @@ def kill_often(work: Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 def kill_once(config: Path, folder: Path, after_s: float) -> bool:
-    """Start a run, and kill it after a while; False if it ended before."""
+    """Start a run and kill it after a while; return False if it ended before."""
     process = start(config, folder, 2)
     try:
         process.wait(after_s)

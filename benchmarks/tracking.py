@@ -44,7 +44,17 @@ def send(
     powers: tuple[float, ...] = (1.0,),
     doppler_hz: float | None = None,
 ) -> Burst | None:
-    """The burst as received; None if header or meaning is lost. ``doppler_hz`` None: no fading at all."""
+    """Send a frame and return the burst received, None if header or meaning is lost.
+
+    Args:
+        modem: Sender and receiver.
+        rng: Draws the channel.
+        frame: Complete.
+        snr_db: Es/N0 on occupied carriers.
+        ppm: Clock error.
+        powers: Mean power of each Rayleigh path, a sample apart.
+        doppler_hz: Largest Doppler shift; None for no fading.
+    """
     iq = modem.modulate(frame)
     if doppler_hz is not None:
         # Longer by the delay of the last path.
@@ -55,7 +65,7 @@ def send(
 
 
 def evm_job(job: tuple[int, str, float, int, int, float]) -> dict[str, Any]:
-    """Mean error of analog symbols, and the error that the receiver expected."""
+    """Measure the mean error of analog symbols, and the error that the receiver expected."""
     seed, preset, snr_db, symbols, bursts, ppm = job
     modem = BurstModem(Numerology.preset(preset), mode="analog")
     errors, expected, lost = [], [], 0
@@ -84,7 +94,7 @@ def evm_job(job: tuple[int, str, float, int, int, float]) -> dict[str, Any]:
 
 
 def doppler_job(job: tuple[int, str, float, float, int]) -> dict[str, Any]:
-    """Segments lost over fading paths, and how the error of the symbols compares with what was expected of it."""
+    """Count segments lost over fading paths, and compare the error of symbols with the expected one."""
     seed, mcs, snr_db, doppler_hz, bursts = job
     modem, analog = BurstModem(mcs=mcs), BurstModem(mode="analog")
     segments = failed = lost = 0
@@ -114,7 +124,7 @@ def doppler_job(job: tuple[int, str, float, float, int]) -> dict[str, Any]:
 
 
 def llr_job(job: tuple[int, str, float, str, int]) -> list[dict[str, Any]]:
-    """Bit errors observed and predicted, by magnitude of the LLR."""
+    """Count bit errors observed and predicted, by magnitude of the LLR."""
     seed, mcs, snr_db, channel, bursts = job
     modem = BurstModem(mcs=mcs)
     llr, wrong = [], []

@@ -1,4 +1,4 @@
-"""What a text tower beside the wheel's image tower is worth: pictures of a vendor that nobody has seen, by their names.
+"""Accuracy of a text tower beside the wheel's image tower: pictures of an unseen vendor, by their names.
 
     crlsc-train data
     python benchmarks/words.py [--seeds 3] [--cache out/features]
@@ -77,7 +77,7 @@ def measure(sets: Sets, head: SpaceHead, unseen: set[str], seed: int) -> list[di
 
 @torch.inference_mode()
 def ask(sets: Sets, tower: TextTower, head: SpaceHead | None, rows: list[int]) -> dict[int, dict[str, Any]]:
-    """By the size of the pictures; among the tower's features if there is no head."""
+    """Ask for pictures by name, at each size; among the tower's features if there is no head."""
     mean = sets.views[-1].mean(dim=0)
 
     def texts(names: list[str]) -> Floats:

@@ -1,4 +1,4 @@
-"""What the experiments share: budgets, the knowledge base and encoders of a seed, intervals, tables."""
+"""Common parts of the experiments: budgets, the knowledge base and encoders of a seed, intervals, tables."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ UNSEEN = "things:fluent"
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of everything an experiment spends.
+    """The budget of an experiment.
 
     Attributes:
-        name: Of the folder of its runs.
+        name: Name of the folder of its runs.
         seeds: Each repeats everything: space, air code, encoders, draws of labels.
-        changes: What differs from the default recipe.
-        terminal_steps: Of the encoder of a terminal whose CPU time is counted, 64 pictures each.
-        decoder_steps: Of a decoder that is tuned to an encoder, 32 crops each.
+        changes: Changes to the default recipe.
+        terminal_steps: Training steps of a terminal's encoder whose CPU time is counted, 64 pictures each.
+        decoder_steps: Training steps of a decoder that is tuned to an encoder, 32 crops each.
     """
 
     name: str = "full"
@@ -70,12 +70,12 @@ QUICK = Budget(
 
 @dataclass(frozen=True)
 class Lab:
-    """Where an experiment works.
+    """The folders and the budget of an experiment.
 
     Attributes:
         budget: What it may spend.
-        data: Where ``crlsc-train data`` put the sets.
-        folder: Where jobs leave their results.
+        data: Folder that ``crlsc-train data`` filled.
+        folder: Folder of the results of jobs.
         bundle: The shipped bundle.
     """
 
@@ -85,12 +85,12 @@ class Lab:
     bundle: Path
 
     def run_of(self, seed: int, jobs: int = 1) -> Run:
-        """The run of the default recipe with this seed and the budget's changes."""
+        """Return the run of the default recipe with this seed and the budget's changes."""
         recipe = load_recipe("default", (f"seed={seed}", *self.budget.changes))
         return Run(recipe, self.data, self.folder / f"seed-{seed}", jobs)
 
     def make_base(self, seed: int, jobs: int) -> None:
-        """Teacher and shared knowledge base of a seed, if they are not there."""
+        """Make teacher and shared knowledge base of a seed, if they are not there."""
         run = self.run_of(seed, jobs)
         features = run.folder / "skb" / WORK / "features"
         if not features.exists():
@@ -101,7 +101,7 @@ class Lab:
         run_steps(run, [*teacher.steps(run.recipe), *skb.steps(run.recipe)])
 
     def make_encoder(self, seed: int, size: str) -> None:
-        """A terminal's encoder of a seed, if it is not there."""
+        """Train a terminal's encoder of a seed, if it is not there."""
         run = self.run_of(seed)
         run_steps(run, [step for step in encoder.steps(run.recipe) if step.name == f"encoder/{size}"])
 
@@ -111,7 +111,7 @@ class Lab:
         {"encoder": self.make_encoder, "terminal": self.terminal_of}[kind](seed, size)
 
     def terminal_of(self, seed: int, size: str) -> Run:
-        """A run whose encoder has the budget of a terminal, and whose knowledge base is that of the seed."""
+        """Return a run with an encoder of a terminal's budget and the seed's knowledge base, trained if need be."""
         base = self.run_of(seed)
         changes = (f"seed={seed}", *self.budget.changes, f"encoder.loop.steps={self.budget.terminal_steps}")
         run = Run(load_recipe("default", changes), self.data, self.folder / f"terminal-{seed}")
@@ -123,12 +123,12 @@ class Lab:
         return run
 
     def squares(self, *names: str) -> UInt8Image:
-        """All pictures of sets, uint8 [N, SIDE, SIDE, 3]."""
+        """Return all pictures of sets, uint8 [N, SIDE, SIDE, 3]."""
         return np.concatenate([open_images(name, self.data).squares(SIDE) for name in names])
 
 
 class Experiment(Protocol):
-    """What the module of an experiment offers.
+    """The interface of an experiment's module.
 
     A job is one arm with one seed; its result is plain JSON. ``report`` and ``plot`` are given all results: by arm,
     one a seed.
@@ -163,7 +163,7 @@ class Space:
         return load_file(self.run.folder / "skb/head.safetensors")
 
     def place(self, images: UInt8Image) -> NDArray[np.float32]:
-        """Where the teacher puts pictures, float32 [N, D] of unit norm."""
+        """Embed pictures by the teacher, float32 [N, D] of unit norm."""
         recipe = self.run.recipe
         shards = self.run.folder / "skb" / WORK / "features"
         features = embed(images, recipe.teacher.tower, recipe.skb.pixels[-1], shards)
@@ -171,7 +171,7 @@ class Space:
 
     @property
     def classes(self) -> NDArray[np.float32]:
-        """Where the teacher's classes lie, float32 [C, D]."""
+        """The teacher's classes in the space, float32 [C, D]."""
         return self._placed(load_directions(self.run)[1])
 
     def _placed(self, directions: Tensor) -> NDArray[np.float32]:
@@ -179,40 +179,41 @@ class Space:
 
 
 def cpu_seconds(run: Run, size: str) -> float:
-    """CPU time that the training of an encoder took."""
+    """Return the CPU time of the training of an encoder."""
     path = run.folder / "encoder" / size / WORK / "cpu_seconds.json"
     return float(json.loads(path.read_text(encoding="utf-8")))
 
 
 def encode(run: Run, size: str, images: UInt8Image) -> NDArray[np.float32]:
-    """Where a terminal's encoder puts pictures, float32 [N, D] of unit norm."""
+    """Embed pictures by a terminal's encoder, float32 [N, D] of unit norm."""
     return np.asarray(encode_squares(run.load_encoder(size), planes(images)))
 
 
 def planes(images: UInt8Image) -> Tensor:
-    """uint8 [N, H, W, 3] as the networks' uint8 [N, 3, H, W]."""
+    """Turn uint8 [N, H, W, 3] into the networks' uint8 [N, 3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
 
 
 def bundle_arm(lab: Lab) -> str:
-    """The name of the shipped bundle as an arm: another bundle is another job."""
+    """Name the shipped bundle as an arm: another bundle is another job."""
     return f"{lab.bundle.name}-{sha256_of(lab.bundle / 'manifest.json')[:8]}"
 
 
 def as_digits(hits: NDArray[np.bool_]) -> str:
-    """Which test pictures an arm got right, a digit each."""
+    """Write which test pictures an arm got right, a digit each."""
     return "".join("01"[int(hit)] for hit in hits)
 
 
 def from_digits(digits: Sequence[str]) -> NDArray[np.float64]:
-    """What :func:`as_digits` wrote of each seed, float64 [S, N]."""
+    """Read what :func:`as_digits` wrote of each seed, float64 [S, N]."""
     return np.array([[int(digit) for digit in row] for row in digits], np.float64)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean and bootstrap 95 % interval of ``values`` [seeds, test pictures]; both are drawn with replacement.
+    """Return mean and bootstrap 95 % interval of ``values`` [seeds, test pictures]; both are drawn with replacement.
 
-    The pictures are the same with every seed, so one draw of them serves all (crossed resampling, Owen 2007).
+    Not :func:`crlsc_phy.quality.intervals.bootstrap`, which draws along one axis: the pictures are the same with every
+    seed, so one draw of them serves all (crossed resampling, Owen 2007).
     """
     rng = np.random.default_rng(0)
     seeds, pictures = values.shape
@@ -224,24 +225,24 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def percent(values: NDArray[np.float64]) -> str:
-    """Mean and interval of hits, in percent."""
+    """Format mean and interval of hits, in percent."""
     mean, low, high = (100 * value for value in interval(values))
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
 def spread(values: NDArray[np.float64], digits: int) -> str:
-    """Mean and interval of measurements."""
+    """Format mean and interval of measurements."""
     mean, low, high = interval(values)
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def signed(values: NDArray[np.float64], digits: int) -> str:
-    """Mean and interval of differences."""
+    """Format mean and interval of differences."""
     mean, low, high = interval(values)
     return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -25,7 +25,7 @@ PSNR_CAP_DB = 60.0
 
 
 def tuned_decoder(lab: Lab, run: Run, size: str, folder: Path) -> DetailCoder:
-    """The shipped bundle's detail coder, its decoder tuned to what the air code leaves of an encoder's vectors.
+    """Tune the decoder of the shipped bundle to an encoder's vectors as they come out of the air code.
 
     Args:
         lab: The budget and the bundle.
@@ -48,7 +48,7 @@ def tuned_decoder(lab: Lab, run: Run, size: str, folder: Path) -> DetailCoder:
 def decoded_psnr_db(
     coder: DetailCoder, crops: UInt8Image, vectors: NDArray[np.float32], levels: int
 ) -> NDArray[np.float64]:
-    """PSNR of crops uint8 [N, S, S, 3] with vectors float32 [N, D] at a number of levels, float64 [N]."""
+    """Return the PSNR of crops uint8 [N, S, S, 3] with vectors float32 [N, D] at a number of levels, float64 [N]."""
     side = crops.shape[1] // STRIDE
     keep = torch.zeros(len(crops), coder.config.levels, side, side, dtype=torch.bool)
     keep[:, :levels] = True

@@ -1,4 +1,4 @@
-"""E1: what a terminal of the unseen vendor makes of few labels.
+"""E1: accuracy of a terminal of the unseen vendor with few labels.
 
 Its pictures of things fall into classes by their Unicode subcategory (those with 20 pictures or more). Half of each
 class is the test set; of the other half 1, 2, 5, 10 or all pictures a class have labels, drawn anew with each seed.
@@ -63,7 +63,7 @@ NAMES = {
 
 
 def arms(_lab: Lab) -> list[str]:
-    """How the network is made."""
+    """Name the ways to make the network."""
     return ["crlsc", "scratch", "simclr", "simclr from ImageNet", "imagenet", "finetuned"]
 
 
@@ -114,7 +114,7 @@ def measure(lab: Lab, seed: int, arm: str) -> dict[str, Any]:
 
 
 def _by_vote(terminal: Terminal, vectors: Tensor, seed: int) -> dict[str, str]:
-    """By the nearest labelled pictures, weighed by similarity (Wu et al. 2018, section 3.4)."""
+    """Classify by the nearest labelled pictures, weighed by similarity (Wu et al. 2018, section 3.4)."""
     found = {}
     for count in LABELS:
         rows = terminal.labelled(count, seed)
@@ -127,7 +127,7 @@ def _by_vote(terminal: Terminal, vectors: Tensor, seed: int) -> dict[str, str]:
 
 
 def _by_head(terminal: Terminal, network: nn.Module, seed: int, pixels: int = 96) -> dict[str, str]:
-    """By a linear head on centred features of unit norm, of the pictures and of altered views."""
+    """Classify by a linear head on centred features of unit norm, of the pictures and of altered views."""
     everything = views(network, terminal.images, pixels, VIEWS, seed).reshape(VIEWS, len(terminal.images), -1)
     found = {}
     for count in LABELS:
@@ -149,7 +149,7 @@ def _digits(terminal: Terminal, scores: Tensor) -> str:
 
 
 def _methods(results: Results) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """By method and number of labels which pictures were right, float64 [seeds, pictures]."""
+    """Return which pictures were right by method and number of labels, float64 [seeds, pictures]."""
     return {
         method: {count: from_digits([row["hits"][method][count] for row in rows]) for count in counts}
         for rows in results.values()
@@ -180,7 +180,7 @@ def report(results: Results, _budget: Budget) -> str:
 
 
 def _lost(found: dict[str, dict[str, NDArray[np.float64]]]) -> str:
-    """Where the better of CRLSC's two methods is behind another arm."""
+    """Say where the better of CRLSC's two methods is behind another arm."""
     ours = [counts for key, counts in found.items() if key.startswith("crlsc")]
     behind = []
     for key, counts in found.items():

@@ -1,4 +1,4 @@
-"""E2: what the space is worth on data that it was not made from.
+"""E2: transfer of the space to data that it was not made from.
 
 The SKB holds two vendors' pictograms; encoders learned from them and from crops of photographs. They are asked about
 the things that a third vendor draws, which must be found among the SKB's pictures by label; and about animals and faces
@@ -45,7 +45,7 @@ SETS = {"fluent": "third vendor", "animals": "animals", "faces": "faces"}
 
 
 def arms(_lab: Lab) -> list[str]:
-    """Who embeds."""
+    """Name the embedders."""
     return list(NAMES)
 
 

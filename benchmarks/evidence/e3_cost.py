@@ -1,4 +1,4 @@
-"""E3: what a terminal's encoder costs, against the server's.
+"""E3: cost of a terminal's encoder, against the server's.
 
 L_e is the local encoder in the recipe's three sizes at 96x96 pixels, S_e the default teacher, all of
 EfficientNet-Lite0 at 160x160; ViT-B-32 at 224x224, the teacher of a server with internet access, is instantiated with
@@ -32,7 +32,7 @@ TURNS, WARM_UP = 40, 5
 
 
 def arms(_lab: Lab) -> list[str]:
-    """All in one, so that their times are of one moment."""
+    """Name the only arm: all networks in one, so that their times are of one moment."""
     return ["cost"]
 
 

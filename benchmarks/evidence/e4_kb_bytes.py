@@ -1,4 +1,4 @@
-"""E4: how many bytes an entry of the knowledge base needs.
+"""E4: bytes of a knowledge base's entry against retrieval.
 
 The shared knowledge base is coded at 8 to 64 bytes an entry, by codes trained on itself, and asked with pictures of the
 unseen vendor. A picture is found if an entry with its label is among the nearest; all entries compete. In the second
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 
 def arms(_lab: Lab) -> list[str]:
-    """Who embeds the query."""
+    """Name the embedders of the query."""
     return ["teacher", *SIZES]
 
 

@@ -68,7 +68,7 @@ NO_VECTOR = "none"
 
 
 def arms(_lab: Lab) -> list[str]:
-    """Classes with the SKB and without, and pictures with it."""
+    """Name the arms: classes with the SKB and without, and pictures with it."""
     return [CRLSC, ALONE, PICTURES]
 
 
@@ -102,11 +102,11 @@ class _End:
     known: NDArray[np.float32]
 
     def seen(self, rows: NDArray[np.int64], known: NDArray[np.float32] | None) -> Tensor:
-        """All views of pictures, float32 [VIEWS * R, D], as a receiver recalls them who knows something."""
+        """Return all views of pictures, float32 [VIEWS * R, D], as a receiver with this knowledge recalls them."""
         return _read(self.vectors[:, rows].reshape(-1, self.vectors.shape[-1]), known)
 
     def asked(self, rows: NDArray[np.int64], known: NDArray[np.float32] | None) -> Tensor:
-        """Pictures as they are, float32 [R, D]; as above."""
+        """Return pictures as they are, float32 [R, D], recalled in the same way."""
         return _read(self.vectors[0, rows], known)
 
 
@@ -134,7 +134,7 @@ def _end(lab: Lab, terminal: Terminal, seed: int, size: str, arm: str) -> _End:
 
 
 def _pictures(lab: Lab, seed: int) -> dict[str, Any]:
-    """PSNR by sender, receiver and level: a value a photograph, the mean of its crops."""
+    """Return PSNR by sender, receiver and level: a value per photograph, the mean of its crops."""
     run = lab.run_of(seed)
     crops = fixed_crops(photographs((HELD_OUT,), lab.data, LONGEST), CROPS_EACH)
     code = run.air_code
@@ -150,18 +150,18 @@ def _pictures(lab: Lab, seed: int) -> dict[str, Any]:
 
 
 def _of(rows: list[dict[str, Any]], pairs: list[tuple[str, str]], how: str = RECALLED) -> NDArray[np.float64]:
-    """Mean over pairs of which pictures were right, float64 [seeds, pictures]."""
+    """Return the share of pairs that got each picture right, float64 [seeds, pictures]."""
     return np.asarray(np.mean([from_digits([row["hits"][how][f"{a} {b}"] for row in rows]) for a, b in pairs], axis=0))
 
 
 def _compared(rows: list[dict[str, Any]], how: str) -> str:
-    """Pairs of one encoder against pairs of two."""
+    """Compare pairs of one encoder with pairs of two."""
     same, other = _of(rows, SAME, how), _of(rows, OTHER, how)
     return f"diagonal {percent(same)}, off it {percent(other)}: {_points(other - same)}"
 
 
 def _lost(rows: list[dict[str, Any]], sender: str) -> NDArray[np.float64]:
-    """What the heads of others make of an encoder against its own."""
+    """Return the accuracy of an encoder with the heads of others, less that with its own."""
     return _of(rows, [(sender, size) for size in SIZES if size != sender]) - _of(rows, [(sender, sender)])
 
 

@@ -35,7 +35,7 @@ SHARED = "CC-BY-SA"
 
 
 def arms(lab: Lab) -> list[str]:
-    """The bundle."""
+    """Name the only arm, the bundle."""
     return [bundle_arm(lab)]
 
 
@@ -77,7 +77,7 @@ def _sheet(lab: Lab, arm: str, name: str) -> Path:
 
 
 def _row(pictures: list[UInt8Image]) -> UInt8Image:
-    """Pictures side by side, each in the middle of a white square."""
+    """Put pictures side by side, each in the middle of a white square."""
     row = np.full((LONGEST + 4, len(pictures) * (LONGEST + 4), 3), 255, np.uint8)
     for number, picture in enumerate(pictures):
         height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""E7: whether the decoder gains from the meaning.
+"""E7: gain of the decoder from the meaning.
 
 The shipped bundle reconstructs 64x64 crops of held-out photographs and the unseen vendor's pictograms, at 0 to 4 levels
 of the detail layer: with the semantic code of the picture, with that of another picture of the set, and with none, as
@@ -38,7 +38,7 @@ METRICS = {"psnr_db": "PSNR [dB]", "ms_ssim": "MS-SSIM"}
 
 
 def arms(lab: Lab) -> list[str]:
-    """The bundle."""
+    """Name the only arm, the bundle."""
     return [bundle_arm(lab)]
 
 
@@ -88,7 +88,7 @@ def _at_levels(
 
 
 def _means(values: list[float], each: int) -> list[float]:
-    """Means over the crops of a photograph, which are not independent."""
+    """Return means over the crops of a photograph, which are not independent."""
     return [round(float(value), 4) for value in np.array(values).reshape(-1, each).mean(axis=1)]
 
 

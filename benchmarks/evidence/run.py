@@ -42,7 +42,7 @@ INTRODUCTION = Path(__file__).with_name("introduction.md")
 
 
 def experiments(names: Sequence[str] = ()) -> dict[str, Experiment]:
-    """The experiments of these names, all if none is given, in the order of their numbers."""
+    """Return the experiments of these names, all if none is given, in the order of their numbers."""
     return {name: cast(Experiment, import_module(MODULES[name])) for name in sorted(names or MODULES)}
 
 
@@ -54,12 +54,12 @@ def known(name: str) -> str:
 
 
 def result_path(lab: Lab, name: str, seed: int, arm: str) -> Path:
-    """Where the job of an arm and a seed leaves what it found."""
+    """Return the path of the result of a job."""
     return lab.folder / name / f"{arm}-{seed}.json"
 
 
 def do_job(lab: Lab, name: str, seed: int, arm: str) -> None:
-    """Run a job, unless what it finds is there."""
+    """Run a job, unless its result is there."""
     path = result_path(lab, name, seed, arm)
     if path.exists():
         return
@@ -74,12 +74,12 @@ def do_job(lab: Lab, name: str, seed: int, arm: str) -> None:
 
 
 def seeds_of(budget: Budget, experiment: Experiment) -> tuple[int, ...]:
-    """The seeds that an experiment runs with."""
+    """Return the seeds that an experiment runs with."""
     return budget.seeds if experiment.REPEATED else budget.seeds[:1]
 
 
 def run_all(lab: Lab, chosen: dict[str, Experiment], jobs: int) -> None:
-    """Knowledge bases first, then encoders, then the jobs."""
+    """Make knowledge bases first, then encoders, then run the jobs."""
     needs = sorted({need for experiment in chosen.values() for need in experiment.NEEDS})
     seeds = lab.budget.seeds
     if needs:
@@ -96,7 +96,7 @@ def run_all(lab: Lab, chosen: dict[str, Experiment], jobs: int) -> None:
 
 
 def results_of(lab: Lab, name: str, experiment: Experiment) -> Results:
-    """What the jobs of an experiment found: by arm, one a seed."""
+    """Read the results of an experiment: by arm, one per seed."""
     seeds = seeds_of(lab.budget, experiment)
     return {
         arm: [json.loads(result_path(lab, name, seed, arm).read_text(encoding="utf-8")) for seed in seeds]
@@ -105,7 +105,7 @@ def results_of(lab: Lab, name: str, experiment: Experiment) -> Results:
 
 
 def write_results(lab: Lab, chosen: dict[str, Experiment], out: Path) -> None:
-    """The raw figures and the plot of each experiment."""
+    """Write the raw figures and the plot of each experiment."""
     out.mkdir(parents=True, exist_ok=True)
     for name, experiment in chosen.items():
         content: dict[str, Any] = {"machine": bench.machine(), "budget": vars(lab.budget)}
@@ -115,7 +115,7 @@ def write_results(lab: Lab, chosen: dict[str, Experiment], out: Path) -> None:
 
 
 def write_page(out: Path) -> None:
-    """``README.md`` from the raw figures that are there."""
+    """Write ``README.md`` from the raw figures that are there."""
     parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
     for name, experiment in experiments().items():
         path = out / f"{name.lower()}.json"
@@ -139,7 +139,7 @@ def _repetition(seeds: int, experiment: Experiment) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 2 if the user's input is wrong."""
+    """Run the command; return 2 if the user's input is wrong, or 0."""
     benchmark = bench.Benchmark(__file__, __doc__, seed=None, jobs=2, out=Path("docs/evidence"))
     benchmark.add("names", [], "experiments; all if none is named", nargs="*", metavar="EXPERIMENT", type=known)
     benchmark.add("--seeds", len(FULL.seeds), "number of seeds", quick=len(QUICK.seeds), type=bench.count)

@@ -46,7 +46,7 @@ class Terminal:
     others: Tensor
 
     def labelled(self, count: int, seed: int) -> NDArray[np.int64]:
-        """Rows of ``count`` labelled pictures a class, all if 0; more labels contain those of fewer."""
+        """Draw rows of ``count`` labelled pictures a class, all if 0; more labels contain those of fewer."""
         rows = np.setdiff1d(np.arange(len(self.targets)), self.test)
         rows = np.random.default_rng(seed).permutation(rows)
         parts = [rows[self.targets.numpy()[rows] == target] for target in range(len(self.classes))]
@@ -54,13 +54,13 @@ class Terminal:
 
 
 def subcategories(data: Path) -> dict[str, str]:
-    """The Unicode subcategory of each code point, such as ``animal-mammal``."""
+    """Return the Unicode subcategory of each code point, such as ``animal-mammal``."""
     path = data / "cache" / NAMES / "package/emoji.json"
     return {each["unified"].lower(): each["subcategory"] for each in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def open_terminal(lab: Lab) -> Terminal:
-    """The terminal of the unseen vendor."""
+    """Open the terminal of the unseen vendor."""
     things, kinds = open_images(UNSEEN, lab.data), subcategories(lab.data)
     of_picture = np.array([kinds[key] for key in things.keys])
     names, counts = np.unique(of_picture, return_counts=True)
@@ -83,7 +83,7 @@ def open_terminal(lab: Lab) -> Terminal:
 
 
 def new_encoder(config: EncoderConfig, pretrained: bool) -> LocalEncoder:
-    """A network of an encoder's sizes, its trunk random or as ImageNet has made it."""
+    """Make a network of an encoder's sizes, its trunk random or with ImageNet's weights."""
     encoder = LocalEncoder(config)
     if pretrained:
         encoder.start_from_wheel()
@@ -92,7 +92,7 @@ def new_encoder(config: EncoderConfig, pretrained: bool) -> LocalEncoder:
 
 
 class Pooled(nn.Module):
-    """Images float32 [N, 3, P, P] in 0..1 to what an encoder knows before its last layer, float32 [N, channels].
+    """The features before an encoder's last layer: images float32 [N, 3, P, P] in 0..1 to float32 [N, channels].
 
     Args:
         encoder: The encoder.
@@ -115,14 +115,14 @@ def train_for(
     """Train until a CPU time is spent: AdamW, warm-up, half a cosine down over that time.
 
     Args:
-        network: What is trained, in place.
+        network: The network, trained in place.
         loss_of: The loss of a batch that it draws with the generator.
-        cpu_seconds: Of this process; a step is taken in any case.
-        seed: Of the batches.
+        cpu_seconds: CPU time of this process to spend; one step is taken in any case.
+        seed: Seed of the batches.
         rate: Highest learning rate.
 
     Returns:
-        How many steps there were.
+        The number of steps.
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -182,7 +182,7 @@ def train_simclr(network: nn.Module, pixels: int, images: Tensor, cpu_seconds: f
 
 @torch.inference_mode()
 def outputs(network: nn.Module, images: Tensor, pixels: int) -> Tensor:
-    """What a network makes of pictures uint8 [N, 3, S, S], seen at a side of ``pixels``."""
+    """Return a network's outputs for pictures uint8 [N, 3, S, S], resized to a side of ``pixels``."""
     return torch.cat(
         [
             network(F.interpolate(part.float() / 255, (pixels, pixels), mode="bilinear", antialias=True))
@@ -193,7 +193,7 @@ def outputs(network: nn.Module, images: Tensor, pixels: int) -> Tensor:
 
 @torch.inference_mode()
 def views(network: nn.Module, images: Tensor, pixels: int, count: int, seed: int) -> Tensor:
-    """What a network makes of pictures as they are and of ``count - 1`` altered views of each, one after another."""
+    """Return a network's outputs for pictures as they are and for ``count - 1`` altered views, one after another."""
     generator = torch.Generator().manual_seed(seed)
     found = [outputs(network, images, pixels)]
     for _ in range(count - 1):
