@@ -9,9 +9,6 @@ from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from crlsc_phy.channel.models import MODELS
 from crlsc_phy.cli import sweep_baseline, sweep_report
 from crlsc_phy.cli.verbs import run_verb
@@ -159,14 +156,14 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**total, "seconds": seconds, "each": rows}))
         return 0
-    table = _table("curve", "channel", "Es/N0 [dB]", "points", "jobs", "s a job")
+    table = sweep_report.new_table("curve", "channel", "Es/N0 [dB]", "points", "jobs", "s a job")
     for row in rows:
         snrs = row["snr_db"]
         reach = f"{snrs[0]:g} to {snrs[-1]:g}" if len(snrs) > 1 else f"{snrs[0]:g}"
         table.add_row(
             row["curve"], row["channel"], reach, str(len(snrs)), str(row["jobs"]), f"{row['seconds_a_job']:.3g}"
         )
-    Console(width=200).print(table)
+    sweep_report.print_table(table)
     print(
         f"{total['lines']} lines, {total['points']} points, at most {total['jobs']} jobs: about {_spoken(seconds)} "
         f"with {processes} {'process' if processes == 1 else 'processes'}"
@@ -188,16 +185,15 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"presets": presets(), "channels": channels, "chains": chains}))
         return 0
-    console = Console(width=120)
     for title, rows in (
         ("presets", presets()),
         ("channels", channels),
         ("chains", {name: f"{chain['about']}\n{_options(chain['options'])}" for name, chain in chains.items()}),
     ):
-        table = _table(title, "")
+        table = sweep_report.new_table(title, "")
         for name, text in rows.items():
             table.add_row(name, text)
-        console.print(table)
+        sweep_report.print_table(table, width=120)
     return 0
 
 
@@ -211,13 +207,6 @@ def _default(option: Field[Any]) -> Any:
 
 def _options(defaults: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {json.dumps(value)}" for name, value in defaults.items())
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in columns:
-        table.add_column(name)
-    return table
 
 
 if __name__ == "__main__":

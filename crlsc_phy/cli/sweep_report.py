@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from crlsc_phy.errors import SweepError
@@ -23,7 +22,7 @@ from crlsc_phy.report.results import read_run
 if TYPE_CHECKING:
     from crlsc_phy.cli.verbs import Subparsers
 
-__all__ = ["add_verbs"]
+__all__ = ["add_verbs", "new_table", "print_table"]
 
 
 def add_verbs(subparsers: Subparsers) -> None:
@@ -86,15 +85,15 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _show(comparison: Comparison, options: argparse.Namespace) -> None:
-    table = Table(box=None, header_style="bold")
-    for name in ("curve", "channel", "Es/N0 [dB]", "first", "second", "difference", "95 % interval", ""):
-        table.add_column(name, justify="left" if name in ("curve", "channel", "") else "right", overflow="fold")
+    table = new_table("curve", "channel", "Es/N0 [dB]", "first", "second", "difference", "95 % interval", "")
+    for column in table.columns[2:7]:
+        column.justify = "right"
     for change in comparison.changes:
         found = change.difference
         known = found.low == found.low
         table.add_row(
-            escape(change.curve),
-            escape(change.channel),
+            change.curve,
+            change.channel,
             f"{change.snr_db:g}",
             figure(change.before.value),
             figure(change.after.value),
@@ -102,7 +101,7 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
             f"{signed(found.low)} to {signed(found.high)}" if known else "",
             "changed" if found.significant else "",
         )
-    Console(width=200).print(table)
+    print_table(table)
     for folder, lines in ((options.before, comparison.only_before), (options.after, comparison.only_after)):
         for curve, channel in lines:
             print(f"only in {folder}: {curve} over {channel}")
@@ -138,3 +137,16 @@ def _columns(text: str) -> dict[str, str]:
                 f"--columns: {ours!r} is unknown; choose one of snr, curve, channel, {', '.join(MEASURES)}"
             )
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def new_table(*columns: str) -> Table:
+    """Return an empty table with columns of these names."""
+    table = Table(box=None, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def print_table(table: Table, width: int = 200) -> None:
+    """Print a table whose text is shown as it is: ``[dB]`` is not markup, and ``:x:`` not an emoji."""
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)

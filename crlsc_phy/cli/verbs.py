@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -35,13 +36,20 @@ def run_verb(parser: argparse.ArgumentParser, arguments: list[str] | None) -> in
         arguments: Words of the command line; those of the process if None.
 
     Returns:
-        The exit status: that of ``run``, 2 if the input is at fault, or 130 if interrupted.
+        The exit status: that of ``run``, 2 if the input is at fault, 130 if interrupted, or 1 if nobody reads the
+        output any more.
     """
     accept_any_text()
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader, such as head, has what it wants. What is left in the buffer has no other place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except CrlscError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -35,3 +35,12 @@ def test_no_terminal_ends_a_command(encoding, shown):
     assert (done.returncode, done.stdout.decode(encoding).strip()) == (2, shown)
     assert done.stderr.decode(encoding).startswith("command: ")
     assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    program = PROGRAM.replace('raise CrlscError("\\u22121 caf\\udce9")', 'print("x" * 10, file=sys.stdout)')
+    assert "raise" not in program
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

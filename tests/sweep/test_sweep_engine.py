@@ -263,6 +263,14 @@ def test_show_tells_what_would_run(bits, capsys):
     assert "2 lines, 4 points, at most 160 jobs" in capsys.readouterr().out
 
 
+def test_names_and_units_in_tables_are_no_markup(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("{snr_db: 9, curves: {'a [genie] :x:': {chain: coded, k: 100, blocks: 1}}}")
+    assert main(["show", str(tmp_path / "c.yaml")]) == 0
+    head, row, *_ = capsys.readouterr().out.splitlines()
+    assert "Es/N0 [dB]" in head
+    assert "a [genie] :x:" in row
+
+
 def test_list_names_what_there_is(capsys):
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
