@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crlsc_phy.machine import compiled
 
 __all__ = ["filter_moving"]
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def filter_moving(
     real: NDArray[np.float32],
     imag: NDArray[np.float32],

@@ -6,10 +6,10 @@ All are functions of the position of a sample in the stream, so that the result 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from crlsc_phy.channel.settings import ChannelSettings
+from crlsc_phy.machine import compiled
 
 __all__ = ["Clock", "Oscillator", "amplified", "converted"]
 
@@ -62,7 +62,7 @@ class Oscillator:
             samples *= np.exp(1j * phase).astype(np.complex64)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _rotate(samples: Samples, place: int, cycles: float, frequency: float, drift: float) -> None:
     count = samples.shape[1]
     done = 0
@@ -129,7 +129,7 @@ class Clock:
         return out
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _resample(
     whole: Samples,
     past: int,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.channel.cir import Cir
@@ -16,6 +15,7 @@ from crlsc_phy.channel.process import GROUP, Process, Taps, WaveProcess, make_pr
 from crlsc_phy.channel.radio import Clock, Oscillator, amplified, converted
 from crlsc_phy.channel.settings import FIXED, ChannelSettings
 from crlsc_phy.errors import ChannelError, brief
+from crlsc_phy.machine import compiled
 
 __all__ = ["StreamChannel"]
 
@@ -355,7 +355,7 @@ def _as_samples(iq: Any) -> NDArray[np.complex64]:
         raise ChannelError(f"samples must be numbers in an array or list: {brief(error)}") from None
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_noise(samples: NDArray[np.float32], noise: NDArray[np.float32], deviation: np.float32) -> None:
     for i in range(len(samples)):
         samples[i] += deviation * noise[i]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from crlsc_phy.machine import compiled
 from crlsc_phy.phy.linear import invert
 
 __all__ = ["FadingChannel", "Observations", "changes", "estimate_fading", "project"]
@@ -100,7 +100,7 @@ def project(
     return gram, matched
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _project(
     modes: NDArray[np.complex128], expected: NDArray[np.complex64], values: NDArray[np.complex64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:

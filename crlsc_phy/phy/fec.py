@@ -12,10 +12,10 @@ from importlib.resources import files
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.machine import compiled
 from crlsc_phy.phy.ldpc_decoder import decode_layered
 
 __all__ = ["DECODERS", "Decoder", "LdpcCode", "crc24", "ldpc_code"]
@@ -189,7 +189,7 @@ def crc24(data: bytes) -> bytes:
     return int(_crc24(np.frombuffer(data, np.uint8))).to_bytes(3, "big")
 
 
-@njit(cache=True)
+@compiled()
 def _crc24(data: NDArray[np.uint8]) -> np.uint32:
     register = np.uint32(0)
     for byte in data:
@@ -220,7 +220,7 @@ def _load_base_graph(number: int) -> NDArray[np.int64]:
     return np.loadtxt(text.splitlines()[2:], delimiter=",", dtype=np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _encode(
     words: NDArray[np.uint8],
     row_start: NDArray[np.int32],
@@ -257,7 +257,7 @@ def _encode(
                 _add_shifted(blocks[k + r], blocks[column[e]], shift[e])
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_shifted(target: NDArray[np.uint8], block: NDArray[np.uint8], shift: int) -> None:
     z = len(block)
     for i in range(z - shift):

@@ -8,8 +8,9 @@ parity check codes", IEEE Transactions on Communications, vol. 50, no. 3, 2002.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crlsc_phy.machine import compiled
 
 __all__ = ["decode_layered"]
 
@@ -17,7 +18,7 @@ __all__ = ["decode_layered"]
 _NORMALISATION = np.float32(0.75)
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "ninf", "nsz", "contract"})
+@compiled(nogil=True, fastmath={"nnan", "ninf", "nsz", "contract"})
 def decode_layered(
     llr: NDArray[np.float32],
     row_start: NDArray[np.int32],

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crlsc_phy.machine import compiled
 
 __all__ = ["invert"]
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "ninf", "nsz", "contract", "reassoc"})
+@compiled(nogil=True, fastmath={"nnan", "ninf", "nsz", "contract", "reassoc"})
 def invert(matrix: NDArray[Any]) -> tuple[NDArray[Any], float]:
     """Invert by Cholesky's decomposition.
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
+from crlsc_phy.machine import compiled
 from crlsc_phy.phy.numerology import SYNC_LINES, SYNC_PERIOD
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.tracking import vertex
@@ -162,7 +162,7 @@ class Preamble:
         return low + int(np.argmax(power >= min(floor, float(power[-1]))))
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _metric(
     re: NDArray[np.float32],
     im: NDArray[np.float32],
@@ -216,7 +216,7 @@ def _metric(
     return total, above
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _look(
     samples: NDArray[np.complex64],
     total: NDArray[np.complex64],

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crlsc_phy.machine import compiled
 
 __all__ = ["demap", "map_bits"]
 
@@ -63,7 +64,7 @@ def demap(symbols: NDArray[np.complex64], noise: NDArray[np.float32], bits_per_s
     return _demap_pam(parts, noise, _pam(bits_per_symbol // 2), bits_per_symbol // 2).ravel()
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _demap_pam(
     parts: NDArray[np.float32], noise: NDArray[np.float32], levels: NDArray[np.float32], bits: int
 ) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ from functools import lru_cache
 from math import gcd
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crlsc_phy.machine import compiled
 
 __all__ = ["gold", "spread"]
 
@@ -28,7 +29,7 @@ def gold(length: int, seed: int) -> NDArray[np.uint8]:
     return bits
 
 
-@njit(cache=True)
+@compiled()
 def _gold(length: int, seed: int) -> NDArray[np.uint8]:
     out = np.empty(length, np.uint8)
     first, second = np.uint32(1), np.uint32(seed)

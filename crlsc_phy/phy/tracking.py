@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from crlsc_phy.machine import compiled
 from crlsc_phy.phy.linear import invert
 
 __all__ = ["steady_drift", "track", "vertex"]
@@ -97,7 +97,7 @@ def vertex(values: NDArray[np.floating[Any]], index: int) -> float:
     return 0.5 * (left - right) / curvature if curvature < 0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _filter(
     rotation: NDArray[np.complex128],
     gain: NDArray[np.float64],
@@ -141,7 +141,7 @@ def _filter(
                 cov[i, i] += _WALK[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _smooth(
     predicted: NDArray[np.float64],
     predicted_cov: NDArray[np.float64],
