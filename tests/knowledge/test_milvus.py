@@ -87,8 +87,8 @@ def test_answers_are_those_of_a_folder(base, local, k):
 
 def test_repairs_are_those_of_a_folder(uri, local, code, vectors, entries):
     base = MilvusKnowledgeBase.create(uri, "pictures", code, vectors, entries, tau=0.7, threshold=3.5)
-    llrs = noisy_llrs(np.array(local.codes[:60]), 0.03, np.random.default_rng(3))
-    foreign = np.random.default_rng(4).integers(256, size=(20, 8)).astype(np.uint8)
+    llrs = noisy_llrs(np.array(local.codes[:40]), 0.03, np.random.default_rng(3))
+    foreign = np.random.default_rng(4).integers(256, size=(10, 8)).astype(np.uint8)
     for batch, rule in ((llrs, None), (np.packbits(llrs > 0, axis=1), None), (llrs, "hamming"), (foreign, None)):
         pairs = list(zip(base.repair_batch(batch, rule), local.repair_batch(batch, rule), strict=True))
         same = [here for here, there in pairs if here.entry.name == there.entry.name]
