@@ -33,15 +33,17 @@ from __future__ import annotations
 
 import binascii
 import enum
+import operator
 import zlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import FrameError
 
-__all__ = ["FRAME_VERSION", "SYMBOL", "FrameHeader", "Mode", "SemanticFrame", "crc16"]
+__all__ = ["FRAME_VERSION", "SYMBOL", "FrameHeader", "Mode", "ModeName", "SemanticFrame", "crc16"]
 
 FRAME_VERSION = 2
 MAX_SIDE = 4096
@@ -67,7 +69,7 @@ _WIDTHS = {
     "detail": 21,
 }
 _LATER = {
-    "rate": "another rate of the meaning",
+    "rate": "a meaning at another rate",
     "coder": "the detail of another coder",
     "preview": "a preview layer",
     "side": "side information",
@@ -79,6 +81,10 @@ _CRC16_BYTES, _CRC32_BYTES = 2, 4
 _VERSION_1_BODY = 15
 
 
+ModeName = Literal["digital", "analog"]
+"""Name of the :class:`Mode` of a detail layer, as options give it."""
+
+
 class Mode(enum.IntEnum):
     """Kind of the detail layer."""
 
@@ -88,6 +94,9 @@ class Mode(enum.IntEnum):
     """Packed VQ tokens."""
     ANALOG = 2
     """Complex latent symbols, complex64 little-endian."""
+
+
+_HYBRID = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,9 @@ class FrameHeader:
         levels: Residual codebook levels in a digital detail layer; the scale of an analog one; 0 to 255.
         sequence: Counter of the sender, modulo 2**16.
         mode: Kind of the detail layer.
+
+    Raises:
+        FrameError: If a value is out of range.
     """
 
     SIZE = _BODY_BYTES + _CRC16_BYTES
@@ -118,14 +130,20 @@ class FrameHeader:
     def __post_init__(self) -> None:
         if len(self.kb_id) != 4:
             raise FrameError(f"kb_id has {len(self.kb_id)} bytes; it needs the first 4 of the bundle's id")
-        for name, value, low, high in (
-            ("height", self.height, 1, MAX_SIDE),
-            ("width", self.width, 1, MAX_SIDE),
-            ("semantic_bytes", self.semantic_bytes, 0, MAX_SEMANTIC_BYTES),
-            ("detail_bytes", self.detail_bytes, 0, MAX_DETAIL * self._unit),
-            ("levels", self.levels, 0, 255),
-            ("sequence", self.sequence, 0, 65535),
+        for name, low, high in (
+            ("height", 1, MAX_SIDE),
+            ("width", 1, MAX_SIDE),
+            ("semantic_bytes", 0, MAX_SEMANTIC_BYTES),
+            ("detail_bytes", 0, MAX_DETAIL * self._unit),
+            ("levels", 0, 255),
+            ("sequence", 0, 65535),
         ):
+            try:
+                # A NumPy integer would wrap around where lengths are added.
+                value = operator.index(getattr(self, name))
+            except TypeError:
+                raise FrameError(f"{name} is {getattr(self, name)!r}; it must be a whole number") from None
+            object.__setattr__(self, name, value)
             if not low <= value <= high:
                 raise FrameError(f"{name} is {value}; it must be within {low} to {high}")
         if self.detail_bytes % self._unit:
@@ -178,16 +196,13 @@ class FrameHeader:
         for name, width in reversed(_WIDTHS.items()):
             values[name] = packed & ((1 << width) - 1)
             packed >>= width
+        later = [what for name, what in _LATER.items() if values[name]]
         if values["version"] != FRAME_VERSION:
-            raise FrameError(
-                f"frame has version {values['version']}; this program reads version {FRAME_VERSION}: "
-                "give both ends the same crlsc-phy"
-            )
-        if values["mode"] not in Mode.__members__.values():
-            raise FrameError(f"frame has mode {values['mode']}; this program reads {', '.join(f'{m}' for m in Mode)}")
-        for name, what in _LATER.items():
-            if values[name]:
-                raise FrameError(f"frame has {what}, which this version does not read; update crlsc-phy")
+            later = [f"version {values['version']}"]
+        elif values["mode"] == _HYBRID:
+            later = ["a hybrid detail layer (mode 3)"]
+        if later:
+            raise FrameError(f"frame has {later[0]}, which this version of crlsc-phy does not read; update crlsc-phy")
         mode = Mode(values["mode"])
         return cls(
             kb_id=values["kb_id"].to_bytes(4, "big"),
@@ -207,8 +222,8 @@ class SemanticFrame:
 
     Attributes:
         header: Geometry and lengths.
-        semantic: The air code; None when a receiver lost it.
-        detail: Packed tokens or analog symbols; None when a receiver lost all of them.
+        semantic: The air code; None when a receiver lost it. Any buffer is taken, and copied.
+        detail: Packed tokens or analog symbols; None when a receiver lost all of them. Any buffer is taken, and copied.
         erasures: Byte ranges ``(start, stop)`` of ``detail`` whose content a receiver lost (zero-filled).
 
     Raises:
@@ -232,8 +247,11 @@ class SemanticFrame:
             ("semantic", self.semantic, self.header.semantic_bytes),
             ("detail", self.detail, self.header.detail_bytes),
         ):
-            if layer is not None and len(layer) != expected:
-                raise FrameError(f"{name} layer has {len(layer)} bytes; the header says {expected}")
+            if layer is None:
+                continue
+            object.__setattr__(self, name, copy := bytes(layer))
+            if len(copy) != expected:
+                raise FrameError(f"{name} layer has {len(copy)} bytes; the header says {expected}")
 
     @property
     def complete(self) -> bool:
@@ -253,7 +271,7 @@ class SemanticFrame:
 
     @property
     def coded_bytes(self) -> int:
-        """Bytes of the frame that cross the air as bits, CRCs included: analog symbols are none."""
+        """Bytes of the frame that cross the air as bits, CRCs included; analog symbols do not count."""
         header = self.header
         digital = header.detail_bytes + _CRC32_BYTES if header.mode is not Mode.ANALOG else 0
         return header.SIZE + header.semantic_bytes + _CRC16_BYTES + digital

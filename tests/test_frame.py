@@ -2,6 +2,7 @@
 
 import binascii
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -79,7 +80,9 @@ def test_a_newer_version_is_named(frame, monkeypatch):
     monkeypatch.setattr("crlsc_phy.frame.FRAME_VERSION", FRAME_VERSION + 1)
     newer = frame.to_bytes()
     monkeypatch.undo()
-    with pytest.raises(FrameError, match="version 3; this program reads version 2"):
+    with pytest.raises(
+        FrameError, match="frame has version 3, which this version of crlsc-phy does not read; update crlsc-phy"
+    ):
         SemanticFrame.from_bytes(newer)
 
 
@@ -91,22 +94,42 @@ def test_a_frame_of_version_1_is_refused_by_name():
         SemanticFrame.from_bytes(old)
 
 
+def test_fields_stand_where_the_guide_says(frame):
+    header = dataclasses.replace(frame.header, semantic_bytes=63, detail_bytes=(1 << 21) - 1, height=4096, width=1)
+    assert header.to_bytes()[:18].hex(" ") == "24 00 07 01 02 03 04 ff f0 00 04 00 00 fc 00 1f ff ff"
+    analog = dataclasses.replace(header, mode=Mode.ANALOG, detail_bytes=8 * ((1 << 21) - 1))
+    assert analog.to_bytes()[:18].hex(" ") == "28 00 07 01 02 03 04 ff f0 00 04 00 00 fc 00 1f ff ff"
+    assert FrameHeader.from_bytes(analog.to_bytes()) == analog
+
+
+def test_numpy_scalars_and_buffers_are_taken(frame):
+    sizes = {"height": np.int16(64), "semantic_bytes": np.uint8(16), "detail_bytes": np.int8(100), "levels": np.int8(4)}
+    header = dataclasses.replace(frame.header, **sizes)
+    assert header == frame.header
+    buffer = np.frombuffer(frame.semantic, np.uint8).copy()
+    taken = SemanticFrame(header, buffer, memoryview(frame.detail))
+    buffer[:] = 0
+    assert taken == frame
+    assert SemanticFrame.from_bytes(taken.to_bytes()) == frame
+
+
 @pytest.mark.parametrize(
     ("bit", "what"),
     [
-        (7, "another rate"),
-        (95, "the detail of"),
-        (112, "a preview"),
+        (7, "a meaning at another rate"),
+        (95, "the detail of another coder"),
+        (112, "a preview layer"),
         (118, "side information"),
-        (5, "mode 3"),
+        (5, "a hybrid detail layer (mode 3)"),
     ],
 )
 def test_what_later_versions_send_is_refused_by_name(frame, bit, what):
     """Bits of the header's fields for later versions, counted from the most significant of all."""
-    mode = {"mode": Mode.ANALOG, "detail_bytes": 0} if what == "mode 3" else {}
+    mode = {"mode": Mode.ANALOG, "detail_bytes": 0} if "mode 3" in what else {}
     body = int.from_bytes(dataclasses.replace(frame.header, **mode).to_bytes()[:18], "big") | 1 << 143 - bit
     raw = body.to_bytes(18, "big")
-    with pytest.raises(FrameError, match=f"frame has {what}"):
+    line = f"frame has {what}, which this version of crlsc-phy does not read; update crlsc-phy"
+    with pytest.raises(FrameError, match=f"^{re.escape(line)}$"):
         FrameHeader.from_bytes(raw + crc16(raw))
 
 
@@ -143,6 +166,7 @@ def test_a_damaged_frame_has_no_byte_form(frame, semantic, detail, erasures):
         {"kb_id": b"123"},
         {"semantic_bytes": 64},
         {"detail_bytes": 1 << 21},
+        {"height": 1.5},
         {"detail_bytes": 8 << 21, "mode": Mode.ANALOG},
     ],
 )

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crlsc_phy.codec import STRIDE, SemanticCodec
-from crlsc_phy.frame import SYMBOL, FrameHeader
-from crlsc_phy.frame import Mode as FrameMode
+from crlsc_phy.frame import SYMBOL, FrameHeader, Mode, ModeName
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.link.frame_links import FrameLink
 from crlsc_phy.phy import MCS_TABLE, Mcs
 from crlsc_phy.phy.adaptation import THRESHOLDS_DB
-from crlsc_phy.phy.modem import Mode
 from crlsc_phy.quality.metrics import cbr
 from crlsc_phy.semantic.tokens import packed_size
 
@@ -28,7 +26,7 @@ class Rate:
         mcs: Of the detail layer.
     """
 
-    mode: Mode
+    mode: ModeName
     levels: int
     mcs: Mcs
 
@@ -46,23 +44,23 @@ class Budget:
         self._link, self._limit = link, limit
         self._semantic_bytes = codec.bundle.knowledge.air_code.size
         self._token_bits = codec.bundle.quantiser.bits
-        self._most: dict[Mode, int] = {"digital": codec.levels, "analog": codec.analog.most}
+        self._most: dict[ModeName, int] = {"digital": codec.levels, "analog": codec.analog.most}
 
     def cbr(self, image: UInt8Image, rate: Rate) -> float:
         """Channel uses a source value."""
         height, width = image.shape[:2]
         blocks = -(-height // STRIDE) * -(-width // STRIDE)
         if rate.mode == "analog":
-            detail, mode = rate.levels * blocks * SYMBOL.itemsize, FrameMode.ANALOG
+            detail, mode = rate.levels * blocks * SYMBOL.itemsize, Mode.ANALOG
         else:
-            detail, mode = packed_size(rate.levels * blocks, self._token_bits), FrameMode.DIGITAL
+            detail, mode = packed_size(rate.levels * blocks, self._token_bits), Mode.DIGITAL
         header = FrameHeader(bytes(4), height, width, self._semantic_bytes, detail, mode=mode)
         return cbr(self._link.channel_uses(header, rate.mcs), height, width)
 
     def fits(self, image: UInt8Image, rate: Rate) -> bool:
         return self._limit is None or self.cbr(image, rate) <= self._limit
 
-    def highest(self, image: UInt8Image, mode: Mode, mcs: Mcs, most: int | None = None) -> Rate | None:
+    def highest(self, image: UInt8Image, mode: ModeName, mcs: Mcs, most: int | None = None) -> Rate | None:
         """The most levels or symbols, up to ``most``, that fit; None if not even the least does.
 
         The least of digital detail is none: the semantic layer alone.

@@ -17,10 +17,9 @@ import numpy as np
 
 from crlsc_phy.channel import ChannelSettings, StreamChannel
 from crlsc_phy.errors import ModemError, SweepError
-from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.frame import FrameHeader, ModeName, SemanticFrame
 from crlsc_phy.phy import MCS_TABLE, Burst, BurstModem, Mcs, Numerology
 from crlsc_phy.phy.layout import Layout
-from crlsc_phy.phy.modem import Mode
 from crlsc_phy.phy.papr import check_papr
 
 __all__ = ["BurstLink", "BurstOptions", "Passage"]
@@ -155,5 +154,5 @@ class BurstLink:
         return StreamChannel(**vars(settings)), int(rng.integers(_LEAST_BEFORE, _MOST_BEFORE)), turn
 
     def _modem(self, mcs: Mcs = MCS_TABLE[0]) -> BurstModem:
-        mode: Mode = "analog" if mcs.analog else "digital"
+        mode: ModeName = "analog" if mcs.analog else "digital"
         return BurstModem(self.numerology, mcs.index, mode, _MAX_BURST_SAMPLES, papr_db=self._papr_db)

@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crlsc_phy.errors import ModemError
-from crlsc_phy.frame import FrameHeader, SemanticFrame
+from crlsc_phy.frame import FrameHeader, ModeName, SemanticFrame
 from crlsc_phy.phy.demodulator import Demodulator
 from crlsc_phy.phy.fec import DECODERS, Decoder
 from crlsc_phy.phy.layout import Layout, carries, pack_header
-from crlsc_phy.phy.mcs import Mcs, find_mcs
+from crlsc_phy.phy.mcs import ANALOG_TABLE, MCS_TABLE, Mcs, find_mcs
 from crlsc_phy.phy.numerology import Numerology
 from crlsc_phy.phy.ofdm import Ofdm
 from crlsc_phy.phy.papr import check_papr, clip_and_filter
 from crlsc_phy.phy.preamble import Preamble
 from crlsc_phy.phy.receiver import Burst, Counters, Receiver
 from crlsc_phy.phy.taps import Taps
+from crlsc_phy.scalars import plain
 
-__all__ = ["Burst", "BurstModem", "Counters", "Mode"]
+__all__ = ["Burst", "BurstModem", "Counters"]
 
 MAX_BURST_SAMPLES = 1 << 21
-"""Longest burst by default, and so what a lying header can make a receiver hold: 16 MiB."""
+"""Longest burst by default. It bounds what a header that lies makes a receiver keep: 16 MiB of samples."""
 
-Mode = Literal["digital", "analog"]
-_DEFAULT_MCS: dict[Mode, str] = {"digital": "qpsk-1/2", "analog": "analog-1/1"}
+_DEFAULT_MCS: dict[ModeName, str] = {"digital": "qpsk-1/2", "analog": "analog-1/1"}
 
 
 class BurstModem:
-    """Modulates frames and receives bursts from a stream of samples.
+    """Modem that sends frames as bursts, and receives bursts from a stream of samples.
 
     Args:
-        numerology: Shared by sender and receiver.
-        mcs: Name or index, in ``MCS_TABLE`` or ``ANALOG_TABLE``, of how the detail layer is sent; ``qpsk-1/2`` or
-            ``analog-1/1`` if None. Frames of any MCS are received.
-        mode: ``"digital"``: the detail layer is coded bits. ``"analog"``: complex numbers, sent as they are at unit
-            mean power.
-        max_burst_samples: Longest burst sent or received.
-        papr_db: Clip what is sent behind the preamble to this peak over its mean power; None leaves it as it is.
+        numerology: Waveform, the same at sender and receiver; ``Numerology()`` if None.
+        mcs: Modulation and code rate of the detail layer, a name or index of ``MCS_TABLE`` or ``ANALOG_TABLE``;
+            ``qpsk-1/2`` or ``analog-1/1`` if None. Bursts of any MCS are received.
+        mode: ``"digital"`` sends the detail layer as coded bits, ``"analog"`` as complex numbers of unit mean power.
+            Bursts of either mode are received.
+        max_burst_samples: Longest burst sent or received, in samples.
+        papr_db: Peak power over mean power in dB to which the burst is clipped behind the preamble; None leaves it as
+            it is.
         ldpc: ``"min-sum"``, or ``"sionna"`` for Sionna's belief propagation, the slow reference.
         taps: Where the receiver dumps its internal signals, or None.
 
     Attributes:
-        numerology: As given.
-        mode: As given.
+        numerology: The waveform.
+        mode: Mode of the bursts that are sent.
 
     Raises:
-        ModemError: If there is no such MCS, mode or decoder, if MCS and mode contradict each other, or ``papr_db`` is
-            out of range.
+        ModemError: If there is no such MCS, mode or decoder, if the MCS is one of the other mode, or ``papr_db`` is out
+            of range.
+
+    Example:
+        >>> from crlsc_phy.frame import FrameHeader, SemanticFrame
+        >>> header = FrameHeader(kb_id=b"kb-1", height=64, width=64, semantic_bytes=16, detail_bytes=100)
+        >>> modem = BurstModem(Numerology.preset("64"), mcs="16qam-1/2")
+        >>> iq = modem.modulate(SemanticFrame(header, semantic=bytes(16), detail=bytes(100)))
+        >>> [burst] = modem.receive(iq)
+        >>> burst.frame.complete, burst.mcs.name
+        (True, '16qam-1/2')
     """
 
     def __init__(
         self,
         numerology: Numerology | None = None,
         mcs: int | str | None = None,
-        mode: Mode = "digital",
+        mode: ModeName = "digital",
         max_burst_samples: int = MAX_BURST_SAMPLES,
         *,
         papr_db: float | None = None,
@@ -64,49 +72,51 @@ class BurstModem:
         taps: Taps | None = None,
     ) -> None:
         if mode not in _DEFAULT_MCS:
-            raise ModemError(f"no mode {mode!r}; choose one of {', '.join(_DEFAULT_MCS)}")
+            raise ModemError(f"mode {mode!r} is unknown; choose one of {', '.join(_DEFAULT_MCS)}")
         if ldpc not in DECODERS:
-            raise ModemError(f"no LDPC decoder {ldpc!r}; choose one of {', '.join(DECODERS)}")
+            raise ModemError(f"LDPC decoder {ldpc!r} is unknown; choose one of {', '.join(DECODERS)}")
         self.numerology = numerology or Numerology()
         self.mode = mode
-        self.max_burst_samples = max_burst_samples
+        self.max_burst_samples = plain(max_burst_samples)
         self.mcs = _DEFAULT_MCS[mode] if mcs is None else mcs
-        self._papr_db = None if papr_db is None else check_papr(papr_db)
+        self._papr_db = None if papr_db is None else check_papr(plain(papr_db))
         self._ofdm = Ofdm(self.numerology)
         self._preamble = Preamble(self._ofdm)
         self._demodulator = Demodulator(self._ofdm, self._preamble)
         self._receiver = Receiver(
-            self._ofdm, self._preamble, self._demodulator, max_burst_samples, decoder=ldpc, taps=taps
+            self._ofdm, self._preamble, self._demodulator, self.max_burst_samples, decoder=ldpc, taps=taps
         )
 
     @property
     def mcs(self) -> Mcs:
-        """How the detail layer of the next burst is sent; set it by name or index."""
+        """Modulation and code rate of the next burst's detail layer; set it by name, index or entry."""
         return self._mcs
 
     @mcs.setter
     def mcs(self, mcs: int | str | Mcs) -> None:
         chosen = mcs if isinstance(mcs, Mcs) else find_mcs(mcs)
         if chosen.analog != (self.mode == "analog"):
-            raise ModemError(f"MCS {chosen.name} does not go with mode {self.mode!r}")
+            table = ANALOG_TABLE if self.mode == "analog" else MCS_TABLE
+            names = ", ".join(entry.name for entry in table)
+            raise ModemError(f"MCS {chosen.name} is not one of mode {self.mode!r}; choose one of {names}")
         self._mcs = chosen
 
     @property
     def counters(self) -> Counters:
-        """What the receiver has seen since the modem was made."""
+        """Counters of the receiver since the modem was made."""
         return self._receiver.counters
 
     def burst_samples(self, header: FrameHeader, mcs: Mcs | None = None) -> int:
-        """Samples of the burst for a frame with ``header``, guard left out."""
+        """Return the samples of the burst for a frame with ``header``, guard left out; with :attr:`mcs` if None."""
         symbols = Layout.of(self.numerology, header, mcs or self.mcs).symbols
         return len(self._preamble.waveform) + symbols * self.numerology.symbol_length
 
     def channel_uses(self, header: FrameHeader, mcs: Mcs | None = None) -> float:
-        """Complex channel uses of that burst: samples times the occupied part of the band, everything counted."""
+        """Return the complex channel uses of that burst: samples times the occupied part of the band."""
         return self.burst_samples(header, mcs) * self.numerology.occupied / self.numerology.fft_size
 
     def modulate(self, frame: SemanticFrame) -> NDArray[np.complex64]:
-        """The burst for a frame.
+        """Modulate a frame.
 
         Args:
             frame: Complete, without erasures.
@@ -122,7 +132,8 @@ class BurstModem:
             raise ModemError("frame has lost layers or erasures; only a complete frame can be sent")
         if not carries(self.mcs, frame.header):
             raise ModemError(
-                f"frame has a detail layer of mode {frame.header.mode.name.lower()}; this modem sends {self.mode}"
+                f"frame has a detail layer of mode {frame.header.mode.name.lower()}; this modem sends {self.mode}: "
+                "encode the image in that mode, or make the modem with the other"
             )
         samples = self.burst_samples(frame.header)
         if samples > self.max_burst_samples:
@@ -136,19 +147,19 @@ class BurstModem:
         if self._papr_db is not None:
             grid = clip_and_filter(grid, self._ofdm.carriers, self.numerology.fft_size, self._papr_db)
         symbols = self._ofdm.waveform(grid, self.numerology.cp_length)
-        # A receiver whose clock is off reaches beyond the last symbol: it shall not have to wait for more.
+        # A receiver whose clock is off reads beyond the last symbol, and must not have to wait for more samples.
         guard = max(self.numerology.guard, self._demodulator.samples_needed(layout.symbols) - samples)
         burst = np.concatenate((self._preamble.waveform, symbols.ravel(), np.zeros(guard, np.complex64)))
         power = float(np.vdot(burst, burst).real) / len(burst)
         return np.asarray(burst / np.float32(np.sqrt(power)), np.complex64)
 
     def receive(self, iq: ArrayLike) -> list[Burst]:
-        """Take in samples and hand out the bursts that they complete.
+        """Receive samples, and return the bursts that they complete.
 
         State is kept: how a stream is cut into calls does not matter.
 
         Args:
-            iq: complex64 [n], any n.
+            iq: complex64 [n], any n; an array of any type, which may be filled anew afterwards.
 
         Raises:
             ModemError: If ``iq`` is not a one-dimensional array of numbers.
@@ -156,8 +167,8 @@ class BurstModem:
         return self._receiver.receive(iq)
 
     def flush(self) -> list[Burst]:
-        """End the stream: hand out what the samples at hand allow, and start afresh.
+        """End the stream: return the bursts still in the samples, and start afresh.
 
-        A burst that is cut short after its header comes with what was lost of it missing.
+        A burst that is cut short behind its header lacks the layers and segments that were cut off.
         """
         return self._receiver.flush()

@@ -1,11 +1,12 @@
-"""The shape of the waveform: sample rate, OFDM carriers, pilots and guard."""
+"""Parameters of the waveform: sample rate, OFDM carriers, pilots and guard."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from crlsc_phy.errors import ModemError
+from crlsc_phy.scalars import plain
 
 __all__ = ["PRESETS", "Numerology"]
 
@@ -46,6 +47,11 @@ class Numerology:
     signalling_repetition: int = 3
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if not isinstance(value, (int, float) if field.name == "sample_rate" else int):
+                raise ModemError(f"numerology: {field.name} is {value!r}; it must be a number, whole but for a rate")
         rules = (
             ("sample_rate", math.isfinite(self.sample_rate) and self.sample_rate > 0, "a positive number"),
             ("fft_size", self.fft_size in (64, 128, 256, 512, 1024, 2048, 4096), "a power of two, 64 to 4096"),
@@ -83,25 +89,20 @@ class Numerology:
         """Occupied carriers from one pilot to the next, and symbols after which the pattern repeats."""
         return self.occupied // self.pilots
 
-    @property
-    def carrier_spacing_hz(self) -> float:
-        """Distance between carriers in Hz."""
-        return self.sample_rate / self.fft_size
-
     @classmethod
     def preset(cls, name: str, sample_rate: float | None = None, network: int = 0) -> Numerology:
-        """A numerology by name: ``"64"`` (1 MS/s), ``"128"`` (5 MS/s) or ``"256"`` (20 MS/s).
+        """Return a numerology by name: ``"64"`` (1 MS/s), ``"128"`` (5 MS/s) or ``"256"`` (20 MS/s).
 
         Args:
             name: Key of :data:`PRESETS`.
             sample_rate: Samples/s to use in place of the preset's.
-            network: As above.
+            network: Number of the network, 0 to 65535.
 
         Raises:
             ModemError: If there is no such preset, or a value is out of range.
         """
         if name not in PRESETS:
-            raise ModemError(f"no numerology preset {name!r}; choose one of {', '.join(PRESETS)}")
+            raise ModemError(f"numerology preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
         chosen = replace(PRESETS[name], network=network)
         return chosen if sample_rate is None else replace(chosen, sample_rate=sample_rate)
 

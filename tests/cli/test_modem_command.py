@@ -235,7 +235,7 @@ def test_a_foreign_bundle_is_told(tmp_path, pictures, bundle, capsys):
         ("send {pictures}/cat.png {tmp}/tiny.png --out {tmp}/a.cf32", r"tiny\.png: image is 8x8 pixels"),
         ("send {pictures}/cat.png --out {tmp}/a.cf32 --mcs 99", "MCS 99 is unknown; choose one of 0 qpsk-1/5, "),
         ("send {pictures}/cat.png --out {tmp}/a.cf32 --mcs bpsk", "MCS 'bpsk' is unknown; choose"),
-        ("send {pictures}/cat.png --out {tmp}/a.cf32 --numerology 65", "no numerology preset '65'"),
+        ("send {pictures}/cat.png --out {tmp}/a.cf32 --numerology 65", "numerology preset '65' is unknown"),
         ("send {pictures}/cat.png --out {tmp}/a.cf32 --sample-rate 0", "sample_rate is 0"),
         (
             "send {pictures}/cat.png --out {tmp}/a.cf32 --papr-db 1",
@@ -250,7 +250,7 @@ def test_a_foreign_bundle_is_told(tmp_path, pictures, bundle, capsys):
         ("receive {tmp}/real.npy --no-images", r"real\.npy: holds float64 \[5\]"),
         ("receive {tmp}/flat.npy --no-images", r"flat\.npy: holds complex64 \[5, 2\]"),
         ("receive {tmp}/text.npy --no-images", r"text\.npy: is damaged, or is not a \.npy file"),
-        ("receive {tmp}/good.cf32 --no-images --numerology 65", "no numerology preset '65'"),
+        ("receive {tmp}/good.cf32 --no-images --numerology 65", "numerology preset '65' is unknown"),
         ("receive {tmp}/good.cf32 --out {tmp}/text.txt", r"text\.txt: cannot be made"),
         ("receive {tmp}/good.cf32 --no-images --taps {tmp}/text.txt", r"text\.txt: taps cannot be written"),
         ("plot {tmp}/none", "none: no such folder"),

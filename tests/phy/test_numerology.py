@@ -25,6 +25,9 @@ from crlsc_phy.phy.mcs import find_mcs
         ("guard", -1),
         ("network", 65536),
         ("signalling_repetition", 0),
+        ("fft_size", 64.0),
+        ("guard", "32"),
+        ("sample_rate", "1e6"),
     ],
 )
 def test_bad_values_are_named(field, value):
@@ -41,8 +44,17 @@ def test_unknown_names_list_the_known():
         BurstModem(mode="hybrid")
     with pytest.raises(ModemError, match="min-sum, sionna"):
         BurstModem(ldpc="turbo")
-    with pytest.raises(ModemError, match="qpsk-1/2 does not go with mode 'analog'"):
+    with pytest.raises(ModemError, match="MCS qpsk-1/2 is not one of mode 'analog'; choose one of analog-1/4, "):
         BurstModem(mcs="qpsk-1/2", mode="analog")
+
+
+def test_numpy_scalars_are_options(make_frame):
+    numerology = Numerology(np.float32(1e6), np.int16(64), np.uint8(16), np.int8(52), np.int64(4), np.uint8(32))
+    assert numerology == Numerology()
+    assert all(type(value) in (int, float) for value in vars(numerology).values())
+    modem = BurstModem(numerology, np.int64(3), max_burst_samples=np.int16(20_000), papr_db=np.float32(8))
+    (burst,) = modem.receive(modem.modulate(make_frame()))
+    assert burst.frame == make_frame()
 
 
 def test_mcs_by_index_or_name():
