@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 # Two cores are shared by many small tests; one thread a library avoids fighting over them.
@@ -42,7 +44,27 @@ def photo(image_folder) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
+def shared(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Folders that take long to make: one for all processes of a run, made by the first that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+
+    def share(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / f"shared-{name}", base / f"shared-{name}.done"
+        with (base / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return share
+
+
+@pytest.fixture(scope="session")
+def learned_bundle(bundle_folder, photo, shared) -> Path:
     """The shipped bundle with a tiny analog coder, made for one photograph and not trained."""
     import json
     from dataclasses import asdict
@@ -55,25 +77,25 @@ def learned_bundle(bundle_folder, photo, tmp_path_factory) -> Path:
     from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
     from crlsc_phy.train.analog import export_coder
 
-    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("learned") / "bundle")
-    config = AnalogConfig(narrow=4, wide=4, receiver_blocks=1)
-    coder = AnalogCoder(config)
-    coder.start_linear(CropSampler([photo], None).batch(300, torch.Generator().manual_seed(0)))
-    export_coder(coder, folder)
-    content = json.loads((folder / "manifest.json").read_text())
-    content["config"]["analog"] = asdict(config)
-    del content["files"], content["format"]
-    write_manifest(folder, BUNDLE_FORMAT, content, apart="skb")
-    return folder
+    def make(folder: Path) -> None:
+        bundle = shutil.copytree(bundle_folder, folder / "bundle")
+        config = AnalogConfig(narrow=4, wide=4, receiver_blocks=1)
+        coder = AnalogCoder(config)
+        coder.start_linear(CropSampler([photo], None).batch(300, torch.Generator().manual_seed(0)))
+        export_coder(coder, bundle, made=folder)
+        content = json.loads((bundle / "manifest.json").read_text())
+        content["config"]["analog"] = asdict(config)
+        del content["files"], content["format"]
+        write_manifest(bundle, BUNDLE_FORMAT, content, apart="skb")
+
+    return shared("learned", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
-def finished_sweep(bundle_folder, image_folder, tmp_path_factory) -> Path:
+def finished_sweep(bundle_folder, image_folder, shared) -> Path:
     from small_sweep import run_small_sweep
 
-    folder = tmp_path_factory.mktemp("sweep")
-    run_small_sweep(folder, bundle_folder, image_folder)
-    return folder
+    return shared("sweep", lambda folder: run_small_sweep(folder / "sweep", bundle_folder, image_folder)) / "sweep"
 
 
 @pytest.fixture

@@ -98,24 +98,30 @@ def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] |
 
 def export(run: Run, folder: Path) -> None:
     """Write what the codec needs of it."""
-    coder = AnalogCoder(run.recipe.analog.coder)
-    coder.load_state_dict(load_file(run.folder / "analog/conditioned" / ANALOG))
-    export_coder(coder, folder)
+    coder, made = AnalogCoder(run.recipe.analog.coder), run.folder / "analog/conditioned"
+    coder.load_state_dict(load_file(made / ANALOG))
+    export_coder(coder, folder, made)
 
 
-def export_coder(coder: AnalogCoder, folder: Path) -> None:
-    """Write the files of a bundle's analog coder; its weights are rounded to half precision."""
+def export_coder(coder: AnalogCoder, folder: Path, made: Path) -> None:
+    """Write the files of a bundle's analog coder; its weights are rounded to half precision.
+
+    Args:
+        coder: The trained coder.
+        folder: The bundle.
+        made: Folder that may hold the graphs of these weights already, taken from another bundle.
+    """
     save_halved(coder.eval(), folder / ANALOG)
     height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
-    image = {0: BATCH_DIM, 2: 8 * height, 3: 8 * width}
-    export_onnx(coder.sender, {"image": torch.zeros(2, 3, 64, 48)}, (image,), folder / "analog_sender.onnx")
+    image, shape = {"image": torch.zeros(2, 3, 64, 48)}, {0: BATCH_DIM, 2: 8 * height, 3: 8 * width}
+    export_onnx(coder.sender, image, (shape,), folder / "analog_sender.onnx", made / "analog_sender.onnx")
     inputs = {
         "components": torch.zeros(2, 2 * coder.config.symbols, 8, 6),
         "semantic": torch.zeros(2, coder.config.semantic_dim),
         "state": torch.zeros(2, 3),
     }
     shapes = ({0: BATCH_DIM, 2: height, 3: width}, {0: BATCH_DIM}, {0: BATCH_DIM})
-    export_onnx(coder.receiver, inputs, shapes, folder / "analog_receiver.onnx")
+    export_onnx(coder.receiver, inputs, shapes, folder / "analog_receiver.onnx", made / "analog_receiver.onnx")
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:

@@ -99,7 +99,9 @@ def _export_encoder(run: Run, name: str, folder: Path) -> None:
     stem = ENCODER if name == run.recipe.encoder_name else encoder_file(name)
     save_halved(encoder, folder / f"{stem}.safetensors")
     pixels = encoder.config.pixels
-    export_onnx(encoder, {"image": torch.zeros(2, 3, pixels, pixels)}, ({0: BATCH_DIM},), folder / f"{stem}.onnx")
+    made = run.folder / "encoder" / name / "encoder.onnx"
+    image = {"image": torch.zeros(2, 3, pixels, pixels)}
+    export_onnx(encoder, image, ({0: BATCH_DIM},), folder / f"{stem}.onnx", made)
 
 
 def _compare_encoders(run: Run, draft: Path, private: list[Path]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,21 @@ def save_halved(network: nn.Module, path: Path, leave_out: str = "-") -> None:
     network.float()
 
 
-def export_onnx(network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dict[int, Any], ...], path: Path) -> None:
+def export_onnx(
+    network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dict[int, Any], ...], path: Path, made: Path
+) -> None:
     """Write ``network`` as an ONNX graph with one output, ``output``.
 
     Args:
         network: In evaluation mode.
         inputs: An example of each input, by name.
         shapes: For each input its axes that may have any size.
-        path: Of the file.
+        path: The file to write.
+        made: The graph of the same weights where a bundle brought it, which is copied then: an export takes seconds.
     """
+    if made.exists():
+        shutil.copyfile(made, path)
+        return
     torch.onnx.export(
         network,
         tuple(inputs.values()),

@@ -106,7 +106,8 @@ def _take_knowledge(bundle: Bundle, folder: Path) -> None:
 
 def _take_encoder(bundle: Bundle, folder: Path, name: str) -> None:
     stem, _ = bundle.encoder(name)
-    shutil.copyfile(bundle.folder / f"{stem}.safetensors", folder / "encoder.safetensors")
+    for kind in ("safetensors", "onnx"):
+        shutil.copyfile(bundle.folder / f"{stem}.{kind}", folder / f"encoder.{kind}")
 
 
 def _take_detail(bundle: Bundle, folder: Path) -> None:
@@ -115,10 +116,13 @@ def _take_detail(bundle: Bundle, folder: Path) -> None:
     coder.load_state_dict(load_file(bundle.folder / DETAIL), strict=False)
     coder.quantiser.codebooks.copy_(load_file(bundle.folder / CODEBOOKS)["codebooks"])
     save_tensors(coder.state_dict(), folder / DETAIL)
+    for name in ("analysis.onnx", "synthesis.onnx"):
+        shutil.copyfile(bundle.folder / name, folder / name)
 
 
 def _take_analog(bundle: Bundle, folder: Path) -> None:
-    shutil.copyfile(bundle.folder / ANALOG, folder / ANALOG)
+    for name in (ANALOG, "analog_sender.onnx", "analog_receiver.onnx"):
+        shutil.copyfile(bundle.folder / name, folder / name)
 
 
 _TAKE: dict[str, Callable[[Bundle, Path], None]] = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crlsc_phy.cli.train import main
 from crlsc_phy.data import OBJECT_CATEGORIES
 
 RECIPE = """
@@ -49,7 +50,18 @@ def tiny_data(tmp_path_factory) -> Path:
             names=np.array([f"thing {i}" for i in ids]),
             categories=np.array([OBJECT_CATEGORIES[0]] * 30),
         )
-    for split in ("train", "heldout"):
-        photos = {f"set/{i}": generator.integers(0, 256, (200, 260, 3), np.uint8) for i in range(3)}
+    for split, count in (("train", 3), ("heldout", 2)):
+        photos = {f"set/{i}": generator.integers(0, 256, (200, 260, 3), np.uint8) for i in range(count)}
         np.savez(folder / f"photos-{split}.npz", **photos)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_data, tiny_recipe, shared) -> Path:
+    """A folder with a run of the whole recipe, ``run``, and its bundle, ``bundle``."""
+
+    def make(folder: Path) -> None:
+        arguments = ["run", str(tiny_recipe), "--data", str(tiny_data), "--run", str(folder / "run")]
+        assert main([*arguments, "--out", str(folder / "bundle")]) == 0
+
+    return shared("trained", make)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +11,6 @@ from crlsc_phy.cli.train import main
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import BundleError
 from crlsc_phy.knowledge import KnowledgeBase
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_data, tiny_recipe, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    arguments = ["run", str(tiny_recipe), "--data", str(tiny_data), "--run", str(folder / "run")]
-    assert main([*arguments, "--out", str(folder / "bundle")]) == 0
-    return folder
 
 
 def test_the_bundle_works_and_both_runtimes_agree(trained):

@@ -13,11 +13,9 @@ from crlsc_phy.knowledge import KnowledgeBase
 HELD = ("encoder.safetensors", "encoder-narrow.safetensors", "codebooks.safetensors", "analog.safetensors")
 
 
-@pytest.fixture(scope="module")
-def made(tiny_data, tiny_recipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    run(tiny_recipe, tiny_data, folder, 0)
-    return folder / "bundle"
+@pytest.fixture
+def made(trained):
+    return trained / "bundle"
 
 
 def run(recipe, data, folder, status, *options):

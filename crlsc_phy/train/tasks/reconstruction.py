@@ -100,15 +100,17 @@ def received_semantics(encoder: LocalEncoder, code: AirCode) -> Callable[[Tensor
 def export(run: Run, folder: Path) -> None:
     """Write what the codec needs of it: codebooks, weights, and the graphs of analysis and synthesis."""
     detail = DetailCoder(run.recipe.decoder.detail).eval()
-    detail.load_state_dict(load_file(run.folder / "decoder/reconstruction/detail.safetensors"))
+    made = run.folder / "decoder/reconstruction"
+    detail.load_state_dict(load_file(made / "detail.safetensors"))
     save_tensors({"codebooks": detail.quantiser.codebooks}, folder / CODEBOOKS)
     save_halved(detail, folder / "detail.safetensors", leave_out="quantiser.")
     height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
-    image = {0: BATCH_DIM, 2: 8 * height, 3: 8 * width}
-    export_onnx(detail.analysis, {"image": torch.zeros(2, 3, 64, 48)}, (image,), folder / "analysis.onnx")
+    image, shape = {"image": torch.zeros(2, 3, 64, 48)}, {0: BATCH_DIM, 2: 8 * height, 3: 8 * width}
+    export_onnx(detail.analysis, image, (shape,), folder / "analysis.onnx", made / "analysis.onnx")
     latent, semantic = torch.zeros(2, detail.config.latent_dim, 8, 6), torch.zeros(2, detail.config.semantic_dim)
     shapes = ({0: BATCH_DIM, 2: height, 3: width}, {0: BATCH_DIM})
-    export_onnx(detail.synthesis, {"latent": latent, "semantic": semantic}, shapes, folder / "synthesis.onnx")
+    inputs = {"latent": latent, "semantic": semantic}
+    export_onnx(detail.synthesis, inputs, shapes, folder / "synthesis.onnx", made / "synthesis.onnx")
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
