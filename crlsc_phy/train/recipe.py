@@ -68,7 +68,7 @@ class LoopRecipe:
 
     steps: _Budget = 1000
     batch: _Count = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(ge=0)] = 1e-3
     check_every: _Count = 500
     patience: _Budget = 0
 
