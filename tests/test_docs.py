@@ -1,5 +1,7 @@
-"""The examples in the guides run as they stand."""
+"""The examples in the guides and at the main doors run as they stand."""
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -28,3 +30,11 @@ def test_example_runs(guide, expected, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(expected, done.stdout.strip()), done.stdout
+
+
+@pytest.mark.parametrize("door", ["codec", "frame", "phy.modem", "channel.stream", "knowledge.local", "errors"])
+def test_the_examples_of_a_door_run(door, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = doctest.testmod(importlib.import_module(f"crlsc_phy.{door}"))
+    assert found.attempted > 0
+    assert found.failed == 0
