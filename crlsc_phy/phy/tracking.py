@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crlsc_phy.machine import compiled
-from crlsc_phy.phy.linear import invert
+from crlsc_phy.phy.linear import invert_parts
 
 __all__ = ["steady_drift", "track", "vertex"]
 
@@ -149,9 +149,9 @@ def _smooth(
     filtered_cov: NDArray[np.float64],
 ) -> None:
     """Backward pass; turns the filtered states and covariances into smoothed ones."""
-    back, half = np.empty((4, 4)), np.empty((4, 4))
+    back, half, nothing = np.empty((4, 4)), np.empty((4, 4)), np.zeros((4, 4))
     for s in range(len(filtered) - 2, -1, -1):
-        inverse, _ = invert(predicted_cov[s + 1])
+        inverse, _, _ = invert_parts(predicted_cov[s + 1], nothing)
         for i in range(4):
             for j in range(4):
                 back[i, j] = 0.0

@@ -24,7 +24,7 @@ def fade(iq, doppler, powers, seed):
     return total
 
 
-@pytest.mark.parametrize(("preset", "detail"), [("64", 1500), ("128", 6000), ("256", 12_000)])
+@pytest.mark.parametrize(("preset", "detail"), [("64", 1500), ("128", 6000), ("256", 6000)])
 @pytest.mark.parametrize("powers", [(1,), (0.5, 0.3, 0.1, 0.1)])
 def test_detail_survives_100_hz(preset, detail, powers, make_frame, channel):
     numerology = Numerology.preset(preset)
