@@ -43,7 +43,7 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import FrameError
 
-__all__ = ["FRAME_VERSION", "SYMBOL", "FrameHeader", "Mode", "ModeName", "SemanticFrame", "crc16"]
+__all__ = ["FRAME_VERSION", "MAX_SEMANTIC_BYTES", "SYMBOL", "FrameHeader", "Mode", "ModeName", "SemanticFrame", "crc16"]
 
 FRAME_VERSION = 2
 MAX_SIDE = 4096

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from crlsc_phy.errors import TrainingError
+from crlsc_phy.frame import MAX_SEMANTIC_BYTES
 from crlsc_phy.options import Options
 from crlsc_phy.semantic.analog_coder import AnalogConfig
 from crlsc_phy.semantic.detail import DetailConfig
@@ -118,7 +119,7 @@ class SkbRecipe:
     pixels: tuple[_Count, ...] = (112, 224, 160)
     photo_crops: _Budget = 4000
     steps: _Budget = 300
-    code_bytes: _Count = 16
+    code_bytes: Annotated[int, Field(ge=1, le=MAX_SEMANTIC_BYTES)] = 16
     order_rounds: _Budget = 500_000
 
 

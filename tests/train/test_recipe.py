@@ -34,6 +34,7 @@ def test_an_empty_recipe_is_all_defaults(tmp_path):
         ("encoder: {sizes: {a: {dim: 32}}}", "detail.semantic_dim is 64"),
         ("skb: {code_bytes: 7}", "skb.code_bytes is 7; it must divide detail.semantic_dim, 64"),
         ("skb: {code_bytes: 0}", "skb.code_bytes is 0; it must be 1 or more"),
+        ("skb: {code_bytes: 64}", "skb.code_bytes is 64; it must be 63 or less"),
         ("encoder: {loop: {learning_rate: .nan}}", "encoder.loop.learning_rate is nan; it must be a finite number"),
         ("decoder: {broken_share: 2}", "decoder.broken_share is 2; it must be 1 or less"),
         ("a: [", "not YAML"),
