@@ -419,12 +419,13 @@ def test_a_hundred_peers_that_die(server, client, codec, picture):
     assert client.stats()["queued"] == 0
 
 
-def test_a_service_that_dies_many_times(codec, picture):
+@pytest.mark.parametrize("times", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_service_that_dies_many_times(codec, picture, times):
     with CodecServer(codec, ANY) as first:
         address = first.address
     frame = codec.encode(picture)
     with CodecClient(address, 10) as client:
-        for _ in range(40):
+        for _ in range(times):
             with CodecServer(codec, address, workers=1):
                 assert client.encode(picture) == frame
 
