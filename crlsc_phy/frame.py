@@ -255,12 +255,12 @@ class SemanticFrame:
 
     @property
     def complete(self) -> bool:
-        """Whether no layer is lost and no byte erased."""
+        """True if no layer is lost and no byte erased."""
         return self.semantic is not None and self.detail is not None and not self.erasures
 
     @property
     def symbols(self) -> npt.NDArray[np.complex64]:
-        """The analog detail, complex64 [n]; from a receiver, linear estimates: the noisier, the smaller.
+        """Analog detail, complex64 [n]; from a receiver, linear estimates that shrink as the noise on them grows.
 
         Raises:
             FrameError: If the detail layer is not analog, or is lost.

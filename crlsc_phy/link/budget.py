@@ -1,4 +1,4 @@
-"""Which rates of the codec fit a number of channel uses, all overhead counted."""
+"""Rates of the codec that fit a number of channel uses, all overhead counted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Budget", "Rate"]
 
 @dataclass(frozen=True)
 class Rate:
-    """How a picture is sent.
+    """Rate at which a picture is sent.
 
     Attributes:
-        mode: Of the detail layer.
+        mode: Mode of the detail layer.
         levels: Codebook levels, or analog symbols for 8 x 8 pixels; 0 for the semantic layer alone.
-        mcs: Of the detail layer.
+        mcs: MCS of the detail layer.
     """
 
     mode: ModeName
@@ -32,12 +32,12 @@ class Rate:
 
 
 class Budget:
-    """Counts what a rate costs before anything is encoded.
+    """Cost of rates in channel uses, counted before anything is encoded.
 
     Args:
-        codec: Of the bundle.
-        link: What sends.
-        limit: Channel uses a source value, None for no limit.
+        codec: Codec whose rates are counted.
+        link: Link that sends the frames.
+        limit: Most channel uses a source value; None for no limit.
     """
 
     def __init__(self, codec: SemanticCodec, link: FrameLink, limit: float | None = None) -> None:
@@ -47,7 +47,7 @@ class Budget:
         self._most: dict[ModeName, int] = {"digital": codec.levels, "analog": codec.analog.most}
 
     def cbr(self, image: UInt8Image, rate: Rate) -> float:
-        """Channel uses a source value."""
+        """Return the channel uses a source value."""
         height, width = image.shape[:2]
         blocks = -(-height // STRIDE) * -(-width // STRIDE)
         if rate.mode == "analog":
@@ -58,22 +58,35 @@ class Budget:
         return cbr(self._link.channel_uses(header, rate.mcs), height, width)
 
     def fits(self, image: UInt8Image, rate: Rate) -> bool:
+        """Return True if a rate is within the limit."""
         return self._limit is None or self.cbr(image, rate) <= self._limit
 
     def highest(self, image: UInt8Image, mode: ModeName, mcs: Mcs, most: int | None = None) -> Rate | None:
-        """The most levels or symbols, up to ``most``, that fit; None if not even the least does.
+        """Return the rate of most levels or symbols that fits, or None if the lowest does not.
 
-        The least of digital detail is none: the semantic layer alone.
+        The lowest digital rate is the semantic layer alone.
+
+        Args:
+            image: uint8 [H, W, 3].
+            mode: Mode of the detail layer.
+            mcs: MCS of the detail layer.
+            most: Most levels or symbols; those of the codec if None.
         """
         least = 1 if mode == "analog" else 0
         levels = range(self._most[mode] if most is None else most, least - 1, -1)
         return next((rate for n in levels if self.fits(image, rate := Rate(mode, n, mcs))), None)
 
     def adapted(self, image: UInt8Image, snr_db: float, most: int | None = None) -> Rate | None:
-        """The digital rate for an SNR, by the thresholds of the link adapter.
+        """Return the digital rate for an SNR, by the thresholds of the link adapter, or None if nothing fits.
 
-        Of the MCSs whose threshold the SNR meets those count that carry the most levels within the limit; of these the
-        most robust, or without a limit the one with the shortest burst. Where it meets none, the semantic layer alone.
+        Among the MCSs whose threshold the SNR meets, those that carry the most levels within the limit are considered.
+        The most robust of them is taken, or without a limit the one with the shortest burst. Below all thresholds the
+        semantic layer is sent alone.
+
+        Args:
+            image: uint8 [H, W, 3].
+            snr_db: Es/N0 in dB.
+            most: Most levels; those of the codec if None.
         """
         met = [mcs for mcs, needed in zip(MCS_TABLE, THRESHOLDS_DB, strict=True) if needed <= snr_db]
         if not met:

@@ -1,10 +1,10 @@
-"""A frame through the modem and a channel, as one burst.
+"""Link that sends a frame as one burst, through the modem and a channel.
 
-    frame -> modulated -> at an unknown time and phase -> StreamChannel with noise -> a receiver new to it all
+    frame -> burst -> unknown time and phase -> StreamChannel with noise -> receiver without earlier bursts
 
-Fading: each trial draws a new realisation of the channel from its seed. It moves on through the burst as the channel's
-speed says; with speed 0, or a ``-block`` model of a long block, it stands still for the whole burst. The receiver
-estimates what it needs: time, phase, CFO, clock, channel and noise.
+Each trial draws a realisation of the channel from its seed. The channel moves on during the burst by its speed; with
+speed 0, or a ``-block`` model of a long block, it stands still. The receiver estimates time, phase, CFO, clock, channel
+and noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crlsc_phy.phy.papr import check_papr
 
 __all__ = ["BurstLink", "BurstOptions", "Passage"]
 
-# Samples before and behind the burst. The receiver does not know how many there are before it.
+# Samples before and behind the burst. Their number before it is random.
 _LEAST_BEFORE, _MOST_BEFORE = 300, 1500
 _BEHIND = 300
 # Enough for the largest picture at the lowest rate.
@@ -33,10 +33,10 @@ _MAX_BURST_SAMPLES = 1 << 24
 
 @dataclass(frozen=True)
 class BurstOptions:
-    """What all chains of whole bursts share.
+    """Options that all chains of whole bursts share.
 
     Attributes:
-        papr_db: Where the sender clips, over the mean power; None leaves the burst as it is.
+        papr_db: Peak power over mean power in dB to which the sender clips; None leaves the burst as it is.
     """
 
     papr_db: float | None = None
@@ -51,16 +51,16 @@ class BurstOptions:
 
 @dataclass(frozen=True)
 class Passage:
-    """What became of a frame.
+    """Outcome of a frame that was sent.
 
     Attributes:
-        burst: As received; None if it was not.
-        segments: Segments of the digital detail as sent.
-        segment_failures: Of those, lost; all of them with the burst.
+        burst: Burst received; None if it was lost.
+        segments: Segments of the digital detail that were sent.
+        segment_failures: Segments that were lost; all if the burst was.
         channel_uses: Complex samples times the occupied part of the band: preamble, signalling, pilots, cyclic
             prefixes and padding counted, silence left out.
-        airtime_s: Of the burst; None where there is no time.
-        modulate_s, receive_s: CPU time.
+        airtime_s: Duration of the burst in s; None on a link without time.
+        modulate_s, receive_s: CPU time in s.
     """
 
     burst: Burst | None
@@ -76,12 +76,13 @@ class BurstLink:
     """Sender, channel and receiver.
 
     Args:
-        channel: The channel; its ``sample_rate`` is the modem's, noise, occupied band and seed are set by trial.
-        papr_db: Where the sender clips, see :class:`BurstModem`.
+        channel: Settings of the channel; ``sample_rate`` is the modem's too. Noise, occupied band and seed are set in
+            each trial.
+        papr_db: Peak power over mean power in dB to which the sender clips, see :class:`BurstModem`.
 
     Attributes:
-        numerology: Of the modem.
-        channel: As given, with the modem's part of the band.
+        numerology: Numerology of the modem.
+        channel: Settings of the channel, with the modem's part of the band.
 
     Raises:
         SweepError: If the channel has several antennas.
@@ -97,20 +98,20 @@ class BurstLink:
         self._measure = self._modem()
 
     def channel_uses(self, header: FrameHeader, mcs: Mcs) -> float:
-        """Channel uses of the burst for a frame with ``header``, counted as in :class:`Passage`."""
+        """Return the channel uses of the burst for a frame with ``header``, counted as in :class:`Passage`."""
         return self._measure.channel_uses(header, mcs)
 
     def send(self, frame: SemanticFrame, mcs: Mcs, snr_db: float, seed: Sequence[int]) -> Passage:
         """Send a frame.
 
         Args:
-            frame: Complete.
-            mcs: Of its detail layer.
-            snr_db: Es/N0 on an occupied carrier, of a burst of unit mean power and a channel of unit mean gain.
-            seed: Of all that is drawn; the channel does not depend on the frame.
+            frame: A complete frame.
+            mcs: MCS of its detail layer.
+            snr_db: Es/N0 in dB on an occupied carrier, for a burst of unit mean power and a channel of unit mean gain.
+            seed: Seed of everything random; the channel does not depend on the frame.
         """
         channel, before, turn = self._realisation(snr_db, seed)
-        # New for each burst: a receiver learns from headers, and what it has heard would depend on other trials.
+        # A new receiver for each burst: it learns from headers, and would depend on other trials.
         modem = self._modem(mcs)
         start = time.process_time()
         iq = modem.modulate(frame)
@@ -133,9 +134,14 @@ class BurstLink:
         )
 
     def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
-        """Bits a channel use that a burst of so many could carry at most over the realisation of :meth:`send`.
+        """Return the capacity over the realisation of :meth:`send`, in bits a channel use.
 
-        The mean of log2(1 + |H|^2 Es/N0) over the occupied carriers and the burst: the sender shares its power evenly.
+        It is the mean of log2(1 + |H|^2 Es/N0) over the occupied carriers and the burst, whose power is spread evenly.
+
+        Args:
+            uses: Channel uses of the burst.
+            snr_db: Es/N0 in dB, as for :meth:`send`.
+            seed: Seed of the realisation.
         """
         channel, before, _ = self._realisation(snr_db, seed)
         numerology = self.numerology
@@ -147,7 +153,7 @@ class BurstLink:
         return float(np.mean(np.log2(1 + gains * 10 ** (snr_db / 10))))
 
     def _realisation(self, snr_db: float, seed: Sequence[int]) -> tuple[StreamChannel, int, np.complex64]:
-        """What a trial draws: the channel, the samples before the burst, and its phase."""
+        """Draw the channel of a trial, the samples before the burst, and its phase."""
         rng = np.random.default_rng(seed)
         settings = self.channel.changed(snr_db=snr_db, seed=int(rng.integers(1 << 63)))
         turn = np.complex64(np.exp(2j * np.pi * rng.random()))

@@ -28,21 +28,34 @@ class FrameLink(Protocol):
     """A link of frames."""
 
     def channel_uses(self, header: FrameHeader, mcs: Mcs) -> float:
-        """Channel uses of a frame with ``header``, everything counted that is sent with it."""
+        """Return the channel uses of a frame with ``header``, all overhead counted."""
         ...
 
     def send(self, frame: SemanticFrame, mcs: Mcs, snr_db: float, seed: Sequence[int]) -> Passage:
-        """Send a frame; ``seed`` decides the realisation of the channel, whatever is sent."""
+        """Send a frame.
+
+        Args:
+            frame: A complete frame.
+            mcs: MCS of its detail layer.
+            snr_db: Mean Es/N0 in dB.
+            seed: Seed of the realisation of the channel, which does not depend on the frame.
+        """
         ...
 
     def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
-        """Bits that each of so many channel uses could carry at most over that realisation."""
+        """Return the capacity over a realisation of the channel, in bits a channel use.
+
+        Args:
+            uses: Channel uses of the burst.
+            snr_db: Mean Es/N0 in dB.
+            seed: Seed of the realisation.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Blocks of single symbols, for a link that pads what it sends itself."""
+    """Numerology of blocks of single symbols, for a link that does its own padding."""
 
     data_carriers: int = 1
     network: int = 0
@@ -50,24 +63,31 @@ class _Column:
 
 
 class GridLink:
-    """Frames as symbols: the same layers, codes and CRCs as in a burst, without preamble and header.
+    """Link that sends a frame as symbols: layers, codes and CRCs of a burst, without preamble and header.
 
-    Both ends know what the header says: sizes, mode and MCS.
+    Both ends know the header: sizes, mode and MCS.
 
     Args:
-        link: What carries the symbols.
+        link: Link that carries the symbols.
     """
 
     def __init__(self, link: SymbolLink) -> None:
         self._link = link
 
     def channel_uses(self, header: FrameHeader, mcs: Mcs) -> float:
-        """As of :class:`FrameLink`."""
+        """Return the channel uses of a frame with ``header``, all overhead counted."""
         layout = Layout.of(_Column(), header, mcs)
         return self._link.uses(layout.symbols - layout.header.symbols)
 
     def send(self, frame: SemanticFrame, mcs: Mcs, snr_db: float, seed: Sequence[int]) -> Passage:
-        """As of :class:`FrameLink`; what arrives has the SNR and the EVM that the noise on its symbols makes."""
+        """Send a frame. SNR and EVM of the burst received are those by the noise on its symbols.
+
+        Args:
+            frame: A complete frame.
+            mcs: MCS of its detail layer.
+            snr_db: Mean Es/N0 in dB.
+            seed: Seed of the realisation of the channel.
+        """
         layout = Layout.of(_Column(), frame.header, mcs)
         start = time.process_time()
         symbols = layout.modulate(frame)
@@ -97,22 +117,30 @@ class GridLink:
         )
 
     def capacity(self, uses: float, snr_db: float, seed: Sequence[int]) -> float:
-        """As of :class:`FrameLink`, by the noise that a receiver sees after equalising."""
-        # What the symbols say is of no interest.
+        """Return the capacity by the noise on equalised symbols, in bits a channel use.
+
+        Args:
+            uses: Channel uses of the burst.
+            snr_db: Mean Es/N0 in dB.
+            seed: Seed of the realisation of the channel.
+        """
+        # The value of the symbols does not matter.
         symbols = np.ones((1, int(uses)), np.complex64)
         _, noise = self._link.send(symbols, snr_db, np.random.default_rng(seed))
         return float(np.mean(np.log2(1 + 1 / noise)))
 
 
 def frame_link(scene: Scene, papr_db: float | None = None) -> FrameLink:
-    """The link of frames that a scene names.
+    """Return the link of frames that a scene names.
 
     Raises:
-        SweepError: If it cannot carry the scene's channel, what it needs is not installed, or peaks are to be clipped
-            where there is no waveform.
+        SweepError: If the link cannot carry the scene's channel, its library is not installed, or ``papr_db`` is given
+            for a link without a waveform.
     """
     if scene.air == "modem":
         return BurstLink(scene.channel, papr_db)
     if papr_db is not None:
-        raise SweepError(f"papr_db is {papr_db:g}; a grid has no waveform to clip: leave it out, or set air: modem")
+        raise SweepError(
+            f"papr_db is {papr_db:g}; a grid has no waveform to clip: leave papr_db out, or set air: modem"
+        )
     return GridLink(over_air(scene))

@@ -1,4 +1,4 @@
-"""Links that carry bursts of complex symbols, whatever these stand for."""
+"""Links that carry bursts of complex symbols."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class SymbolLink(Protocol):
     """A link of symbols."""
 
     def uses(self, symbols: int) -> float:
-        """Channel uses of a burst of so many symbols, everything counted that is sent with them."""
+        """Return the channel uses of a burst of so many symbols, all overhead counted."""
         ...
 
     def send(
         self, symbols: NDArray[np.complex64], snr_db: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Pass bursts through; each sees a realisation of the channel.
+        """Send bursts, each over a realisation of the channel.
 
         Args:
-            symbols: complex64 [bursts, n], each of unit mean power.
-            snr_db: Mean Es/N0.
-            rng: Draws, or seeds, everything that is random.
+            symbols: complex64 [bursts, n], each burst of unit mean power.
+            snr_db: Mean Es/N0 in dB.
+            rng: Source of everything random.
 
         Returns:
             Equalised symbols without bias, complex64 [bursts, n], and the variance of the noise on each as the receiver
-            takes it to be, float32 [bursts, n]; infinite for symbols that it has lost.
+            estimates it, float32 [bursts, n]; infinite for symbols that are lost.
         """
         ...
 
 
 class ModemLink:
-    """The burst modem: symbols as the analog detail of a frame that holds nothing else.
+    """Link by the burst modem: symbols are the analog detail of a frame that holds nothing else.
 
     Args:
-        settings: Of the channel.
+        settings: Settings of the channel.
 
     Raises:
         SweepError: If it has several antennas.
@@ -57,13 +57,22 @@ class ModemLink:
         self._mcs = find_mcs("analog-1/1")
 
     def uses(self, symbols: int) -> float:
-        """Channel uses of the burst: preamble, header, pilots, cyclic prefixes and padding counted."""
+        """Return the channel uses of the burst: preamble, header, pilots, cyclic prefixes and padding counted."""
         return self._link.channel_uses(_header(symbols), self._mcs)
 
     def send(
         self, symbols: NDArray[np.complex64], snr_db: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """As :meth:`SymbolLink.send`; a burst that is not found is lost as a whole."""
+        """Send bursts through the modem; a burst that is not found is lost as a whole.
+
+        Args:
+            symbols: complex64 [bursts, n], each burst of unit mean power.
+            snr_db: Mean Es/N0 in dB.
+            rng: Source of everything random.
+
+        Returns:
+            Symbols and variances, as :meth:`SymbolLink.send`.
+        """
         received = np.zeros(symbols.shape, np.complex64)
         noise = np.full(symbols.shape, np.inf, np.float32)
         for row, burst in enumerate(symbols):
@@ -75,7 +84,7 @@ class ModemLink:
 
 
 def over_air(scene: Scene) -> SymbolLink:
-    """The link that the scene's ``air`` names.
+    """Return the link that the scene's ``air`` names.
 
     Raises:
         SweepError: If it cannot carry the scene's channel, or Sionna is not installed.
@@ -90,7 +99,7 @@ def over_air(scene: Scene) -> SymbolLink:
 
 
 def over_symbols(scene: Scene, block: bool) -> SymbolLink:
-    """Symbols in perfect synchrony; ``block`` as for :class:`FlatLink`."""
+    """Return a link of symbols in perfect synchrony; ``block`` as for :class:`FlatLink`."""
     return FlatLink(scene.channel, block)
 
 

@@ -1,9 +1,9 @@
-"""Blocks of a burst, whole OFDM symbols each: bytes or analog symbols to data symbols, and back.
+"""Blocks of a burst, each of whole OFDM symbols: bytes or analog symbols to data symbols, and back.
 
 bytes -> segments + CRC -> 5G LDPC -> repeated to fill the block -> scrambled -> QAM -> spread over the block
 analog symbols -> unit mean power -> repeated to fill the block -> scrambled -> spread over the block
 
-Spreading sets neighbours far apart in time and frequency: a faded carrier takes no one region of a picture.
+Spreading sets neighbours far apart in time and frequency, so that no region of a picture lies on one faded carrier.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SCRAMBLER_SEED = 0xC0DE
 
 
 class Carriers(Protocol):
-    """What blocks must know of a :class:`crlsc_phy.phy.Numerology`."""
+    """Part of a :class:`crlsc_phy.phy.Numerology` on which blocks depend."""
 
     @property
     def data_carriers(self) -> int: ...
@@ -61,10 +61,10 @@ class CodedBlock:
         words: LDPC words in the block.
         k: Information bits a word.
         n: Coded bits a word.
-        bits_per_symbol: Of the QAM.
+        bits_per_symbol: Bits of a QAM symbol.
         symbols: OFDM symbols.
         data_carriers: Data symbols an OFDM symbol.
-        network: Of the numerology; it seeds the scrambler.
+        network: Network number of the numerology, which seeds the scrambler.
     """
 
     words: int
@@ -79,31 +79,40 @@ class CodedBlock:
     def build(
         cls, words: int, k: int, rate: tuple[int, int], bits_per_symbol: int, repetition: int, carriers: Carriers
     ) -> CodedBlock:
-        """The shortest block for ``words`` of ``k`` bits at a code rate, each coded bit sent ``repetition`` times."""
+        """Return the shortest block for some words.
+
+        Args:
+            words: LDPC words.
+            k: Information bits a word.
+            rate: Code rate, numerator and denominator.
+            bits_per_symbol: Bits of a QAM symbol.
+            repetition: Times that each coded bit is sent.
+            carriers: The numerology.
+        """
         coded_symbols = -(-k * rate[1] // (rate[0] * bits_per_symbol))
         symbols = -(-words * coded_symbols * repetition // carriers.data_carriers)
         n = coded_symbols * bits_per_symbol
         return cls(words, k, n, bits_per_symbol, symbols, carriers.data_carriers, carriers.network)
 
     def coded_bits(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Coded bits, uint8 [words, n], of information bits, uint8 [words, k]: what the LLRs are about."""
+        """Return the coded bits, uint8 [words, n], of information bits, uint8 [words, k]."""
         return ldpc_code(self.k, self.n, self.bits_per_symbol).encode(bits)
 
     def modulate(self, bits: NDArray[np.uint8]) -> NDArray[np.complex64]:
-        """Data symbols, complex64 [symbols, data_carriers], of information bits, uint8 [words, k]."""
+        """Return the data symbols, complex64 [symbols, data_carriers], of information bits, uint8 [words, k]."""
         coded = self.coded_bits(bits).ravel()
         capacity = self.symbols * self.data_carriers
-        # What is left of the last OFDM symbol repeats the first bits: free gain, and no padding to agree upon.
+        # The rest of the last OFDM symbol repeats the first bits, which is gain where padding would be none.
         filled = np.resize(coded, capacity * self.bits_per_symbol)
         placed = np.empty(capacity, np.complex64)
         placed[spread(capacity)] = qam.map_bits(filled ^ self._scrambler(capacity), self.bits_per_symbol)
         return placed.reshape(self.symbols, self.data_carriers)
 
     def soft_bits(self, symbols: NDArray[np.complex64], noise: NDArray[np.float32]) -> NDArray[np.float32]:
-        """LLRs of the coded bits, repetitions combined.
+        """Return the LLRs of the coded bits, repetitions combined.
 
         Args:
-            symbols: Equalised, complex64 [symbols, data_carriers].
+            symbols: Equalised data symbols, complex64 [symbols, data_carriers].
             noise: Variance of the noise on each, float32 [symbols, data_carriers].
 
         Returns:
@@ -126,13 +135,16 @@ class CodedBlock:
         decoder: Decoder = "min-sum",
         prior: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Bytes, uint8 [words, k / 8], and posterior LLRs of their bits, float32 [words, k].
+        """Decode the words.
 
         Args:
-            llr: Of the coded bits, float32 [words, n].
-            iterations: Most of them.
-            decoder: Without a prior; there is one that takes priors.
-            prior: Of the information bits, float32 [words, k], or None.
+            llr: LLRs of the coded bits, float32 [words, n].
+            iterations: Most iterations.
+            decoder: Decoder where there is no prior; only min-sum takes one.
+            prior: Prior LLRs of the information bits, float32 [words, k], or None.
+
+        Returns:
+            Bytes, uint8 [words, k / 8], and posterior LLRs of their bits, float32 [words, k].
         """
         code = ldpc_code(self.k, self.n, self.bits_per_symbol)
         if decoder == "min-sum" or prior is not None:
@@ -144,12 +156,12 @@ class CodedBlock:
     def expectation(
         self, llr: NDArray[np.float32], iterations: int, prior: NDArray[np.float32] | None = None
     ) -> NDArray[np.complex64]:
-        """Mean of the data symbols, given what decoding tells of them: for QPSK.
+        """Return the posterior mean of the data symbols after decoding; QPSK only.
 
         Args:
-            llr: Of the coded bits, float32 [words, n].
-            iterations: As for :meth:`decode`.
-            prior: As there.
+            llr: LLRs of the coded bits, float32 [words, n].
+            iterations: Iterations of the decoder.
+            prior: Prior LLRs of the information bits, float32 [words, k], or None.
 
         Returns:
             complex64 [symbols, data_carriers], of magnitude 1 where the bits are certain and 0 where nothing is known.
@@ -169,13 +181,13 @@ class CodedBlock:
 
 @dataclass(frozen=True)
 class AnalogBlock:
-    """A run of OFDM symbols that carries complex numbers as they are.
+    """A run of OFDM symbols that carries complex numbers.
 
     Attributes:
         count: Analog symbols.
         symbols: OFDM symbols.
         data_carriers: Data symbols an OFDM symbol.
-        network: Of the numerology; it seeds the scrambler.
+        network: Network number of the numerology, which seeds the scrambler.
     """
 
     count: int
@@ -184,7 +196,7 @@ class AnalogBlock:
     network: int
 
     def modulate(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Data symbols of unit mean power, complex64 [symbols, data_carriers], of analog ones, complex64 [count].
+        """Return data symbols of unit mean power, complex64 [symbols, data_carriers], of analog symbols [count].
 
         Raises:
             ModemError: If the symbols are not finite or have no power.
@@ -200,10 +212,10 @@ class AnalogBlock:
     def soft_symbols(
         self, symbols: NDArray[np.complex64], noise: NDArray[np.float32]
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Undo :meth:`modulate` without a decision; what was sent more than once is combined by maximum ratio.
+        """Undo :meth:`modulate` without a decision; repetitions are combined by maximum ratio.
 
         Args:
-            symbols: Equalised, complex64 [symbols, data_carriers].
+            symbols: Equalised data symbols, complex64 [symbols, data_carriers].
             noise: Variance of the noise on each, float32 [symbols, data_carriers].
 
         Returns:
@@ -225,25 +237,31 @@ class AnalogBlock:
 
 
 def analog_block(count: int, mcs: Mcs, carriers: Carriers) -> AnalogBlock:
-    """The shortest block for ``count`` analog symbols at the rate of ``mcs``."""
+    """Return the shortest block for analog symbols.
+
+    Args:
+        count: Analog symbols.
+        mcs: Entry of the analog table, which says how often each is sent.
+        carriers: The numerology.
+    """
     symbols = -(-count * mcs.rate[1] // carriers.data_carriers)
     return AnalogBlock(count, symbols, carriers.data_carriers, carriers.network)
 
 
 def signalling_code(size: int) -> LdpcCode:
-    """The code of the most robust format, for ``size`` bytes."""
+    """Return the code of the most robust format, for ``size`` bytes."""
     k = 8 * size
     return ldpc_code(k, k * _SIGNALLING_RATE[1] // _SIGNALLING_RATE[0], 2)
 
 
 def signalling_block(size: int, carriers: Carriers) -> CodedBlock:
-    """The block for ``size`` bytes in the most robust format: QPSK, rate 1/5, repeated."""
+    """Return the block for ``size`` bytes in the most robust format: QPSK, rate 1/5, repeated."""
     return CodedBlock.build(1, 8 * size, _SIGNALLING_RATE, 2, carriers.signalling_repetition, carriers)
 
 
 @dataclass(frozen=True)
 class Segments:
-    """How the detail layer is cut: equal segments, the last one filled up with zero bytes.
+    """Equal segments of a detail layer, the last one filled up with zero bytes.
 
     Attributes:
         size: Bytes of the detail layer.
@@ -257,7 +275,7 @@ class Segments:
 
     @classmethod
     def of(cls, size: int) -> Segments:
-        """The segments of a detail layer of ``size`` bytes, at least 1."""
+        """Return the segments of a detail layer of ``size`` bytes, at least 1."""
         count = -(-size // MAX_SEGMENT_BYTES)
         length = -(-size // count)
         return cls(size, -(-size // length), length)
@@ -305,7 +323,13 @@ class Segments:
 
 
 def detail_block(segments: Segments, mcs: Mcs, carriers: Carriers) -> CodedBlock:
-    """The block for a segmented detail layer."""
+    """Return the block for a segmented detail layer.
+
+    Args:
+        segments: Its segments.
+        mcs: Entry of the digital table.
+        carriers: The numerology.
+    """
     k = 8 * (segments.length + _CRC_BYTES)
     return CodedBlock.build(segments.count, k, mcs.rate, mcs.bits_per_symbol, 1, carriers)
 

@@ -1,9 +1,9 @@
-"""From the samples of a burst to equalised symbols with the noise on each.
+"""Demodulation: the samples of a burst to equalised symbols, with the noise on each.
 
-    training -> standing channel -> phase and timing drift by pilots -> channel anew from all that is known
+    training -> standing channel -> phase and timing drift by pilots -> channel anew from all known values
                                                      `-> if it changes: channel over time, by fading.py
 
-Known are the training, the pilots and, once it is read, the header.
+The known values are the training, the pilots and, once it is read, the header.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from crlsc_phy.phy.tracking import steady_drift, track
 
 __all__ = ["Demodulator", "Reception"]
 
-# What the tracker expects at first: the CFO left over by the preamble in cycles/sample, and a clock error.
+# Standard deviations that the tracker starts from: the CFO left by the preamble in cycles/sample, and the clock error.
 _CFO_LEFT = 2e-4
 _CLOCK_ERROR = 50e-6
-# Beyond this many samples of drift the FFT windows are moved along.
+# Drift in samples beyond which the FFT windows are moved along.
 _DRIFT_LIMIT = 0.75
-# The noise left over a standing channel against that between the training symbols, five sigma of it above one.
+# Ratio of the noise over a standing channel to that between the training symbols, beyond which the channel changes:
+# five standard deviations above one.
 _NOISE_LIMIT = 1.7
-# So many symbols drift by less than a quarter of the prefix at the largest clock error.
+# Symbols that drift by less than a quarter of the prefix at the largest clock error.
 _STEADY_SYMBOLS = 1024
 
 
 @dataclass(frozen=True)
 class Reception:
-    """A burst's symbols, freed of drift, and what the channel did to them.
+    """Symbols of a burst with the drift taken out, and the channel estimated for them.
 
     Attributes:
-        values: complex64 [symbols, occupied].
-        channel: complex64 [symbols, occupied], or [1, occupied] if it stood still.
+        values: Received carriers, complex64 [symbols, occupied].
+        channel: Channel, complex64 [symbols, occupied], or [1, occupied] if it stood still.
         noise: Variance of the complex noise on a carrier.
         channel_error: Variance of the error of ``channel``, float32 of its first axis.
         phase: Phase taken out of each symbol [rad], float64 [symbols].
@@ -60,11 +61,11 @@ class Reception:
 
     @property
     def snr(self) -> float:
-        """Mean power of an occupied carrier over that of the noise on it."""
+        """Ratio of the mean power of an occupied carrier to that of the noise on it."""
         return float(np.mean(np.abs(self.channel) ** 2)) / self.noise
 
     def equalised(self, first: int = 0, count: int | None = None) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Return the data of some symbols and the variance of the noise on each. Nothing is decided here.
+        """Return the data of some symbols, without a decision, and the variance of the noise on each.
 
         Args:
             first: First symbol.
@@ -86,11 +87,11 @@ class Reception:
 
 
 class Demodulator:
-    """Demodulates the bursts of one numerology.
+    """Demodulator of the bursts of one numerology.
 
     Args:
         ofdm: Carriers and pilots.
-        preamble: Its training symbols.
+        preamble: Preamble, with the training symbols.
     """
 
     def __init__(self, ofdm: Ofdm, preamble: Preamble) -> None:
@@ -103,7 +104,7 @@ class Demodulator:
         self._training_time = (middle - self._first) / numerology.symbol_length
 
     def samples_needed(self, symbols: int) -> int:
-        """Samples from a burst's start to the end of its OFDM symbol ``symbols``, drift allowed for."""
+        """Return the samples from a burst's start to the end of ``symbols`` OFDM symbols, drift allowed for."""
         numerology = self._ofdm.numerology
         length = len(self._preamble.waveform) + symbols * numerology.symbol_length
         return length + numerology.cp_length + int(2 * _CLOCK_ERROR * length)
@@ -118,8 +119,8 @@ class Demodulator:
         """Demodulate the first ``symbols`` OFDM symbols of a burst that starts at sample 0.
 
         Args:
-            samples: complex64, at least :meth:`samples_needed`.
-            cfo: In cycles/sample.
+            samples: Samples from the burst's start on, complex64, at least :meth:`samples_needed`.
+            cfo: Carrier frequency offset in cycles/sample.
             symbols: OFDM symbols behind the preamble.
             known: Data of the first symbols as far as they are known, complex64 [n, data_carriers]; expectations of
                 smaller magnitude where they are known in part.
@@ -144,7 +145,7 @@ class Demodulator:
         )
 
     def _train(self, samples: NDArray[np.complex64], cfo: float) -> tuple[NDArray[np.complex64], float]:
-        """The training symbols over their known values, complex64 [2, occupied], and the noise by their difference."""
+        """Return the training symbols over their known values, complex64 [2, occupied], and the noise between them."""
         starts = self._preamble.training_starts - self._ofdm.backoff
         training = self._ofdm.analyse(samples, starts, cfo) * self._preamble.training.conj()
         repeats = len(training)
@@ -153,7 +154,7 @@ class Demodulator:
         return training, max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
 
     def _expected(self, symbols: int, data: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """What was sent on each carrier as far as it is known, complex64 [symbols, occupied]: zero where it is not."""
+        """Return the value sent on each carrier, complex64 [symbols, occupied]; zero where it is not known."""
         ofdm = self._ofdm
         expected = np.zeros((symbols, len(ofdm.carriers)), np.complex64)
         np.put_along_axis(expected, ofdm.pilot_columns(0, symbols), ofdm.pilots(0, symbols), axis=1)
@@ -168,7 +169,7 @@ class Demodulator:
         channel: NDArray[np.complex64],
         noise: float,
     ) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Symbols with the drift of timing taken out; phase, slope and the variance of the phase."""
+        """Return the symbols with the drift of timing taken out, phase, slope and the variance of the phase."""
         symbols = len(expected)
         moved = np.zeros(symbols)
         if symbols > _STEADY_SYMBOLS:
@@ -183,12 +184,12 @@ class Demodulator:
         return values, phase, slope, variance
 
     def _values(self, samples: NDArray[np.complex64], cfo: float, drift: NDArray[np.float64]) -> NDArray[np.complex64]:
-        """Carriers of symbols, the FFT windows moved by ``drift`` to the next sample, their phases as if they were not.
+        """Return the carriers of symbols, whose FFT windows follow a drift; their phases do not.
 
         Args:
-            samples: Of the burst.
-            cfo: In cycles/sample.
-            drift: Samples, float64 [symbols].
+            samples: Samples of the burst, complex64.
+            cfo: Carrier frequency offset in cycles/sample.
+            drift: Drift of each symbol in samples, rounded here, float64 [symbols].
         """
         ofdm, numerology = self._ofdm, self._ofdm.numerology
         starts = self._first + numerology.symbol_length * np.arange(len(drift))
@@ -215,14 +216,14 @@ class Demodulator:
         expected: NDArray[np.complex64],
         noise: float,
     ) -> tuple[ChannelEstimate, float, float]:
-        """The channel, the variance of the noise and that of the channel's error, if the channel stands still."""
+        """Estimate a standing channel; return it, the variance of the noise and that of the channel's error."""
         seen = len(training) + np.sum(np.abs(expected) ** 2, axis=0)
         raw = (training.sum(axis=0) + np.sum(values * expected.conj(), axis=0)) / seen
         estimate = self._estimator.smooth(raw, noise / seen)
         left = np.sum(np.abs(training - estimate.channel) ** 2)
         left += np.sum(np.abs((values - estimate.channel * expected)[expected != 0]) ** 2)
         count = training.size + np.count_nonzero(expected)
-        # The estimate has followed some of the noise that it is now compared with.
+        # The estimate has followed a part of the noise.
         noise = float(left) / max(count - estimate.freedom, 1.0)
         noise = max(noise, 1e-9 * float(np.mean(np.abs(raw) ** 2)), 1e-30)
         return estimate, noise, estimate.freedom * noise / float(seen.sum())
@@ -230,7 +231,7 @@ class Demodulator:
     def _drifting(
         self, samples: NDArray[np.complex64], cfo: float, symbols: int, drift: float
     ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-        """Symbols with a steady drift [samples/symbol] taken out, and the slope taken out of each [rad/carrier]."""
+        """Take out a steady drift [samples/symbol]; return the symbols and the slope of each [rad/carrier] before."""
         moved = drift * np.arange(symbols)
         slope = -2 * np.pi / self._ofdm.numerology.fft_size * moved
         values = self._values(samples, cfo, moved)
@@ -238,7 +239,7 @@ class Demodulator:
         return values, slope
 
     def _steady_drift(self, samples: NDArray[np.complex64], cfo: float, symbols: int) -> float:
-        """Drift of timing [samples/symbol] over a channel that fades."""
+        """Return the drift of timing [samples/symbol] over a channel that fades."""
         ofdm, numerology = self._ofdm, self._ofdm.numerology
         drift = 0.0
         for count in sorted({min(symbols, _STEADY_SYMBOLS), symbols}):
@@ -249,7 +250,7 @@ class Demodulator:
         return drift
 
     def _modes(self, estimate: ChannelEstimate, symbols: int, noise: float) -> NDArray[np.complex128]:
-        """Shapes that the channel may take, complex128 [occupied, modes]."""
+        """Return the shapes that the channel may take, complex128 [occupied, modes]."""
         numerology = self._ofdm.numerology
         seen_a_carrier = max(symbols / numerology.pilot_spacing, 1.0)
         return self._estimator.modes(_widened(estimate.prior), noise / seen_a_carrier)
@@ -292,6 +293,6 @@ class Demodulator:
 
 
 def _widened(prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A delay profile that also allows for paths which happened to fade while it was learned."""
+    """Widen a delay profile, for paths that were faded while it was learned."""
     padded = np.pad(prior, 1)
     return np.maximum(np.maximum(padded[:-2], padded[2:]), prior) + 0.03 * float(np.mean(prior))

@@ -21,7 +21,7 @@ from crlsc_phy.phy.linear import invert
 
 __all__ = ["FadingChannel", "Observations", "changes", "estimate_fading", "project"]
 
-# Half widths of the Doppler spectrum that are tried, in cycles a symbol.
+# Half widths of the Doppler spectrum that are tried, in cycles/symbol.
 _WIDTHS = (1e-4, 1e-3, 3e-3, 7e-3, 0.014, 0.028)
 _WINDOW, _CONTEXT = 64, 16
 # Time functions that carry less than this part of the energy are left out: 50 dB below the channel.
@@ -32,7 +32,7 @@ _EVIDENT = 4.0
 
 @dataclass(frozen=True)
 class Observations:
-    """What is known of the channel: at each time, sums over the carriers with known values.
+    """Observations of the channel: at each time, sums over the carriers with known values.
 
     Attributes:
         times: In symbols, rising, float64 [times].
@@ -51,10 +51,10 @@ class Observations:
 
 @dataclass(frozen=True)
 class FadingChannel:
-    """The estimate.
+    """Estimate of a channel that changes.
 
     Attributes:
-        modes: g folded with the time functions: complex128 [times, modes], to be multiplied by F^T.
+        modes: Weight of each mode at each time, complex128 [times, modes], to be multiplied by F^T.
         error: Variance of the estimate's error, mean over carriers, float64 [times].
         noise: Variance of the noise on a carrier.
         frequency: Mean rotation of the channel [rad/symbol]; it is in ``modes``.
@@ -69,10 +69,10 @@ class FadingChannel:
 
 
 def changes(residual: NDArray[np.complex128], gram: NDArray[np.complex128], noise: float) -> bool:
-    """Whether what a standing channel leaves over is more alike from symbol to symbol than noise would be.
+    """Return True if the residual of a standing channel is more alike from symbol to symbol than noise would be.
 
     Args:
-        residual: F^H of what is left over, complex128 [symbols, modes].
+        residual: F^H times the residual, complex128 [symbols, modes].
         gram: F^H F over the same carriers, complex128 [symbols, modes, modes].
         noise: Variance of the noise on a carrier.
     """
@@ -84,11 +84,11 @@ def changes(residual: NDArray[np.complex128], gram: NDArray[np.complex128], nois
 def project(
     modes: NDArray[np.complex128], expected: NDArray[np.complex64], values: NDArray[np.complex64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """What each symbol tells about the modes.
+    """Project each symbol on the modes.
 
     Args:
         modes: F, complex128 [carriers, modes].
-        expected: Known values, zero where nothing is known, complex64 [symbols, carriers].
+        expected: Values sent, zero where they are not known, complex64 [symbols, carriers].
         values: Received values, complex64 [symbols, carriers].
 
     Returns:
@@ -132,13 +132,13 @@ def estimate_fading(seen: Observations, energies: NDArray[np.float64], noise: fl
         noise: First guess of the variance of the noise on a carrier.
         carriers: Occupied carriers, over which errors are averaged.
     """
-    # The widest spectrum first: from it, the mean rotation, so that the spectra compared lie around zero.
+    # The widest spectrum first. It gives the mean rotation, without which all spectra lie around zero.
     wide = _fit(seen, energies, noise, _WIDTHS[-1], carriers)
     steps = np.sum(wide.modes[:-1].conj() * wide.modes[1:] * energies, axis=1)
     frequency = float(np.angle(np.sum(steps[np.diff(seen.times) < 1.5])))
     turn = np.exp(1j * frequency * seen.times)[:, None]
     still = Observations(seen.times, seen.matched * turn.conj(), seen.gram, seen.energy, seen.count)
-    # A mode's energy comes from one glance at the training; the whole burst knows better.
+    # The energy of a mode was estimated from the training alone; the whole burst tells it better.
     scale = np.sqrt(np.mean(np.abs(wide.modes) ** 2, axis=0) + 0.01)
     still = Observations(
         still.times,
@@ -170,7 +170,7 @@ def _fit(seen: Observations, energies: NDArray[np.float64], noise: float, width:
     error = np.empty(times)
     evidence = freedom = 0.0
     for begin in range(0, times, _WINDOW):
-        # A last window of a few symbols would know little: it joins the one before.
+        # A last window of a few symbols would tell little: it joins the one before.
         end = begin + _WINDOW if times - begin >= 2 * _WINDOW else times
         low, high = max(begin - _CONTEXT, 0), min(end + _CONTEXT, times)
         functions = _time_functions(tuple(np.round(seen.times[low:high] - seen.times[low], 3)), width)
@@ -192,7 +192,7 @@ def _fit(seen: Observations, energies: NDArray[np.float64], noise: float, width:
 
 @dataclass(frozen=True)
 class _Regression:
-    """Weights [modes, functions], covariance of each mode's weights [modes, functions, functions], and the rest."""
+    """Weights [modes, functions], their covariance in each mode [modes, functions, functions], evidence and freedom."""
 
     weights: NDArray[np.complex128]
     covariance: NDArray[np.float64]
@@ -206,7 +206,7 @@ def _regress(
     times, modes = matched.shape
     count = functions.shape[1]
     pairs = (functions[:, :, None] * functions[:, None, :]).reshape(times, -1)
-    # The functions are real: as pairs of real numbers the product takes half the work.
+    # The functions are real: with complex numbers as pairs of real ones the product takes half the work.
     normal = (pairs.T @ gram.reshape(times, -1).view(np.float64)).view(np.complex128)
     normal = normal.reshape(count, count, modes, modes).transpose(2, 0, 3, 1).reshape(modes * count, -1)
     precision = normal / noise + np.eye(modes * count)
@@ -222,7 +222,7 @@ def _regress(
 
 @lru_cache(maxsize=256)
 def _time_functions(times: tuple[float, ...], width: float) -> NDArray[np.float64]:
-    """Functions [times, functions]: summed with weights of unit variance, unit variance and a flat spectrum."""
+    """Return functions [times, functions] whose sum with random weights of unit variance has a flat spectrum."""
     distance = np.subtract.outer(times, times)
     energy, vectors = np.linalg.eigh(np.sinc(2 * width * distance))
     kept = energy > _TIME_FLOOR * len(times)

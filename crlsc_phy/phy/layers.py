@@ -1,7 +1,7 @@
-"""From the symbols of a burst to the layers of its frame.
+"""Reading of a frame's layers from the symbols of a burst.
 
-A signalling block that fails is tried again: what its decoder believes makes a better channel estimate, and that a
-better guess.
+A signalling block that fails is tried again: the decoder's posterior improves the channel estimate, and that the next
+decoding.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SIGNALLING_ITERATIONS = 40
 """Most iterations of the LDPC decoder for blocks A and B."""
 _DETAIL_ITERATIONS = 25
 _TRIES = 3
-# Of the count of the headers before, with each new one.
+# Weight of the headers before, with each new one.
 _MEMORY = 0.8
-# Counts that every bit is given beforehand: after one header its bits are expected at 20 to 1.
+# Count that every bit starts with: after one header its bits are expected at odds of 20 to 1.
 _DOUBT = 0.05
 
 
@@ -36,22 +36,22 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Soft")
 
 Receive = Callable[[NDArray[np.complex64]], S]
-"""Gives the symbols of a burst; its argument is the data of the first ones as far as they are known."""
+"""Estimator of a burst's symbols; its argument is the data of the first ones as far as they are known."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a burst as received. LLRs are log p(1)/p(0), as in Sionna.
+    """Layers of a burst as received. LLRs are log p(1)/p(0), as in Sionna.
 
     Attributes:
         frame: The frame; its ``semantic`` or ``detail`` is None where that layer is lost.
         segments: Segments of the digital detail.
         segment_failures: Segments whose CRC fails.
-        llr: Of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
-        semantic_coded_llr: Of the semantic layer's coded bits before decoding, float32 [40 (semantic_bytes + 2)], for
-            :func:`crlsc_phy.phy.turbo.turbo_decode`.
-        semantic_llr: Of the air code's bits, most significant first, after decoding, float32 [8 * semantic_bytes].
-        symbols: The analog detail, unbiased: what was sent at unit mean power, plus noise; complex64 [n].
+        llr: LLRs of the digital detail's coded bits before decoding, repetitions combined, float32 [segments * n].
+        semantic_coded_llr: LLRs of the semantic layer's coded bits before decoding, float32 [40 (semantic_bytes + 2)],
+            for :func:`crlsc_phy.phy.turbo.turbo_decode`.
+        semantic_llr: LLRs of the air code's bits after decoding, most significant first, float32 [8 * semantic_bytes].
+        symbols: Analog detail without bias, the symbols sent at unit mean power plus noise; complex64 [n].
         symbol_noise: Variance of that noise, float32 [n].
     """
 
@@ -66,7 +66,7 @@ class Layers:
 
     @property
     def semantic_ok(self) -> bool:
-        """Whether the semantic layer's CRC holds."""
+        """True if the semantic layer's CRC holds."""
         return self.frame.semantic is not None
 
 
@@ -113,12 +113,12 @@ class _Read(Generic[T, S]):
 
 @dataclass(frozen=True)
 class LayerReader:
-    """Reads the layers of bursts, from symbols that the receiver estimates again and again or from given ones.
+    """Reader of the layers of bursts, from symbols that a receiver estimates anew for each try or from given ones.
 
     Attributes:
         decoder: Decoder of the LDPC code.
-        tries: Estimates of a block's symbols, the last ones with what decoding has told of them. 1 for symbols that
-            do not get better by that.
+        tries: Most estimates of a block's symbols, each but the first helped by the decoding before. 1 for symbols that
+            no decoding improves.
     """
 
     decoder: Decoder = "min-sum"
@@ -132,7 +132,7 @@ class LayerReader:
         Args:
             receive: Gives the symbols of block A at least.
             carriers: The numerology.
-            prior: Of the bits of block A, log p(1)/p(0), float32 [1, k]; asked where the block alone fails.
+            prior: Prior LLRs of the bits of block A, float32 [1, k]; used where the block alone fails.
 
         Raises:
             FrameError: If it cannot be read.
@@ -186,7 +186,7 @@ class LayerReader:
             return replace(layers, frame=frame, segments=count, segment_failures=failures, llr=llr.ravel())
         if layout.analog:
             analog, variance = layout.analog.soft_symbols(symbols, noise)
-            # Given unit power before, these estimates have the least error: where a carrier faded they tend to zero.
+            # Linear estimates of least error for symbols of unit power: where a carrier faded they tend to zero.
             detail = (analog / (1 + variance)).astype(SYMBOL).tobytes()
             return replace(layers, frame=replace(frame, detail=detail), symbols=analog, symbol_noise=variance)
         return layers
@@ -199,7 +199,7 @@ class LayerReader:
         unpack: Callable[[bytes], T],
         prior: NDArray[np.float32] | None = None,
     ) -> _Read[T, S]:
-        """Read the signalling block behind the known symbols ``before``; ``prior`` is asked where it alone fails."""
+        """Read the signalling block behind the known symbols ``before``; ``prior`` is used where it alone fails."""
         known = before
         for tries in range(1, self.tries + 1):
             soft = receive(known)
@@ -216,7 +216,7 @@ class LayerReader:
 
 
 class HeaderPrior:
-    """Prior of a header's bits, learned from the headers that were read, for one that is hard to read.
+    """Prior of a header's bits, learned from the headers read before, for one that noise makes hard to read.
 
     Sequence and CRCs differ from header to header and are never expected.
     """

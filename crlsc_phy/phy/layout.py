@@ -1,8 +1,8 @@
-"""What a burst looks like, from the numerology, the header and the MCS.
+"""Layout of a burst, as numerology, header and MCS determine it.
 
     preamble | A: MCS, header, check | B: semantic layer, CRC-16 | detail | guard
 
-Digital detail is cut into segments with a CRC-24 each; analog detail is symbols as they are.
+Digital detail is cut into segments with a CRC-24 each; analog detail is sent as symbols.
 
 Blocks A and B have one fixed format, so that a receiver that never heard this sender reads them; A tells the rest.
 """
@@ -41,18 +41,18 @@ __all__ = [
 
 _HEADER_BYTES = 1 + FrameHeader.SIZE + 1
 SEMANTIC_CRC_BYTES = 2
-"""Behind the air code in block B."""
+"""Bytes of the CRC behind the air code in block B."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The blocks of one burst; a layer of no bytes has no block.
+    """Blocks of one burst; a layer of no bytes has no block.
 
     Attributes:
         header: Block A.
         semantic: Block B, or None.
         detail: Block of the digital detail, or None.
-        segments: How the digital detail is cut, or None.
+        segments: Segments of the digital detail, or None.
         analog: Block of the analog detail, or None.
     """
 
@@ -64,7 +64,13 @@ class Layout:
 
     @classmethod
     def of(cls, carriers: Carriers, header: FrameHeader, mcs: Mcs) -> Layout:
-        """The layout of the burst that carries a frame with ``header``."""
+        """Return the layout of the burst that carries a frame.
+
+        Args:
+            carriers: The numerology.
+            header: The frame's header.
+            mcs: MCS of the detail layer.
+        """
         first, semantic = header_block(carriers), None
         if header.semantic_bytes:
             size = header.semantic_bytes + SEMANTIC_CRC_BYTES
@@ -83,7 +89,7 @@ class Layout:
         return sum(block.symbols for block in (self.header, self.semantic, self.detail, self.analog) if block)
 
     def modulate(self, frame: SemanticFrame) -> NDArray[np.complex64]:
-        """Data symbols of the layers of a complete frame, complex64 [symbols, data_carriers], without block A."""
+        """Return the data symbols of a complete frame's layers, complex64 [symbols, data_carriers], without block A."""
         data = [np.empty((0, self.header.data_carriers), np.complex64)]
         if self.semantic:
             data.append(self.semantic.modulate(pack_semantic(frame.semantic or b"", frame.header.check)))
@@ -95,18 +101,18 @@ class Layout:
 
 
 def header_block(carriers: Carriers) -> CodedBlock:
-    """Block A, the same in all bursts of a numerology."""
+    """Return block A, the same in all bursts of a numerology."""
     return signalling_block(_HEADER_BYTES, carriers)
 
 
 def pack_header(header: FrameHeader, mcs: Mcs) -> NDArray[np.uint8]:
-    """Bits of block A, uint8 [1, bits]: MCS index, header, and the low byte of the CRC-32 of both."""
+    """Return the bits of block A, uint8 [1, bits]: MCS index, header, and the low byte of the CRC-32 of both."""
     body = bytes([mcs.index]) + header.to_bytes()
     return _bits(body + bytes([zlib.crc32(body) & 0xFF]))
 
 
 def unpack_header(data: bytes) -> tuple[FrameHeader, Mcs]:
-    """Undo :func:`pack_header`.
+    """Return header and MCS from the bytes of block A.
 
     Raises:
         FrameError: If a check fails, or the MCS or the frame version is unknown, or they contradict each other.
@@ -125,7 +131,7 @@ def unpack_header(data: bytes) -> tuple[FrameHeader, Mcs]:
 
 
 def carries(mcs: Mcs, header: FrameHeader) -> bool:
-    """Whether a frame with ``header`` can be sent with ``mcs``; one without detail always can."""
+    """Return True if a frame with ``header`` can be sent with ``mcs``; one without detail always can."""
     return not header.detail_bytes or mcs.analog == (header.mode is Mode.ANALOG)
 
 

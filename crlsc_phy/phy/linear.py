@@ -1,7 +1,7 @@
 """Inverse and determinant of small Hermitian matrices.
 
-LAPACK would do, but it starts threads for matrices of 20 rows, and where cores are busy, as in a flowgraph, waiting for
-these takes a hundred times as long as the work.
+LAPACK starts threads for matrices of 20 rows already. Where cores are busy, as in a flowgraph, waiting for the threads
+takes a hundred times as long as the work.
 """
 
 from __future__ import annotations

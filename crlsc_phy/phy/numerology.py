@@ -11,7 +11,7 @@ from crlsc_phy.scalars import plain
 __all__ = ["PRESETS", "Numerology"]
 
 SYNC_PERIOD = 16
-"""Period of the synchronisation part of the preamble in samples, whatever the FFT size: it sets the CFO range."""
+"""Period of the synchronisation part of the preamble in samples, for every FFT size. It determines the CFO range."""
 
 SYNC_LINES = 6
 """Spectral lines on either side of the carrier that the synchronisation part uses, 1 / SYNC_PERIOD apart."""
@@ -30,8 +30,8 @@ class Numerology:
         pilots: Pilots in every symbol, evenly spaced over the occupied carriers; they move on from symbol to symbol
             until every carrier has held one. A divisor of ``occupied``, at least 2.
         guard: Zero samples behind every burst, at least; long bursts take up to 1e-4 of their length more.
-        network: Scrambles what is sent, 0 to 65535: receivers ignore the bursts of other networks.
-        signalling_repetition: How often each coded bit of the signalling blocks is sent: 3 reaches -6 dB.
+        network: Number that seeds the scrambler, 0 to 65535: receivers ignore the bursts of other networks.
+        signalling_repetition: Times that each coded bit of the signalling blocks is sent; 3 reaches -6 dB.
 
     Raises:
         ModemError: If a value is outside its range.

@@ -1,7 +1,7 @@
 """OFDM symbols: carriers to samples and back, with a comb of pilots in every symbol.
 
-The comb moves from symbol to symbol, so that within ``pilot_spacing`` symbols every carrier is measured: a comb that
-stood still could not tell paths apart whose delays differ by fft_size / pilot_spacing samples.
+The comb moves from symbol to symbol, so that within ``pilot_spacing`` symbols every carrier is measured. A fixed comb
+could not tell paths apart whose delays differ by fft_size / pilot_spacing samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _PILOT_SEED = 0x5EED
 
 
 class Ofdm:
-    """Modulates and demodulates the symbols of one numerology.
+    """Modulator and demodulator of the OFDM symbols of one numerology.
+
+    Args:
+        numerology: Carriers, pilots and cyclic prefix.
 
     Attributes:
         carriers: Signed indices of the occupied carriers in rising order, int64 [occupied].
@@ -38,23 +41,23 @@ class Ofdm:
         self.backoff = numerology.cp_length // 4
 
     def pilot_columns(self, first: int, count: int) -> NDArray[np.int64]:
-        """Where among ``carriers`` the pilots of ``count`` symbols from ``first`` on are, int64 [count, pilots]."""
+        """Return the indices into ``carriers`` of the pilots of symbols from ``first`` on, int64 [count, pilots]."""
         return _rows(self._pilot_pattern, first, count)
 
     def data_columns(self, first: int, count: int) -> NDArray[np.int64]:
-        """Where among ``carriers`` their data are, int64 [count, data_carriers]."""
+        """Return the indices into ``carriers`` of the data of these symbols, int64 [count, data_carriers]."""
         return _rows(self._data_pattern, first, count)
 
     def pilots(self, first: int, count: int) -> NDArray[np.complex64]:
-        """Pilots of ``count`` symbols from symbol ``first`` of a burst on, +-1, complex64 [count, pilots]."""
+        """Return the pilots of ``count`` symbols of a burst from ``first`` on, +-1, complex64 [count, pilots]."""
         per_symbol = self.numerology.pilots
-        # Drawn in powers of two, so that bursts of all lengths share a few cached sequences.
+        # Lengths are powers of two, so that bursts of all lengths share a few cached sequences.
         length = max(1024, 1 << ((first + count) * per_symbol - 1).bit_length())
         bits = gold(length, _PILOT_SEED)[first * per_symbol : (first + count) * per_symbol]
         return (1 - 2 * bits.astype(np.complex64)).reshape(count, per_symbol)
 
     def grid(self, data: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """The first symbols of a burst from their data [n, data_carriers], pilots added, complex64 [n, occupied]."""
+        """Add the pilots to the data [n, data_carriers] of a burst's first symbols; complex64 [n, occupied]."""
         count = len(data)
         values = np.empty((count, len(self.carriers)), np.complex64)
         np.put_along_axis(values, self.data_columns(0, count), data, axis=1)
@@ -62,11 +65,11 @@ class Ofdm:
         return values
 
     def waveform(self, values: NDArray[np.complex64], prefix: int) -> NDArray[np.complex64]:
-        """Samples of symbols with unit mean power per sample for unit mean power per carrier.
+        """Modulate symbols: carriers of unit mean power give samples of unit mean power.
 
         Args:
-            values: complex64 [n, occupied].
-            prefix: Samples of cyclic prefix.
+            values: Carriers, complex64 [n, occupied].
+            prefix: Cyclic prefix in samples.
 
         Returns:
             complex64 [n, prefix + fft_size].
@@ -78,12 +81,12 @@ class Ofdm:
         return np.asarray(np.concatenate((samples[:, size - prefix :], samples), axis=1), np.complex64)
 
     def analyse(self, samples: NDArray[np.complex64], starts: NDArray[np.int64], cfo: float) -> NDArray[np.complex64]:
-        """Carrier values of FFT windows.
+        """Return the carriers of FFT windows.
 
         Args:
-            samples: complex64 [n].
+            samples: Received samples, complex64 [n].
             starts: First sample of each window, int64 [windows].
-            cfo: Carrier frequency offset to take away in cycles/sample, its phase zero at sample 0.
+            cfo: Carrier frequency offset to take out, in cycles/sample; its phase is zero at sample 0.
 
         Returns:
             complex64 [windows, occupied]; noise of variance v per sample has variance v per carrier.
@@ -97,6 +100,6 @@ class Ofdm:
 
 
 def _rows(pattern: NDArray[np.int64], first: int, count: int) -> NDArray[np.int64]:
-    """Rows ``first`` and following of a pattern that repeats."""
+    """Return ``count`` rows of a pattern that repeats, from row ``first`` on."""
     rows: NDArray[np.int64] = pattern[np.arange(first, first + count) % len(pattern)]
     return rows

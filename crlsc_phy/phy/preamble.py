@@ -1,4 +1,4 @@
-"""The preamble: its waveform, and how a burst is found and its timing and CFO measured.
+"""The preamble: its waveform, the search for bursts, and the measurement of their timing and CFO.
 
     20 x period of 16 samples, signs by a cover | training symbol | - training symbol
 
@@ -24,9 +24,9 @@ from crlsc_phy.phy.tracking import vertex
 
 __all__ = ["Preamble", "Sync"]
 
-# Equal periods and equal training symbols would make a burst look much like itself some periods off, and noise would
-# decide. These signs keep the power of the whole preamble's side lobes below 3 % of the peak: the best of all covers
-# with seven changes of sign. More would leave nothing of the metric's smoothness.
+# With equal periods and equal training symbols a burst would resemble itself some periods off, and noise would decide.
+# These signs keep the power of the whole preamble's side lobes below 3 % of the peak: the best of all covers with seven
+# changes of sign. More changes would make the metric rough.
 _COVER = np.array([1, -1, 1, -1, 1, 1, -1, -1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1], np.float32)
 _CHANGES = _COVER[1:] * _COVER[:-1]
 _TRAINING = np.array([1, -1], np.float32)
@@ -34,28 +34,28 @@ _TRAINING = np.array([1, -1], np.float32)
 # The metric is the part of the energy that is alike from period to period, 0.95 for a burst alone. Over noise it has a
 # standard deviation of sqrt(19) / 320: one sample in 300 passes.
 _LOOSE = 0.033
-# The coherent sum of the correlations near a peak must hold so many times what it would hold of noise: a quick look
-# that spares the careful one most of what passes the loose test.
+# The coherent sum of the correlations near a peak must exceed that of noise by this factor: a quick test that rejects
+# most of what passes the loose one.
 _MIDDLE = 14.0
-# Of 1.7e8 samples of noise 3.5e-5 reach the careful look, and of these 7.9 % have a quality * length above 14, 2.4 %
-# above 16, 0.66 % above 18, 0.085 % above 20; a burst at -5 dB has 100, one at -9 dB 45. Extrapolated, this threshold
-# gives some 3e-10 false alarms a sample.
+# Threshold of quality * length. Of 1.7e8 samples of noise 3.5e-5 reach this test; of these 7.9 % exceed 14, 2.4 % 16,
+# 0.66 % 18 and 0.085 % 20. A burst at -5 dB has 100, one at -9 dB 45. Extrapolated, the threshold gives some 3e-10
+# false alarms a sample.
 _STRICT = 26.0
-# Two periods and a bit: the loose metric may peak a period off.
+# Two periods and more, since the loose metric may peak a period off.
 _LAGS = np.arange(-36, 37)
 _PATH_FLOOR_DB = -10.0
-# In units of the noise: among 64 places noise alone passes it once in 20,000 preambles.
+# Floor in units of the noise: among 64 places noise alone exceeds it once in 20,000 preambles.
 _PATH_NOISE = 14.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """Where a burst is.
+    """Position of a burst.
 
     Attributes:
         start: Index of the burst's first sample on the first significant path, in the buffer searched.
         cfo: Carrier frequency offset in cycles/sample.
-        quality: Energy of the preamble found, as a part of all energy there, 0 to 1.
+        quality: Share of the preamble's energy in all energy there, 0 to 1.
     """
 
     start: int
@@ -64,13 +64,16 @@ class Sync:
 
 
 class Preamble:
-    """The preamble of one numerology.
+    """Preamble of one numerology.
+
+    Args:
+        ofdm: Carriers of the numerology.
 
     Attributes:
         waveform: complex64 [length], unit mean power.
         training: Carriers of the two training symbols, complex64 [2, occupied].
         training_starts: First sample of the two training FFT windows, without backoff, int64 [2].
-        threshold: What the metric must pass.
+        threshold: Threshold of the metric.
         lookahead: Samples behind a burst's first one that :meth:`refine` may touch.
     """
 
@@ -96,7 +99,7 @@ class Preamble:
         self.lookahead = len(self.waveform) + 2 * int(_LAGS[-1]) + numerology.cp_length
 
     def metric(self, samples: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-        """The cheap metric over a buffer.
+        """Compute the cheap metric over a buffer.
 
         Args:
             samples: complex64 [n].
@@ -147,7 +150,7 @@ class Preamble:
         return Sync(origin + first, coarse + float(fine), quality)
 
     def _first_path(self, span: NDArray[np.complex64], strongest: int, cfo: float) -> int:
-        """The earliest lag within a cyclic prefix of the strongest path that stands out of noise and side lobes."""
+        """Return the first lag within a cyclic prefix of the strongest path that exceeds noise and side lobes."""
         training = self.waveform[self._training_offset :]
         reach = self._ofdm.numerology.cp_length
         low = max(strongest - reach, 0)
@@ -181,9 +184,9 @@ def _metric(
     t_re, t_im = np.empty(block, np.float32), np.empty(block, np.float32)
     power, energy = np.empty(reach, np.float32), np.empty(block, np.float32)
     threshold = np.float32(loose * loose)
-    # Energy that makes no float32 overflow of its inverse.
+    # The inverse of a smaller energy would overflow float32.
     least = np.float32(1e-30)
-    # Blocks that fit the cache; every loop inside runs over samples, so that it is vectorised.
+    # Blocks fit the cache; the inner loops run over samples, so that they are vectorised.
     for start in range(0, count, block):
         here = min(block, count - start)
         wide = here + size * (repeats - 1)
@@ -227,12 +230,12 @@ def _look(
 ) -> None:
     """Keep those peaks in ``above`` near which the synchronisation part adds up coherently.
 
-    Its power must be ``least`` times what noise of the same energy has on average.
+    Its power must be ``least`` times the mean power of noise of the same energy.
     """
     size, repeats = len(period), len(cover)
     correlations = np.empty(repeats + 2, np.complex64)
     phases = np.empty(7, np.complex64)
-    # A strong burst raises hundreds of samples; the slopes of its peak are not worth a look, nor what is far lower.
+    # A strong burst raises hundreds of samples: the slopes of its peak and far lower peaks are skipped.
     reaches = ((4, 1.0), (size * repeats // 2, 2.25))
     for peak in np.flatnonzero(above):
         height = total[peak].real ** 2 + total[peak].imag ** 2

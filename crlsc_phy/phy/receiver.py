@@ -1,8 +1,8 @@
-"""The receiver: a stream of samples to bursts.
+"""Receiver of bursts from a stream of samples.
 
     samples -> search -> pending: header being read -> pending: header known -> burst -> search behind it
 
-State is kept between calls; how the stream is cut does not matter.
+State is kept between calls, so that it does not matter how the stream is cut into calls.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from crlsc_phy.phy.taps import Taps
 
 __all__ = ["Burst", "Counters", "Receiver"]
 
-# The search looks at so many samples at a time, so that what follows a burst is not searched twice over.
+# Samples that the search looks at together: few, so that not many behind a burst are searched twice.
 _SLAB = 8192
-# Fewer new samples than this are kept until more come: a search has a fixed cost.
+# A search has a fixed cost: it waits for so many new samples.
 _STEP = 512
-# Samples from a peak that does not hold together to the next place to look.
+# Samples from a peak that is no preamble to the next place to look.
 _SKIP = 8
-# Louder than any converter delivers; beyond it the metric would leave float32.
+# Magnitude beyond that of any converter, from which the metric would overflow float32.
 _LARGEST = 1e6
 # Samples of the metric on either side of its peak that a tap keeps.
 _METRIC_REACH = 512
@@ -40,19 +40,19 @@ _METRIC_REACH = 512
 
 @dataclass
 class Counters:
-    """What a receiver has seen since it was made.
+    """Counters of a receiver since it was made.
 
     Attributes:
-        samples: Samples taken in.
-        bad_samples: Of those, not finite or absurdly large, set to zero.
+        samples: Samples received.
+        bad_samples: Samples that were not finite, or larger than 1e6, and were set to zero.
         detected: Preambles found.
-        header_failures: Of those, with a header that could not be read.
+        header_failures: Preambles behind which the header could not be read.
         oversize: Headers that claim a burst longer than the limit.
         truncated: Bursts that the end of the stream cut short.
-        bursts: Bursts handed out.
-        semantic_failures: Of those, with the semantic layer lost.
-        segments: Segments of the detail layer in them.
-        segment_failures: Of those, lost.
+        bursts: Bursts returned.
+        semantic_failures: Bursts whose semantic layer was lost.
+        segments: Segments of the digital detail in the bursts returned.
+        segment_failures: Segments whose CRC failed.
     """
 
     samples: int = 0
@@ -89,17 +89,17 @@ class Burst(Layers):
 
     @property
     def detail_snr_db(self) -> float:
-        """Es/N0 of the analog symbols, repetitions combined, as far as it bears on their error; else :attr:`snr_db`."""
+        """Es/N0 of a channel without fading that leaves the same error in the analog detail, else :attr:`snr_db`."""
         if not len(self.symbol_noise):
             return self.snr_db
-        # Of the channel without fading on which linear estimates have the same mean error.
+        # The mean error of linear estimates.
         error = float(np.mean(self.symbol_noise / (1 + self.symbol_noise)))
         return 10 * float(np.log10(max(1 / error - 1, 1e-6)))
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """What the header of a burst tells."""
+    """Header of a burst, and what follows from it."""
 
     header: FrameHeader
     mcs: Mcs
@@ -108,7 +108,7 @@ class _Opened:
 
 @dataclass
 class _Pending:
-    """A burst that has begun: its start in absolute samples, CFO in cycles/sample, and its header once read."""
+    """A burst that has begun: its start in samples of the stream, CFO in cycles/sample, and its header once read."""
 
     start: int
     cfo: float
@@ -116,18 +116,18 @@ class _Pending:
 
 
 class Receiver:
-    """Finds and reads the bursts of one numerology.
+    """Receiver of the bursts of one numerology.
 
     Args:
-        ofdm: Its carriers.
-        preamble: Its preamble.
-        demodulator: Of both.
-        max_burst_samples: Longest burst received.
-        decoder: Of the LDPC code.
+        ofdm: Carriers and pilots.
+        preamble: Preamble of the numerology.
+        demodulator: Demodulator of the numerology.
+        max_burst_samples: Longest burst received, in samples.
+        decoder: Decoder of the LDPC code.
         taps: Where to dump internal signals, or None.
 
     Attributes:
-        counters: What it has seen.
+        counters: Counters since it was made.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Receiver:
         self._reset(0)
 
     def receive(self, iq: ArrayLike) -> list[Burst]:
-        """Take in samples and hand out the bursts that they complete; see :meth:`BurstModem.receive`."""
+        """Receive samples, and return the bursts that they complete; see :meth:`BurstModem.receive`."""
         self._append(iq)
         return self._run()
 
@@ -160,7 +160,7 @@ class Receiver:
         """End the stream; see :meth:`BurstModem.flush`."""
         bursts: list[Burst] = []
         ended = self.counters.samples
-        # Zeros behind the stream let the search reach its last sample, and an unfinished burst come to its end.
+        # Zeros behind the stream bring the search to its last sample, and an unfinished burst to its end.
         target: int = ended + 2 * self._preamble.lookahead + _STEP
         while self._end < target:
             self._chunks.append(np.zeros(target - self._end, np.complex64))
@@ -175,7 +175,7 @@ class Receiver:
 
     def _reset(self, position: int) -> None:
         """Forget all samples; the next one is number ``position``."""
-        # Silence before it: a filter in front may have kept the first samples of a burst for itself.
+        # Silence before it, since a filter in front may have swallowed the first samples of a burst.
         self._origin = position - self._history
         self._buffer = np.zeros(self._history, np.complex64)
         self._chunks: list[NDArray[np.complex64]] = []
@@ -251,7 +251,7 @@ class Receiver:
             if self._end < self._need:
                 return
             sync = self._preamble.refine(self._buffer, self._cursor - self._origin, complex(total[peak]))
-            # Behind what noise has raised a burst may stand at once.
+            # A burst may begin right behind a peak that noise made.
             self._cursor += sync_length // 2 if sync else _SKIP
             if sync:
                 self._begin(sync)
@@ -273,7 +273,7 @@ class Receiver:
             )
 
     def _samples(self, symbols: int) -> int:
-        """Samples of a burst with so many OFDM symbols behind the preamble, guard left out."""
+        """Return the samples of a burst with so many OFDM symbols behind the preamble, guard left out."""
         return len(self._preamble.waveform) + symbols * self._numerology.symbol_length
 
     def _begin(self, sync: Sync) -> None:
@@ -314,7 +314,7 @@ class Receiver:
         self._need = pending.start + needed
 
     def _leave(self, position: int, **outcome: Any) -> None:
-        """Be done with a burst, and search on from an absolute position."""
+        """End a burst, and search on from an absolute position."""
         if self._taps:
             self._taps.note(**outcome)
             self._taps.end()
@@ -343,8 +343,8 @@ class Receiver:
             self._taps.write("llr", burst.llr)
             self._taps.write("semantic_llr", burst.semantic_llr)
             self._taps.write("analog", burst.symbols)
-        # Behind the last layer that arrived, not behind the burst that the header claims: it may lie, and where the
-        # lie would be another burst may stand.
+        # The search goes on behind the last layer that arrived, not behind the burst that the header claims: a wrong
+        # claim may cover another burst.
         end = pending.start + self._samples(_arrived_symbols(layout, burst.frame))
         facts = ("start", "snr_db", "cfo_hz", "evm_db", "semantic_ok", "segments", "segment_failures")
         self._leave(
@@ -356,7 +356,7 @@ class Receiver:
         return burst
 
     def _tap(self, reception: Reception) -> None:
-        """Dump what the demodulator found; a later try at the same burst replaces it."""
+        """Dump the signals of the demodulator; a later try at the same burst replaces them."""
         if self._taps:
             symbols, noise = reception.equalised()
             for name, values in (

@@ -1,4 +1,4 @@
-"""Known pseudo-random sequences: the Gold sequence, what is drawn from it, and a spreading permutation."""
+"""Pseudo-random sequences known to both ends: the Gold sequence, and a spreading permutation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["gold", "spread"]
 
 @lru_cache(maxsize=64)
 def gold(length: int, seed: int) -> NDArray[np.uint8]:
-    """Length-31 Gold sequence of TS 38.211, 5.2.1.
+    """Return bits of the length-31 Gold sequence of TS 38.211, 5.2.1.
 
     Args:
         length: Bits wanted.
@@ -47,7 +47,7 @@ def _gold(length: int, seed: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=64)
 def spread(length: int) -> NDArray[np.int64]:
-    """A permutation that sets neighbours far apart: i -> i * stride mod length, the stride near the golden section.
+    """Return a permutation that sets neighbours far apart: i -> i * stride mod length, a golden section as the stride.
 
     Args:
         length: Positions.

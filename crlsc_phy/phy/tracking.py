@@ -1,7 +1,7 @@
 """Tracking of carrier phase and timing through a burst.
 
-:func:`track` follows both where the channel stands still; where it fades, what is left of them is a steady drift of
-timing, for :func:`steady_drift`, and a rotation that counts as a part of the channel.
+:func:`track` follows both where the channel stands still. Where it fades, :func:`steady_drift` measures the drift of
+timing, and the rotation counts as a part of the channel.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from crlsc_phy.phy.linear import invert_parts
 
 __all__ = ["steady_drift", "track", "vertex"]
 
-# Random walk a symbol of phase [rad^2], frequency [(rad/symbol)^2], slope [(rad/carrier)^2] and its drift. They bound
-# how far the tracker averages: an oscillator's phase noise and Doppler up to a few per mille of the symbol rate.
+# Variance of the random walk in a symbol of phase [rad^2], frequency [(rad/symbol)^2], slope [(rad/carrier)^2] and its
+# drift. They allow for an oscillator's phase noise and for Doppler up to a few per mille of the symbol rate.
 _WALK = np.array([1e-5, 1e-9, 1e-11, 1e-15])
 
 
@@ -34,9 +34,9 @@ def track(
     the Rauch-Tung-Striebel smoother back over it.
 
     Args:
-        rotation: Received values times the conjugate of what is expected, complex64 [symbols, carriers].
-        gain: Power of what is expected, float32 [symbols, carriers]; zero where nothing is known.
-        carriers: Their indices, int64 [carriers].
+        rotation: Received values times the conjugate of the expected ones, complex64 [symbols, carriers].
+        gain: Power of the expected values, float32 [symbols, carriers]; zero where nothing is known.
+        carriers: Indices of the carriers, int64 [carriers].
         noise: Variance of the noise on a carrier.
         spread: Standard deviation of the frequency left over [rad/symbol] and of the slope's drift
             [rad/carrier/symbol].
@@ -64,23 +64,23 @@ def track(
 
 
 def steady_drift(pilots: NDArray[np.complex64], spacing: int, fft_size: int, most: float) -> float:
-    """The drift of timing of a burst over a channel that fades.
+    """Return the drift of timing of a burst over a channel that fades.
 
-    The phase from one pilot to the next follows the mean delay of the paths. That wanders as they fade, but only a
-    clock error moves it steadily: the drift is the peak of the spectrum of these products over time.
+    The phase from one pilot to the next follows the mean delay of the paths. The delay wanders as they fade, but only a
+    clock error moves it steadily: the drift is the peak of the spectrum over time of products of neighbouring pilots.
 
     Args:
         pilots: Received over sent pilots, complex64 [symbols, pilots], in rising order of carriers.
         spacing: Carriers from one pilot to the next.
-        fft_size: Carriers in all.
-        most: Largest drift to look for, samples a symbol.
+        fft_size: Carriers of the FFT.
+        most: Largest drift to look for, in samples/symbol.
 
     Returns:
-        Samples by which a symbol comes later than the one before, beyond the nominal.
+        Drift in samples/symbol, positive if symbols come later than they nominally do.
     """
     steps = np.sum(pilots[:, 1:] * pilots[:, :-1].conj(), axis=1)
     radians = 2 * np.pi * spacing / fft_size
-    # Three points on the width of a peak.
+    # Three points in the width of a peak.
     count = 2 * int(np.ceil(1.5 * most * radians * len(steps) / np.pi)) + 5
     drifts = np.linspace(-most, most, count)
     height = np.abs(np.exp(1j * radians * np.outer(drifts, np.arange(len(steps)))) @ steps)
@@ -89,7 +89,7 @@ def steady_drift(pilots: NDArray[np.complex64], spacing: int, fft_size: int, mos
 
 
 def vertex(values: NDArray[np.floating[Any]], index: int) -> float:
-    """Offset of a parabola's vertex from its highest sample, in samples; 0 at a border."""
+    """Return the offset of a parabola's vertex from its highest sample, in samples; 0 at a border."""
     if not 0 < index < len(values) - 1:
         return 0.0
     left, middle, right = (float(v) for v in values[index - 1 : index + 2])
@@ -108,7 +108,7 @@ def _filter(
     filtered: NDArray[np.float64],
     filtered_cov: NDArray[np.float64],
 ) -> None:
-    """Forward pass; fills in all but the first prediction. Plain loops: 4 x 4 is too small for BLAS."""
+    """Run the filter forward, from the first prediction. Plain loops, since 4 x 4 is too small for BLAS."""
     symbols, count = rotation.shape
     gains_on_state = np.empty(4)
     for s in range(symbols):
@@ -148,7 +148,7 @@ def _smooth(
     filtered: NDArray[np.float64],
     filtered_cov: NDArray[np.float64],
 ) -> None:
-    """Backward pass; turns the filtered states and covariances into smoothed ones."""
+    """Run the smoother backward; filtered states and covariances become smoothed ones."""
     back, half, nothing = np.empty((4, 4)), np.empty((4, 4)), np.zeros((4, 4))
     for s in range(len(filtered) - 2, -1, -1):
         inverse, _, _ = invert_parts(predicted_cov[s + 1], nothing)

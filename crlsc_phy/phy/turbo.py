@@ -1,9 +1,9 @@
-"""Turbo decoding of the semantic layer: the LDPC decoder and something else that knows air codes, in turns.
+"""Turbo decoding of the semantic layer: the LDPC decoder and a second one that knows air codes, in turns.
 
-coded LLRs --> LDPC decoder --> what it has learnt of the air code's bits --> outer decoder
-                    ^------------- what that makes of them, as a prior ----------'
+coded LLRs --> LDPC decoder --> extrinsic LLRs of the air code's bits --> outer decoder
+                    ^-------------- its extrinsic LLRs, as a prior -----------'
 
-Each is told only what it does not know already (extrinsic information). The CRC says when the code is found.
+Each decoder is told only what it does not know already (extrinsic information). The CRC tells when the code is found.
 
 Source: J. Hagenauer, E. Offer, L. Papke, "Iterative decoding of binary block and convolutional codes", IEEE Trans.
 Inf. Theory 42(2), 1996.
@@ -24,7 +24,7 @@ from crlsc_phy.phy.layout import SEMANTIC_CRC_BYTES, unpack_semantic
 __all__ = ["Outer", "turbo_decode"]
 
 Outer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""What else is known of an air code's bits, given LLRs of them: log p(1)/p(0), float32 [8 M] both."""
+"""Outer decoder: LLRs of an air code's bits to extrinsic LLRs of them, log p(1)/p(0), float32 [8 M] both."""
 
 _ROUNDS = 20
 _ITERATIONS = 20
@@ -34,13 +34,13 @@ def turbo_decode(coded_llr: ArrayLike, header: FrameHeader, outer: Outer) -> byt
     """Return the air code of a burst whose semantic layer was lost, or None if it stays lost.
 
     Args:
-        coded_llr: Of the semantic layer's coded bits, log p(1)/p(0), float32 [40 (M + 2)] for an air
-            code of M bytes; see ``Burst.semantic_coded_llr``.
-        header: The burst's header.
-        outer: Such as :func:`crlsc_phy.knowledge.joint.joint_extrinsic` of knowledge bases.
+        coded_llr: LLRs of the semantic layer's coded bits, log p(1)/p(0), float32 [40 (M + 2)] for an air code of M
+            bytes; see ``Burst.semantic_coded_llr``.
+        header: Header of the burst, from which the air code's CRC starts.
+        outer: Outer decoder, such as :func:`crlsc_phy.knowledge.joint.joint_extrinsic` of knowledge bases.
 
     Raises:
-        ModemError: If the LLRs are of another number, or not finite.
+        ModemError: If there are more or fewer LLRs, or one is not finite.
     """
     size = header.semantic_bytes
     code = signalling_code(size + SEMANTIC_CRC_BYTES)
