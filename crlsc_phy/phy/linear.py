@@ -25,7 +25,7 @@ def invert(matrix: NDArray[Any]) -> tuple[NDArray[Any], float]:
     Returns:
         The inverse, of the same type and shape, and the logarithm of the determinant of ``matrix``.
     """
-    real, imag = np.ascontiguousarray(matrix.real), np.ascontiguousarray(matrix.imag)
+    real, imag = np.array(matrix.real, order="C"), np.array(matrix.imag, order="C")
     real, imag, logarithm = invert_parts(real, imag)
     return real + 1j * imag if np.iscomplexobj(matrix) else real, logarithm
 

@@ -17,12 +17,13 @@ MULTIPATH = (0.9, 0.4j, -0.3, 0.1 + 0.2j, 0.15)
 
 @pytest.fixture(scope="module")
 def stream(make_frame, channel):
-    """Frames of several sizes, and their bursts back to back, then far apart, over a rough channel."""
+    """Frames of several sizes, their bursts back to back and far apart over a rough channel, and those received."""
     modem = BurstModem()
     frames = [make_frame(semantic=8 * i, detail=70 * i, seed=i, sequence=i) for i in range(5)]
     bursts = [modem.modulate(f) for f in frames]
     iq = np.concatenate((*bursts[:3], np.zeros(3000), bursts[3], np.zeros(700), bursts[4]))
-    return frames, channel(snr_db=12, cfo=-0.019, taps=MULTIPATH, lead=321)(iq)
+    iq = channel(snr_db=12, cfo=-0.019, taps=MULTIPATH, lead=321)(iq)
+    return frames, iq, BurstModem().receive(iq)
 
 
 def cut(iq, borders):
@@ -32,11 +33,10 @@ def cut(iq, borders):
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_chunking_does_not_matter(stream, data):
-    frames, iq = stream
+    frames, iq, whole = stream
     borders = data.draw(st.lists(st.integers(0, len(iq)), max_size=60))
     modem = BurstModem()
     bursts = [b for part in cut(iq, borders) for b in modem.receive(part)] + modem.flush()
-    whole = BurstModem().receive(iq)
     assert [b.frame for b in bursts] == frames
     assert [b.start for b in bursts] == [b.start for b in whole]
     assert np.allclose([b.snr_db for b in bursts], [b.snr_db for b in whole], atol=0.01)
