@@ -98,7 +98,9 @@ def _platform() -> Any:
         tempfile.TemporaryFile(dir=cache.parent).close()
     except OSError:
         Constants.CACHE_FILE = str(Path(tempfile.mkdtemp(prefix="crlsc-grc-")) / cache.name)
-    platform.build_library([str(BLOCKS), *platform.config.block_paths])
+    # Ours may be in GRC_BLOCKS_PATH too, as `make` sets it; GNU Radio complains of each block that it reads twice.
+    others = [path for path in platform.config.block_paths if not BLOCKS.samefile(path)]
+    platform.build_library([str(BLOCKS), *others])
     return platform
 
 

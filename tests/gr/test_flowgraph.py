@@ -128,6 +128,15 @@ def test_a_dead_channel_loses_all_and_still_ends(loopback, folder, bundle_folder
     assert (tmp_path / "out" / "gallery.png").is_file()
 
 
+def test_blocks_that_are_in_the_path_twice_are_no_matter(build, monkeypatch, capfd):
+    """`make` sets GRC_BLOCKS_PATH for Companion; the demo must not show what GNU Radio says of it."""
+    monkeypatch.setenv("GRC_BLOCKS_PATH", str(flowgraph_module.BLOCKS))
+    flowgraph_module._platform.cache_clear()
+    load_flowgraph(FLOWGRAPHS[0], build)
+    flowgraph_module._platform.cache_clear()
+    assert "overwritten" not in "".join(capfd.readouterr())
+
+
 def test_a_flowgraph_compiles_without_a_writable_home(build, monkeypatch, tmp_path):
     from gnuradio.grc.core import Constants
 
