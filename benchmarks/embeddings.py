@@ -88,7 +88,7 @@ def measure_repair(embedder: Embedder, options: argparse.Namespace, folder: Path
     rows = []
     for size in SIZES:
         trained = np.concatenate([vectors[vendor] for vendor in TRAINED_ON])
-        code = shared if size == shared.size else AirCode.train(trained, size, seed, rounds=20_000)
+        code = shared if size == shared.size else AirCode.train(trained, size, seed, rounds=options.rounds)
         base = KnowledgeBase.create(folder / str(size), code, np.concatenate(list(vectors.values())), entries)
         labels = [*(f"{TRAINED_ON[0]}/{i}" for i in sets[TRAINED_ON[0]].ids), *[""] * len(unknown)]
         found = calibrate(base, code.encode(np.concatenate((known, unknown))), labels, seed=seed)
@@ -148,6 +148,7 @@ def main() -> None:
     benchmark.add("--bundle", "models/default", "bundle to measure")
     benchmark.add("--data", Path("data"), "folder that `crlsc-train data` filled")
     benchmark.add("--crops", 400, "crops of each training photograph", quick=10)
+    benchmark.add("--rounds", 20_000, "rounds in which the centroids of a code are put in order", quick=500)
     options = benchmark.parse()
 
     embedder = Embedder(benchmark)

@@ -84,8 +84,8 @@ def draw(benchmark: bench.Benchmark, rows: list[dict[str, Any]]) -> None:
             for side in sorted({row["longest_side"] for row in rows}):
                 for levels in LEVELS:
                     here = [row for row in line if (row["longest_side"], row["levels"]) == (side, levels)]
-                    values = np.array([row["psnr_db"] for row in here]).T
-                    axes.plot([row[name] for row in here], values[0], "o-", label=f"{side} px, {levels} of 4 levels")
+                    values = [row["psnr_db"][0] for row in here]
+                    axes.plot([row[name] for row in here], values, "o-", label=f"{side} px, {levels} of 4 levels")
             axes.set(xlabel=name, xscale="log")
             axes.set_xticks(sorted({row[name] for row in line}), [str(v) for v in sorted({row[name] for row in line})])
             axes.minorticks_off()

@@ -73,12 +73,12 @@ def make_private(bundle: str, data: str, folder: Path) -> str:
     return str(folder / "pkb")
 
 
-def work(job: tuple[str, str, str, int, str, int]) -> list[dict[str, Any]]:
-    """Send ``JOB`` pictures at every Es/N0."""
-    bundle, private, data, seed, question, start = job
+def work(job: tuple[str, str, str, int, str, range, list[float]]) -> list[dict[str, Any]]:
+    """Send some of the pictures at every Es/N0."""
+    bundle, private, data, seed, question, places, snrs_db = job
     pictures, codec, modem = asked(bundle, data), load(bundle, private), BurstModem()
-    rows = [{"question": question, "snr_db": snr} | dict.fromkeys(COUNTS, 0) for snr in SNR_DB]
-    for index in range(start, min(start + JOB, len(pictures.ids))):
+    rows = [{"question": question, "snr_db": snr} | dict.fromkeys(COUNTS, 0) for snr in snrs_db]
+    for index in places:
         image, label = pictures.images[index], pictures.names[index]
         if question == "view":
             image = another_view(image, np.random.default_rng([seed, index, 1]))
@@ -149,15 +149,24 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         bases = {"drawing": "", "view": make_private(options.bundle, options.data, Path(folder))}
-        count = len(asked(options.bundle, options.data).ids)
+        snrs_db = benchmark.few(SNR_DB)
+        places = range(5 if options.quick else len(asked(options.bundle, options.data).ids))
         jobs = [
-            (options.bundle, bases[question], options.data, options.seed, question, start)
+            (
+                options.bundle,
+                bases[question],
+                options.data,
+                options.seed,
+                question,
+                places[start : start + JOB],
+                snrs_db,
+            )
             for question in QUESTIONS
-            for start in range(0, JOB if options.quick else count, JOB)
+            for start in range(0, len(places), JOB)
         ]
         calibrated = KnowledgeBase.open(bases["view"])
         parts = [row for rows in benchmark.run(work, jobs, "Bursts") for row in rows]
-    keys = [(question, snr) for question in QUESTIONS for snr in SNR_DB]
+    keys = [(question, snr) for question in QUESTIONS for snr in snrs_db]
     rows = [added([part for part in parts if (part["question"], part["snr_db"]) == key]) for key in keys]
     bench.show("Held-out pictures named", rows)
     base = KnowledgeBase.open(Path(options.bundle) / "skb")

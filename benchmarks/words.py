@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ class Sets:
         self.asked = {pixels: features(asked.squares(SIDE), pixels) for pixels in ASKED_AT}
 
 
-def measure(sets: Sets, head: SpaceHead, unseen: set[str], seed: int) -> list[dict[str, Any]]:
+def measure(sets: Sets, head: SpaceHead, text: TextRecipe, unseen: set[str], seed: int) -> list[dict[str, Any]]:
     labels = ["" if label in unseen else label for label in sets.labels]
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        tower = train_text(sets.views, labels, TextRecipe(), Path(folder), seed, threads=1)
+        tower = train_text(sets.views, labels, text, Path(folder), seed, threads=1)
     cpu_s = round(time.process_time() - start)
     rows = [row for row, label in enumerate(sets.asked_labels) if not unseen or label in unseen]
     shared = {"names_in_training": "unseen" if unseen else "seen", "seed": seed, "cpu_s": cpu_s}
@@ -100,7 +100,10 @@ def main() -> None:
     options = benchmark.parse()
 
     torch.set_num_threads(1)
-    recipe = load_recipe("default")
+    recipe, text = load_recipe("default"), TextRecipe()
+    if options.quick:
+        recipe = load_recipe("default", ["skb.pixels=[32, 48]", "skb.photo_crops=20", "skb.steps=2"])
+        text = TextRecipe(loop=replace(text.loop, steps=2))
     sets = Sets(recipe, options.data, options.cache)
     classes = load_classes(recipe.teacher.tower)
     assert classes is not None
@@ -110,8 +113,8 @@ def main() -> None:
         head = train_head(sets.views, sets.pairs, sets.photos, classes[1], recipe.dim, recipe.skb.steps, seed)
         drawn = np.random.default_rng(seed).permutation(len(names))[: round(HELD_OUT * len(names))]
         for unseen in (set[str](), {names[row] for row in drawn}):
-            rows += measure(sets, head, unseen, seed)
-        benchmark.write({"text": asdict(TextRecipe()), "rows": rows})
+            rows += measure(sets, head, text, unseen, seed)
+        benchmark.write({"text": asdict(text), "rows": rows})
     bench.show("Names", rows)
 
 
