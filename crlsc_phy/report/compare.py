@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from crlsc_phy.report.differences import FEWEST_PAIRS, Difference, difference
 from crlsc_phy.report.imported import ImportedLine, read_imported
 from crlsc_phy.report.measures import MEASURES, check_measure
 from crlsc_phy.report.page import write_page
-from crlsc_phy.report.results import Curve, Estimate, SweepRun, read_run
+from crlsc_phy.report.results import Curve, Estimate, read_run
 
 __all__ = ["Change", "Comparison", "as_json", "compare_runs", "write_comparison"]
 
@@ -69,7 +69,10 @@ def compare_runs(before: str | Path, after: str | Path, measure: str = "psnr_db"
         SweepError: If a folder holds no run, the measure is unknown, or the runs share no point that has it.
     """
     check_measure(measure)
-    first, second = (_with_measure(read_run(folder), measure) for folder in (before, after))
+    first, second = (
+        {(curve.curve, curve.channel): curve for curve in _curves(folder) if curve.has(measure)}
+        for folder in (before, after)
+    )
     changes, alone = [], 0
     for names in [names for names in first if names in second]:
         one, other = first[names], second[names]
@@ -92,13 +95,9 @@ def compare_runs(before: str | Path, after: str | Path, measure: str = "psnr_db"
     )
 
 
-def _with_measure(run: SweepRun, measure: str) -> dict[tuple[str, str], Curve]:
-    curves: Sequence[Curve] = [*run.lines, *read_imported(run.folder)]
-    return {
-        (curve.curve, curve.channel): curve
-        for curve in curves
-        if any(not math.isnan(curve.estimate(snr, measure).value) for snr in curve.snrs)
-    }
+def _curves(folder: str | Path) -> list[Curve]:
+    run = read_run(folder)
+    return [*run.lines, *read_imported(run.folder)]
 
 
 def write_comparison(path: Path, comparison: Comparison, before: str | Path, after: str | Path) -> None:

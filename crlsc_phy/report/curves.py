@@ -81,12 +81,7 @@ class Look:
 
 
 def looks(own: Mapping[str, bool], imported: Sequence[str]) -> dict[str, Look]:
-    """Choose colour and marker of each curve, by name.
-
-    Args:
-        own: Names of the curves in their order; True for those of this project.
-        imported: Names of the imported curves.
-    """
+    """Choose colour and marker of each curve of ``own``, which has True for those of this project, by name."""
     return {
         name: Look(_COLOURS[number % len(_COLOURS)], *_MARKERS[number % len(_MARKERS)], own[name], name in imported)
         for number, name in enumerate(own)
@@ -143,8 +138,7 @@ def draw_curves(
 def _draw(axes: Axes, curve: Curve, measure: str, look: Look) -> Line2D:
     """Draw a curve and return its line for the legend."""
     logarithmic = MEASURES[measure].logarithmic
-    known = [(snr, curve.estimate(snr, measure)) for snr in curve.snrs]
-    known = [(snr, estimate) for snr, estimate in known if not math.isnan(estimate.value)]
+    known = [(snr, found) for snr in curve.snrs if not math.isnan((found := curve.estimate(snr, measure)).value)]
     shown = [(snr, estimate) for snr, estimate in known if estimate.value > 0 or not logarithmic]
     face = look.colour if look.own else "white"
     drawn: Line2D = axes.errorbar(

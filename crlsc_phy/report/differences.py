@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crlsc_phy.quality.intervals import bootstrap, difference_interval
 from crlsc_phy.report.measures import MEASURES
-from crlsc_phy.report.results import UNKNOWN, Curve, Estimate, LineResults
+from crlsc_phy.report.results import Curve, LineResults
 
 __all__ = ["FEWEST_PAIRS", "Difference", "Standing", "difference", "standings"]
 
@@ -53,17 +53,14 @@ class Standing:
     Attributes:
         snr_db: Es/N0 in dB.
         leaders: Names of the curves with the best value.
-        own, other: Names of the best curve of ours and of the best of the others; empty if there is none.
-        own_estimate, other_estimate: Their estimates.
+        own, other: Best curve of ours and best of the others; None if there is none.
         margin: Advantage of ours, negative where it is behind; None without curves of both kinds.
     """
 
     snr_db: float
     leaders: tuple[str, ...]
-    own: str
-    own_estimate: Estimate
-    other: str
-    other_estimate: Estimate
+    own: Curve | None
+    other: Curve | None
     margin: Difference | None
 
     @property
@@ -115,31 +112,19 @@ def standings(curves: Sequence[Curve], own: Mapping[str, bool], measure: str) ->
         own: True for the names of our curves, False for the others.
         measure: A measure of quality: one whose ``better`` is not empty.
     """
-    sign = -1.0 if MEASURES[measure].better == "lower" else 1.0
+    higher = MEASURES[measure].better == "higher"
     found = []
     for snr_db in sorted({snr for curve in curves for snr in curve.snrs}):
         ranked = [curve for curve in curves if not math.isnan(curve.estimate(snr_db, measure).value)]
-        ranked.sort(key=lambda curve: -sign * curve.estimate(snr_db, measure).value)
+        ranked.sort(key=lambda curve: curve.estimate(snr_db, measure).value, reverse=higher)
         if len(ranked) < 2:
             continue
         best = ranked[0].estimate(snr_db, measure).value
         leaders = tuple(curve.curve for curve in ranked if curve.estimate(snr_db, measure).value == best)
         ours = next((curve for curve in ranked if own[curve.curve]), None)
         theirs = next((curve for curve in ranked if not own[curve.curve]), None)
-        margin = _oriented(difference(ours, theirs, snr_db, measure), sign) if ours and theirs else None
-        found.append(
-            Standing(
-                snr_db,
-                leaders,
-                ours.curve if ours else "",
-                ours.estimate(snr_db, measure) if ours else UNKNOWN,
-                theirs.curve if theirs else "",
-                theirs.estimate(snr_db, measure) if theirs else UNKNOWN,
-                margin,
-            )
-        )
+        margin = None
+        if ours and theirs:
+            margin = difference(*((ours, theirs) if higher else (theirs, ours)), snr_db, measure)
+        found.append(Standing(snr_db, leaders, ours, theirs, margin))
     return found
-
-
-def _oriented(found: Difference, sign: float) -> Difference:
-    return found if sign > 0 else Difference(-found.value, -found.high, -found.low, found.pairs)

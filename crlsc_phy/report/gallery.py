@@ -53,14 +53,9 @@ def gallery_size(count: int) -> tuple[int, int]:
 
 
 def draw_gallery(entries: Sequence[GalleryEntry], title: str) -> UInt8Image:
-    """Draw a gallery.
+    """Return a gallery of the size of :func:`gallery_size`, uint8 [height, width, 3].
 
-    Args:
-        entries: Cards in their order.
-        title: First line; a second one has the figures of the run.
-
-    Returns:
-        Picture of the size of :func:`gallery_size`, uint8 [height, width, 3].
+    ``title`` is its first line; a second one has the figures of the run.
     """
     canvas = Image.new("RGB", gallery_size(len(entries)), "white")
     draw = ImageDraw.Draw(canvas)

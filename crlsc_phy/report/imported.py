@@ -13,7 +13,7 @@ from pathlib import Path
 from crlsc_phy.errors import SweepError
 from crlsc_phy.files import short_name, write_text
 from crlsc_phy.report.measures import MEASURES, check_measure
-from crlsc_phy.report.results import UNKNOWN, Estimate
+from crlsc_phy.report.results import UNKNOWN, Curve, Estimate
 
 __all__ = ["FOLDER", "ImportedLine", "import_curves", "read_imported"]
 
@@ -25,16 +25,9 @@ _NOT_MEASURED = ("", "nan", "na", "n/a", "-")
 
 
 @dataclass(frozen=True)
-class ImportedLine:
-    """An imported curve over one channel.
+class ImportedLine(Curve):
+    """An imported curve; ``estimates`` holds its estimates by measure and SNR in dB."""
 
-    Attributes:
-        curve, channel: Names of the curve and of the channel.
-        estimates: Estimates by measure and SNR in dB.
-    """
-
-    curve: str
-    channel: str
     estimates: Mapping[tuple[str, float], Estimate] = field(default_factory=dict)
 
     @property
@@ -45,15 +38,8 @@ class ImportedLine:
         return self.estimates.get((measure, snr_db), UNKNOWN)
 
 
-@dataclass(frozen=True)
-class _Value:
-    curve: str
-    channel: str
-    snr_db: float
-    measure: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
+_Row = tuple[str, str, float, str, float, float, float]
+"""A value, in the order of :data:`COLUMNS`."""
 
 
 def import_curves(
@@ -87,9 +73,7 @@ def import_curves(
         raise SweepError(f"{source}: holds no values")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([getattr(row, column) for column in COLUMNS])
+    writer.writerows([COLUMNS, *rows])
     try:
         (folder / FOLDER).mkdir(exist_ok=True)
         write_text(folder / FOLDER / f"{short_name(name)}.csv", text.getvalue())
@@ -104,24 +88,24 @@ def read_imported(folder: Path) -> list[ImportedLine]:
     Raises:
         SweepError: If a file is damaged.
     """
-    rows: list[_Value] = []
+    rows: list[_Row] = []
     for path in sorted((folder / FOLDER).glob("*.csv")):
         header, table = _table(path)
         if tuple(header) != COLUMNS:
             raise SweepError(f"{path}: lacks the columns {', '.join(COLUMNS)}; import the curves again")
         for place, fields in table:
-            values = [_number(place, column, fields[column]) for column in ("snr_db", "value", "low", "high")]
-            snr_db, value, low, high = values
+            snr_db, value, low, high = (
+                _number(place, each, fields[each]) for each in ("snr_db", "value", "low", "high")
+            )
             measure = check_measure(fields["measure"], place)
-            rows.append(_Value(fields["curve"], fields["channel"], snr_db, measure, value, low, high))
+            rows.append((fields["curve"], fields["channel"], snr_db, measure, value, low, high))
     return _as_lines(rows)
 
 
-def _as_lines(rows: Sequence[_Value]) -> list[ImportedLine]:
+def _as_lines(rows: Sequence[_Row]) -> list[ImportedLine]:
     lines: dict[tuple[str, str], dict[tuple[str, float], Estimate]] = {}
-    for row in rows:
-        estimates = lines.setdefault((row.curve, row.channel), {})
-        estimates[row.measure, row.snr_db] = Estimate(row.value, row.low, row.high)
+    for curve, channel, snr_db, measure, value, low, high in rows:
+        lines.setdefault((curve, channel), {})[measure, snr_db] = Estimate(value, low, high)
     return [ImportedLine(*names, estimates) for names, estimates in lines.items()]
 
 
@@ -155,19 +139,16 @@ def _table(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names of the columns of a file.
+    """Names of the columns of a file; None where it has none.
 
-    Attributes:
-        snr, curve, channel: Columns of these; None where the file has none.
-        values: Columns with values by measure, or by curve if each column is a curve.
-        long: True if ``measure`` and ``value`` are columns; ``values`` is then empty.
+    ``values`` are the columns with values by measure, or by curve if each column is a curve. It is empty if ``measure``
+    and ``value`` are columns.
     """
 
     snr: str
     curve: str | None
     channel: str | None
     values: Mapping[str, str]
-    long: bool
 
 
 def _find_columns(path: Path, header: list[str], given: Mapping[str, str], measure: str) -> _Columns:
@@ -188,19 +169,19 @@ def _find_columns(path: Path, header: list[str], given: Mapping[str, str], measu
     if measure:
         check_measure(measure, "--measure")
         values = {column: column for column in header if column not in (snr, curve, channel)}
-        return _Columns(snr, curve, channel, values, long=False)
+        return _Columns(snr, curve, channel, values)
     if not chosen and {"measure", "value"} <= lower.keys():
-        return _Columns(snr, curve, channel, {}, long=True)
+        return _Columns(snr, curve, channel, {})
     values = chosen or {name: lower[name] for name in MEASURES if name in lower}
     if not values:
         raise SweepError(
             f"{path}: no column has the name of a measure ({', '.join(MEASURES)}); give --columns MEASURE=NAME, "
             "or --measure MEASURE if each column is a curve"
         )
-    return _Columns(snr, curve, channel, values, long=False)
+    return _Columns(snr, curve, channel, values)
 
 
-def _read_foreign(path: Path, name: str, channel: str, given: Mapping[str, str], measure: str) -> Iterator[_Value]:
+def _read_foreign(path: Path, name: str, channel: str, given: Mapping[str, str], measure: str) -> Iterator[_Row]:
     header, table = _table(path)
     columns = _find_columns(path, header, given, measure)
     for place, fields in table:
@@ -211,16 +192,16 @@ def _read_foreign(path: Path, name: str, channel: str, given: Mapping[str, str],
         snr_db = _number(place, columns.snr, fields[columns.snr])
         if math.isnan(snr_db):
             raise SweepError(f"{place}: has no SNR")
-        for label, key, *estimate in _cells(place, fields, columns, own, measure):
-            if not math.isnan(estimate[0]):
-                yield _Value(f"{name}: {label}" if label else name, over, snr_db, key, *estimate)
+        for label, key, value, low, high in _cells(place, fields, columns, own, measure):
+            if not math.isnan(value):
+                yield f"{name}: {label}" if label else name, over, snr_db, key, value, low, high
 
 
 def _cells(
     place: str, fields: Mapping[str, str], columns: _Columns, own: str, measure: str
 ) -> Iterator[tuple[str, str, float, float, float]]:
     """Yield the values of a row: curve, measure, value, low and high."""
-    if columns.long:
+    if not columns.values:
         lower = {column.lower(): text for column, text in fields.items()}
         found = check_measure(lower["measure"], place)
         low, high = (_number(place, end, lower.get(end, "")) for end in ("low", "high"))

@@ -13,17 +13,9 @@ from crlsc_phy.files import write_text
 
 __all__ = ["figure", "ranges", "signed", "typeset", "write_page"]
 
-_TEMPLATES = "templates"
-_PARTS = {"style": "page.css", "script": "page.js"}
-
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Render a template to a page.
-
-    Args:
-        path: HTML file to write.
-        template: Name of a file in the folder ``templates``.
-        **values: Variables of the template; the template escapes their text.
+    """Render a file of the folder ``templates`` to an HTML file; the template escapes the text of its variables.
 
     Raises:
         CrlscError: If Jinja or plotly is not installed, or the file cannot be written.
@@ -33,7 +25,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         from plotly.offline import get_plotlyjs
     except ModuleNotFoundError as error:
         raise CrlscError(f"reports need {error.name}; pip install 'crlsc-phy[sweep]' or run make setup") from None
-    folder = resources.files("crlsc_phy.report") / _TEMPLATES
+    folder = resources.files("crlsc_phy.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -48,9 +40,10 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         "snr": lambda snr_db: typeset(f"{snr_db:g}"),
     }
     # The style sheet and the scripts are ours and plotly's, so they go in unescaped.
-    parts = {name: (folder / file).read_text(encoding="utf-8") for name, file in _PARTS.items()}
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    page = environment.get_template(template).render(style=style, script=script, plotly=get_plotlyjs(), **values)
     try:
-        write_text(path, environment.get_template(template).render(**parts, plotly=get_plotlyjs(), **values))
+        write_text(path, page)
     except OSError as error:
         raise CrlscError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +17,9 @@ from crlsc_phy.errors import CrlscError, SweepError
 from crlsc_phy.files import short_name, unused_name, write_text
 from crlsc_phy.machine import processor
 from crlsc_phy.report.charts import chart, counted
-from crlsc_phy.report.curves import Look, draw_curves, looks
+from crlsc_phy.report.curves import draw_curves, looks
 from crlsc_phy.report.differences import FEWEST_PAIRS, Standing, standings
-from crlsc_phy.report.imported import ImportedLine, read_imported
+from crlsc_phy.report.imported import read_imported
 from crlsc_phy.report.measures import MEASURES
 from crlsc_phy.report.page import figure, ranges, typeset, write_page
 from crlsc_phy.report.results import CONFIG, RESULTS, Curve, LineResults, Result, SweepRun, read_run
@@ -51,7 +49,7 @@ def write_report(folder: str | Path, width: str = "column") -> Path:
         CrlscError: If a library is not installed, or a file cannot be written.
     """
     run = read_run(folder).configured()
-    shown = _Shown(run, read_imported(run.folder))
+    shown = _Shown(run)
     if not shown.measures:
         raise SweepError(f"{run.folder / RESULTS}: holds no results yet; wait for the first one, or read its errors")
     try:
@@ -63,50 +61,26 @@ def write_report(folder: str | Path, width: str = "column") -> Path:
     return run.folder / REPORT
 
 
-@dataclass(frozen=True)
 class _Shown:
     """A run and the curves imported beside it."""
 
-    run: SweepRun
-    imported: Sequence[ImportedLine]
-
-    @property
-    def curves(self) -> list[Curve]:
-        return [*self.run.lines, *self.imported]
-
-    @property
-    def own(self) -> dict[str, bool]:
-        configured = [name for name in self.run.config["curves"] if name in self._found]
-        names = dict.fromkeys([*configured, *self._found])
-        return {name: self.run.is_own(name) for name in names}
-
-    @property
-    def _found(self) -> list[str]:
-        return [curve.curve for curve in self.curves]
-
-    @property
-    def look(self) -> dict[str, Look]:
-        return looks(self.own, [curve.curve for curve in self.imported])
-
-    @property
-    def channels(self) -> list[str]:
-        return list(dict.fromkeys(curve.channel for curve in self.curves))
-
-    @property
-    def measures(self) -> list[str]:
-        return [measure for measure in MEASURES if any(_has(curve, measure) for curve in self.curves)]
+    def __init__(self, run: SweepRun) -> None:
+        self.run, self.imported = run, read_imported(run.folder)
+        self.curves: list[Curve] = [*run.lines, *self.imported]
+        found = dict.fromkeys(curve.curve for curve in self.curves)
+        names = dict.fromkeys([name for name in run.config["curves"] if name in found]) | found
+        self.own = {name: run.is_own(name) for name in names}
+        self.look = looks(self.own, [curve.curve for curve in self.imported])
+        self.channels = list(dict.fromkeys(curve.channel for curve in self.curves))
+        self.measures = [measure for measure in MEASURES if any(curve.has(measure) for curve in self.curves)]
 
     def over(self, channel: str, measure: str) -> list[Curve]:
         """Return the curves over a channel that have a measure."""
-        return [curve for curve in self.curves if curve.channel == channel and _has(curve, measure)]
+        return [curve for curve in self.curves if curve.channel == channel and curve.has(measure)]
 
     def snrs(self, curves: Sequence[Curve]) -> list[float]:
         """Return the SNRs of all points of some curves in dB, ascending."""
         return sorted({snr for curve in curves for snr in curve.snrs})
-
-
-def _has(curve: Curve, measure: str) -> bool:
-    return any(not math.isnan(curve.estimate(snr, measure).value) for snr in curve.snrs)
 
 
 def _table(shown: _Shown) -> str:
@@ -211,23 +185,9 @@ def _leads(shown: _Shown) -> Iterator[dict[str, Any]]:
         if not MEASURES[measure].better:
             continue
         for channel in shown.channels:
-            curves = shown.over(channel, measure)
-            rows = standings(curves, shown.own, measure)
+            rows = standings(shown.over(channel, measure), shown.own, measure)
             if rows:
-                by_name = {curve.curve: curve for curve in curves}
-                yield {
-                    "measure": measure,
-                    "channel": channel,
-                    "sentence": _sentence(rows, measure),
-                    "rows": [vars(row) | {"verdict": row.verdict} | _bandwidths(row, by_name) for row in rows],
-                }
-
-
-def _bandwidths(row: Standing, curves: Mapping[str, Curve]) -> dict[str, float]:
-    return {
-        f"{side}_cbr": curves[name].estimate(row.snr_db, "cbr").value if name else math.nan
-        for side, name in (("own", row.own), ("other", row.other))
-    }
+                yield {"measure": measure, "channel": channel, "sentence": _sentence(rows, measure), "rows": rows}
 
 
 def _sentence(rows: Sequence[Standing], measure: str) -> str:
@@ -243,10 +203,11 @@ def _sentence(rows: Sequence[Standing], measure: str) -> str:
     ]
     text = f"Against the best of the others, ours is {', '.join(parts)}."
     worst = min(compared, key=lambda row: row.margin.value if row.margin else 0.0)
-    if worst.verdict.startswith("behind") and worst.margin:
+    if worst.verdict.startswith("behind") and worst.margin and worst.own and worst.other:
         unit = MEASURES[measure].unit
         size = f"{figure(-worst.margin.value)} {unit}".strip()
-        text += f" Farthest behind: {size}, {worst.own} against {worst.other} at {ranges([worst.snr_db], snrs)}."
+        pair = f"{worst.own.curve} against {worst.other.curve}"
+        text += f" Farthest behind: {size}, {pair} at {ranges([worst.snr_db], snrs)}."
     return text
 
 
@@ -312,18 +273,11 @@ def _facts(run: SweepRun) -> dict[str, str]:
     }
     bundle = run.config.get("bundle")
     if bundle:
-        facts["Bundle"] = f"{bundle}, {_bundle_id(Path(bundle))}"
-    facts["Report made on"] = f"{processor()}, {_versions()}"
-    return facts
-
-
-def _bundle_id(path: Path) -> str:
-    try:
-        return f"id {Bundle.load(path).shared_id.hex()}"
-    except CrlscError:
-        return "not on this machine"
-
-
-def _versions() -> str:
+        try:
+            facts["Bundle"] = f"{bundle}, id {Bundle.load(bundle).shared_id.hex()}"
+        except CrlscError:
+            facts["Bundle"] = f"{bundle}, not on this machine"
     installed = {dist.name: dist.version for dist in metadata.distributions()}
-    return ", ".join(f"{name} {installed[name]}" for name in _VERSIONS if name in installed)
+    versions = [f"{name} {installed[name]}" for name in _VERSIONS if name in installed]
+    facts["Report made on"] = ", ".join([processor(), *versions])
+    return facts

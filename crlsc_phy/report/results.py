@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from crlsc_phy.errors import SweepError
 from crlsc_phy.quality.intervals import bootstrap, rate_interval
@@ -97,16 +98,15 @@ class Failure(_Row):
     error: str
 
 
+_ROW: TypeAdapter[Failure | Result] = TypeAdapter(
+    Annotated[Failure | Result, Field(union_mode="left_to_right")], config=ConfigDict(allow_inf_nan=False)
+)
+
+
 @dataclass(frozen=True)
 class Point:
-    """Results of a line at one SNR.
+    """Results of a line at one SNR, ordered by replica; empty if none has been run yet."""
 
-    Attributes:
-        snr_db: Es/N0 in dB.
-        results: Ordered by replica; empty if none has been run yet.
-    """
-
-    snr_db: float
     results: tuple[Result, ...]
 
     @cached_property
@@ -178,38 +178,41 @@ def _hits(hits: NDArray[np.float64], sizes: NDArray[np.int64]) -> Estimate:
     return Estimate(happened / tried, *ends, tried, happened)
 
 
-class Curve(Protocol):
-    """A line that can be shown: one of this run, or an imported one."""
+@dataclass(frozen=True)
+class Curve(ABC):
+    """A curve over one channel: a line of this run, or an imported one.
+
+    Attributes:
+        curve, channel: Names of the curve and of the channel.
+    """
+
+    curve: str
+    channel: str
 
     @property
-    def curve(self) -> str:
-        """Name of the curve."""
-
-    @property
-    def channel(self) -> str:
-        """Name of the channel."""
-
-    @property
+    @abstractmethod
     def snrs(self) -> Sequence[float]:
         """Es/N0 of the points in dB, ascending."""
 
+    @abstractmethod
     def estimate(self, snr_db: float, measure: str) -> Estimate:
         """Return a measure at an SNR, :data:`UNKNOWN` if there is none."""
 
+    def has(self, measure: str) -> bool:
+        """Return whether a measure is known at any SNR."""
+        return any(not math.isnan(self.estimate(snr, measure).value) for snr in self.snrs)
+
 
 @dataclass(frozen=True)
-class LineResults:
-    """Results of a line, which is a curve over one channel.
+class LineResults(Curve):
+    """Results of a line.
 
     Attributes:
         id: Hash of everything that decides the results.
-        curve, channel: Names of the curve and of the channel.
         points: Points by SNR in dB, ascending.
     """
 
     id: str
-    curve: str
-    channel: str
     points: Mapping[float, Point]
 
     @property
@@ -292,8 +295,8 @@ def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
     failures: dict[str, Failure] = {}
     for number, row in enumerate(whole, 1):
         try:
-            result = _read_row(row)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            result = _ROW.validate_json(row)
+        except ValidationError:
             raise SweepError(
                 f"{path}:{number}: the row is damaged; delete this line and start the run again, which repeats the job"
             ) from None
@@ -305,50 +308,17 @@ def _read_rows(path: Path) -> tuple[list[Result], list[Failure]]:
     return list(results.values()), [failure for job, failure in failures.items() if job not in results]
 
 
-def _read_row(text: bytes) -> Result | Failure:
-    row = json.loads(text, parse_constant=_refuse)
-    place: dict[str, Any] = {name: _text(row[name]) for name in ("job", "line", "curve", "channel")}
-    place |= {"snr_db": float(row["snr_db"]), "replica": int(row["replica"])}
-    if "error" in row:
-        return Failure(**place, error=_text(row["error"]))
-    image = row["image"]
-    result = Result(
-        **place,
-        counts={name: int(count) for name, count in row["counts"].items()},
-        image=image if image is None else _text(image),
-        metrics={name: float(value) for name, value in row["metrics"].items()},
-        cpu_s=float(row["cpu_s"]),
-        wall_s=float(row["wall_s"]),
-    )
-    # Python reads 1e999 as infinity.
-    if not math.isfinite(sum(result.metrics.values(), result.snr_db)):
-        raise ValueError("an infinite number")
-    return result
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
 def _lines(folder: Path, config: Mapping[str, Any], results: Iterable[Result]) -> tuple[LineResults, ...]:
     lines: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:
         lines[result.channel, result.curve].append(result)
-    channels, curves = config["channels"], config["curves"]
-    ordered = sorted(lines, key=lambda names: (_place(channels, names[0]), _place(curves, names[1])))
-    planned = {name: curve.get("snr_db") or () for name, curve in curves.items()}
+    # Lines that the configuration does not have come last.
+    places = [{name: place for place, name in enumerate(config[kind])} for kind in ("channels", "curves")]
+    ordered = sorted(
+        lines, key=lambda names: [place.get(name, len(place)) for place, name in zip(places, names, strict=True)]
+    )
+    planned = {name: curve.get("snr_db") or () for name, curve in config["curves"].items()}
     return tuple(_line(folder, lines[names], planned.get(names[1], ())) for names in ordered)
-
-
-def _place(names: Iterable[str], name: str) -> int:
-    known = list(names)
-    return known.index(name) if name in known else len(known)
 
 
 def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> LineResults:
@@ -360,7 +330,8 @@ def _line(folder: Path, results: Sequence[Result], planned: Iterable[float]) -> 
             "run each into a folder of its own"
         )
     points: dict[float, list[Result]] = {float(snr): [] for snr in planned}
-    for result in results:
+    for result in sorted(results, key=lambda result: result.replica):
         points.setdefault(result.snr_db, []).append(result)
-    ordered = {snr: tuple(sorted(points[snr], key=lambda result: result.replica)) for snr in sorted(points)}
-    return LineResults(first.line, first.curve, first.channel, {snr: Point(snr, rows) for snr, rows in ordered.items()})
+    return LineResults(
+        first.curve, first.channel, first.line, {snr: Point(tuple(points[snr])) for snr in sorted(points)}
+    )

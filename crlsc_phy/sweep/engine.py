@@ -115,7 +115,7 @@ class _Replicas:
     """
 
     def __init__(self, plan: Plan, line: Line, snr_db: float, known: Mapping[str, Result]) -> None:
-        self._line, self._snr_db = line, snr_db
+        self._line = line
         self._all = [line.job(snr_db, replica, plan.config.keep) for replica in range(line.stop.replicas)]
         self._known = {job.replica: known[job.key] for job in self._all if job.key in known}
         # A stop within a round would leave out some of the pictures.
@@ -182,7 +182,7 @@ class _Replicas:
             if errors >= stop.errors:
                 return True
         if stop.half_width:
-            found = Point(self._snr_db, tuple(self._results)).estimate(self._line.measure)
+            found = Point(tuple(self._results)).estimate(self._line.measure)
             # False for NaN, which stands for too few results.
             return found.high - found.low <= 2 * stop.half_width
         return False

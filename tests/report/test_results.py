@@ -141,33 +141,33 @@ def test_lines_of_an_earlier_configuration_are_set_apart(sweep_folder):
 
 
 def test_replicas_of_one_picture_are_no_new_evidence():
-    once = Point(0.0, tuple(result(i, f"image {i}", label=float(i % 2)) for i in range(8)))
-    often = Point(0.0, tuple(result(i, f"image {i % 8}", label=float(i % 2)) for i in range(80)))
+    once = Point(tuple(result(i, f"image {i}", label=float(i % 2)) for i in range(8)))
+    often = Point(tuple(result(i, f"image {i % 8}", label=float(i % 2)) for i in range(80)))
     one, many = once.estimate("label"), often.estimate("label")
     assert (one.low, one.high) == pytest.approx(wilson(4, 8))
     assert (many.value, many.n, many.events) == (0.5, 80, 40)
     # With the same outcome in each replica the interval stays that of eight pictures.
     assert many.high - many.low > 0.85 * (one.high - one.low)
-    certain = Point(0.0, tuple(result(i, f"image {i % 8}", label=1.0) for i in range(80))).estimate("label")
+    certain = Point(tuple(result(i, f"image {i % 8}", label=1.0) for i in range(80))).estimate("label")
     assert (certain.low, certain.high) == pytest.approx(wilson(8, 8))
 
 
 def test_one_picture_says_nothing_of_others():
-    found = Point(0.0, tuple(result(i, "one", psnr_db=20.0 + i) for i in range(9))).estimate("psnr_db")
+    found = Point(tuple(result(i, "one", psnr_db=20.0 + i) for i in range(9))).estimate("psnr_db")
     assert found.value == pytest.approx(24.0)
     assert math.isnan(found.low)
 
 
 def test_zero_errors_keep_their_count():
     counts = {"blocks": 100, "block_errors": 0}
-    point = Point(0.0, tuple(result(i, None, counts) for i in range(3)))
+    point = Point(tuple(result(i, None, counts) for i in range(3)))
     assert point.counts == {"blocks": 300, "block_errors": 0}
     assert point.estimate("bler").high == pytest.approx(wilson(0, 300)[1])
 
 
 def line(curve, values, images=None):
     rows = [result(i, f"image {i if images is None else images[i]}", psnr_db=value) for i, value in enumerate(values)]
-    return LineResults("id", curve, "awgn", {0.0: Point(0.0, tuple(rows))})
+    return LineResults(curve, "awgn", "id", {0.0: Point(tuple(rows))})
 
 
 def test_pictures_are_compared_one_by_one():
@@ -215,7 +215,7 @@ def test_a_lead_in_few_pictures_is_no_more_than_that():
 def test_lower_is_better_where_it_is():
     def bits(curve, errors):
         counts = {"blocks": 1000, "block_errors": errors}
-        return LineResults("id", curve, "awgn", {0.0: Point(0.0, (result(0, None, counts),))})
+        return LineResults(curve, "awgn", "id", {0.0: Point((result(0, None, counts),))})
 
     (row,) = standings([bits("a", 10), bits("b", 200)], {"a": True, "b": False}, "bler")
     assert row.leaders == ("a",)
