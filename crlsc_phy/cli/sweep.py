@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crlsc_phy.channel.models import MODELS
 from crlsc_phy.cli import sweep_baseline, sweep_report
 from crlsc_phy.cli.verbs import run_verb
-from crlsc_phy.link.chain import CHAINS, ChainKind
+from crlsc_phy.link.chain import CHAINS
 from crlsc_phy.report.report import write_report
 from crlsc_phy.sweep.config import load_config, presets
-from crlsc_phy.sweep.engine import Summary, check_chains, run_sweep, seconds_a_job
+from crlsc_phy.sweep.engine import check_chains, run_sweep, seconds_a_job
 from crlsc_phy.sweep.plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crlsc-sweep", description="Measure links against SNR, with 95 % intervals.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_run(verbs)
-    _add_show(verbs)
+    show = verbs.add_parser("show", help="show the jobs of a sweep and estimate their time")
+    show.description = (
+        "Show the lines, points and jobs of a sweep. Two replicas of each line are run to estimate the time."
+    )
+    show.set_defaults(run=_show)
+    _configuration(show)
+    show.add_argument("--json", action="store_true", help="print the table as JSON")
     listing = verbs.add_parser("list", help="list presets, channels and chains")
     listing.set_defaults(run=_list)
     listing.add_argument("--json", action="store_true", help="print the lists as JSON")
@@ -56,47 +62,23 @@ def _add_run(verbs: Subparsers) -> None:
     run.add_argument("--json", action="store_true", help="print a summary as JSON")
 
 
-def _add_show(verbs: Subparsers) -> None:
-    show = verbs.add_parser("show", help="show the jobs of a sweep and estimate their time")
-    show.description = (
-        "Show the lines, points and jobs of a sweep. Two replicas of each line are run to estimate the time."
-    )
-    show.set_defaults(run=_show)
-    _configuration(show)
-    show.add_argument("--json", action="store_true", help="print the table as JSON")
-
-
 def _configuration(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("config", metavar="CONFIG", help=f"YAML file, or a preset: {', '.join(presets())}")
     verb.add_argument("--snr", metavar="SNRS", help="Es/N0 in dB for all curves: 0,5 or a range such as --snr=-5:20:5")
-    verb.add_argument(
-        "--channel",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="channels for all curves: names in the file, or channel models",
-    )
+    channels = "channels for all curves: names in the file, or channel models"
+    verb.add_argument("--channel", nargs="+", default=[], metavar="NAME", help=channels)
     verb.add_argument("--images", metavar="SOURCE", help="folder of pictures, or a data set such as photos@heldout")
     verb.add_argument("--data", metavar="DIR", help="folder of the data sets that crlsc-train data has fetched")
     verb.add_argument("--bundle", metavar="DIR", help="folder of the bundle")
     verb.add_argument("--seed", type=int, help="seed of everything that is drawn")
     verb.add_argument("--replicas", type=int, metavar="N", help="largest number of replicas per point")
-    verb.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="change options of the file, such as stop.errors=100",
+    changes = "change options of the file, such as stop.errors=100"
+    verb.add_argument("--set", nargs="+", action="extend", default=[], metavar="OPTION=VALUE", help=changes)
+    processes = (
+        "number of processes of one thread each (default: %(default)s); 0 runs the jobs in this process, where a job "
+        "that is killed ends the run"
     )
-    verb.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="number of processes of one thread each (default: %(default)s); 0 runs the jobs in this process, where a "
-        "job that is killed ends the run",
-    )
+    verb.add_argument("--jobs", type=int, default=1, metavar="N", help=processes)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -122,7 +104,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(summary) | {"out": str(options.out), "report": str(report) if report else None}))
     else:
-        print(_told(summary, options.out, report))
+        before = f", {summary.known} done before" if summary.known else ""
+        print(f"{report or options.out}: {summary.points} points, {summary.ran} jobs run{before}")
     if summary.failed:
         print(
             f"crlsc-sweep: {summary.failed} jobs failed; their errors are in {options.out / 'results.jsonl'}, and the "
@@ -130,11 +113,6 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if summary.failed else 0
-
-
-def _told(summary: Summary, folder: Path, report: Path | None) -> str:
-    before = f", {summary.known} done before" if summary.known else ""
-    return f"{report or folder}: {summary.points} points, {summary.ran} jobs run{before}"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -178,35 +156,24 @@ def _spoken(seconds: float) -> str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    chains: dict[str, dict[str, Any]] = {
-        name: {"about": kind.about, "options": _defaults(kind)} for name, kind in CHAINS.items()
-    }
+    chains: dict[str, dict[str, Any]] = {}
+    for name, kind in CHAINS.items():
+        known = {each.name: None if each.default is MISSING else each.default for each in fields(kind.load().Options)}
+        chains[name] = {"about": kind.about, "options": known}
     channels = {name: model.source for name, model in MODELS.items()}
     if options.json:
         print(json.dumps({"presets": presets(), "channels": channels, "chains": chains}))
         return 0
-    for title, rows in (
-        ("presets", presets()),
-        ("channels", channels),
-        ("chains", {name: f"{chain['about']}\n{_options(chain['options'])}" for name, chain in chains.items()}),
-    ):
+    told = {}
+    for name, chain in chains.items():
+        settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in chain["options"].items())
+        told[name] = f"{chain['about']}\n{settings}"
+    for title, rows in (("presets", presets()), ("channels", channels), ("chains", told)):
         table = sweep_report.new_table(title, "")
         for name, text in rows.items():
             table.add_row(name, text)
         sweep_report.print_table(table, width=120)
     return 0
-
-
-def _defaults(kind: ChainKind) -> dict[str, Any]:
-    return {each.name: _default(each) for each in fields(kind.load().Options)}
-
-
-def _default(option: Field[Any]) -> Any:
-    return option.default if option.default is not MISSING else None
-
-
-def _options(defaults: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {json.dumps(value)}" for name, value in defaults.items())
 
 
 if __name__ == "__main__":

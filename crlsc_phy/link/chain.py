@@ -12,7 +12,7 @@ from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.errors import SweepError
 from crlsc_phy.images import UInt8Image
 
-__all__ = ["CHAINS", "Chain", "ChainKind", "ImageResult", "Outcome", "Scene", "TestImage", "Trial", "find_chain"]
+__all__ = ["CHAINS", "Chain", "ChainKind", "ImageResult", "Outcome", "Scene", "TestImage", "Trial"]
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,6 @@ class ChainKind:
                 f"{error.name} is not installed; pip install 'crlsc-phy[train]' or run make setup"
             ) from None
 
-    def make(self, options: Any, scene: Scene) -> Chain:
-        """Return a chain that is loaded and ready.
-
-        Raises:
-            CrlscError: If options, scene and bundle do not fit together.
-        """
-        chain: Chain = self.load()(options, scene)
-        return chain
-
 
 CHAINS = {
     "coded": ChainKind(
@@ -173,14 +164,3 @@ CHAINS = {
     ),
 }
 """The chains that a sweep may name."""
-
-
-def find_chain(name: str) -> ChainKind:
-    """Return the registered chain called ``name``.
-
-    Raises:
-        SweepError: If there is none.
-    """
-    if name not in CHAINS:
-        raise SweepError(f"chain {name!r} is unknown; choose one of {', '.join(CHAINS)}")
-    return CHAINS[name]

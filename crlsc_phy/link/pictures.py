@@ -43,14 +43,11 @@ class ImagesConfig:
 
 
 def open_sent(config: ImagesConfig, data: Path) -> tuple[TestImage, ...]:
-    """Read the pictures to send.
+    """Read the pictures to send, with names that are unique and can be file names.
 
     Args:
         config: Choice of the pictures.
         data: Folder of the data sets.
-
-    Returns:
-        Pictures with names that are unique and can be file names.
 
     Raises:
         SweepError: If there is no such folder or data set, or it holds no picture.
@@ -58,7 +55,9 @@ def open_sent(config: ImagesConfig, data: Path) -> tuple[TestImage, ...]:
     if not config.source:
         raise SweepError("images: a curve sends pictures; give a folder or a data set as images.source or --images")
     try:
-        found = _of_folder(config) if _is_folder(config.source) else _of_set(config, data)
+        # Names of data sets have a colon or end with a split.
+        named = re.search(r":|@(train|heldout)$", config.source) and not Path(config.source).is_dir()
+        found = _of_set(config, data) if named else _of_folder(config)
         pictures = list(islice(found, config.count or None))
     except CrlscError as error:
         raise SweepError(f"images: {error}") from None
@@ -79,11 +78,6 @@ def identity_of_images(images: Sequence[TestImage]) -> str:
 
 
 _Picture = tuple[str, UInt8Image, tuple[str, ...]]
-
-
-def _is_folder(source: str) -> bool:
-    """Return whether a source is a folder: names of data sets have a colon or end with a split."""
-    return Path(source).is_dir() or not re.search(r":|@(train|heldout)$", source)
 
 
 def _of_folder(config: ImagesConfig) -> Iterator[_Picture]:

@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -24,7 +24,7 @@ from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import SYMBOL, SemanticFrame
 from crlsc_phy.link.budget import Budget, Rate
 from crlsc_phy.link.burst import BurstOptions
-from crlsc_phy.link.chain import ImageResult, Outcome, Scene, TestImage, Trial
+from crlsc_phy.link.chain import ImageResult, Outcome, Scene, Trial
 from crlsc_phy.link.frame_links import frame_link
 from crlsc_phy.link.score import Scorer, air_metrics, frame_counts, grey, load_codec, sent_images
 from crlsc_phy.options import checked, one_of
@@ -45,6 +45,7 @@ __all__ = [
 
 ADAPTED = "adapted"
 _FRAMES_KEPT = 128
+_LEAST = Rate("digital", 0, MCS_TABLE[0])
 _Cbr = Annotated[float, Field(gt=0)]
 
 
@@ -165,6 +166,17 @@ class PictureChain(ABC):
         }
         return Outcome(frame_counts(result is None, passage), ImageResult(sent.name, metrics, shown))
 
+    def _needed(self, number: int, rate: Rate | None, least: Rate) -> Rate:
+        """Return a rate, or raise the error for picture ``number`` of which not even ``least`` fits the limit."""
+        if rate:
+            return rate
+        sent = self._images[number]
+        height, width = sent.image.shape[:2]
+        raise SweepError(
+            f"cbr is too low for picture {sent.name} of {width}x{height} pixels, which takes at least "
+            f"{self._budget.cbr(sent.image, least):.4f}; raise cbr or take larger pictures"
+        )
+
     def _encode(self, number: int, rate: Rate) -> tuple[SemanticFrame, float]:
         """Return the frame, and the CPU time in seconds that it took."""
         start = time.process_time()
@@ -189,7 +201,7 @@ class SemanticChain(PictureChain):
         super().__init__(scene, options.papr_db)
 
     def _rate(self, number: int, snr_db: float) -> Rate:  # noqa: ARG002
-        return Rate("digital", 0, MCS_TABLE[0])
+        return _LEAST
 
 
 class DigitalChain(PictureChain):
@@ -208,12 +220,12 @@ class DigitalChain(PictureChain):
             self._rate(number, -np.inf)
 
     def _rate(self, number: int, snr_db: float) -> Rate:
-        sent, options = self._images[number], self._options
+        image, options = self._images[number].image, self._options
         if options.mcs == ADAPTED:
-            rate = self._budget.adapted(sent.image, snr_db - options.margin_db, options.levels)
+            rate = self._budget.adapted(image, snr_db - options.margin_db, options.levels)
         else:
-            rate = self._budget.highest(sent.image, "digital", find_mcs(options.mcs), options.levels)
-        return rate or _too_low(self._budget, sent, Rate("digital", 0, MCS_TABLE[0]))
+            rate = self._budget.highest(image, "digital", find_mcs(options.mcs), options.levels)
+        return self._needed(number, rate, _LEAST)
 
 
 class AnalogChain(PictureChain):
@@ -227,11 +239,8 @@ class AnalogChain(PictureChain):
         if options.symbols is not None and options.symbols > most:
             raise SweepError(f"symbols is {options.symbols}; bundle {scene.bundle} has {most}; give no more than that")
         mcs = find_mcs(options.mcs)
-        self._rates = [
-            self._budget.highest(sent.image, "analog", mcs, options.symbols)
-            or _too_low(self._budget, sent, Rate("analog", 1, mcs))
-            for sent in self._images
-        ]
+        rates = [self._budget.highest(sent.image, "analog", mcs, options.symbols) for sent in self._images]
+        self._rates = [self._needed(number, rate, Rate("analog", 1, mcs)) for number, rate in enumerate(rates)]
 
     def _rate(self, number: int, snr_db: float) -> Rate:  # noqa: ARG002
         return self._rates[number]
@@ -264,9 +273,8 @@ class HybridChain(PictureChain):
         return max(rates, key=lambda rate: self._promise_db(number, rate, snr_db))
 
     def _rate_of(self, number: int, snr_db: float) -> Rate:
-        sent = self._images[number]
-        rate = self._budget.adapted(sent.image, snr_db - self._margin_db)
-        return rate or _too_low(self._budget, sent, Rate("digital", 0, MCS_TABLE[0]))
+        rate = self._budget.adapted(self._images[number].image, snr_db - self._margin_db)
+        return self._needed(number, rate, _LEAST)
 
     def _promise_db(self, number: int, rate: Rate, snr_db: float) -> float:
         """Return the PSNR in dB over a channel without fading that loses no digital layer."""
@@ -283,11 +291,3 @@ def _noisy(frame: SemanticFrame, snr_db: float) -> SemanticFrame:
     parts = rng.normal(0, np.sqrt(noise / 2), (len(frame.symbols), 2))
     symbols = (frame.symbols + parts[:, 0] + 1j * parts[:, 1]) / (1 + noise)
     return SemanticFrame(frame.header, frame.semantic, symbols.astype(SYMBOL).tobytes())
-
-
-def _too_low(budget: Budget, sent: TestImage, least: Rate) -> NoReturn:
-    height, width = sent.image.shape[:2]
-    raise SweepError(
-        f"cbr is too low for picture {sent.name} of {width}x{height} pixels, which takes at least "
-        f"{budget.cbr(sent.image, least):.4f}; raise cbr or take larger pictures"
-    )

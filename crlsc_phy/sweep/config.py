@@ -14,21 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.channel.models import find_model
 from crlsc_phy.errors import ChannelError, SweepError
-from crlsc_phy.link.chain import CHAINS, find_chain
+from crlsc_phy.link.chain import CHAINS
 from crlsc_phy.link.pictures import ImagesConfig
 from crlsc_phy.options import Options, checked, one_of
 from crlsc_phy.report.measures import MEASURES
 from crlsc_phy.scalars import plain
 
-__all__ = [
-    "CurveConfig",
-    "KeepConfig",
-    "StopConfig",
-    "SweepConfig",
-    "load_config",
-    "parse_snrs",
-    "presets",
-]
+__all__ = ["CurveConfig", "KeepConfig", "StopConfig", "SweepConfig", "load_config", "parse_snrs", "presets"]
 
 _OPTIONS = Options(SweepError, "stop.replicas=10")
 _PRESETS = resources.files("crlsc_phy.sweep") / "presets"
@@ -39,14 +31,10 @@ _BY_TRIAL = ("snr_db", "noise_power", "seed")
 
 
 def parse_snrs(given: object) -> tuple[float, ...]:
-    """Read SNRs in dB.
+    """Return SNRs in dB in rising order, each once.
 
-    Args:
-        given: A number, a range ``START:STOP:STEP`` whose stop is included, or several of them: separated by commas, in
-            a list or in an array.
-
-    Returns:
-        The SNRs in rising order, each once.
+    ``given`` is a number, a range ``START:STOP:STEP`` whose stop is included, or several of them: separated by commas,
+    in a list or in an array.
 
     Raises:
         SweepError: If it is none of these, or a range is empty or has too many points.
@@ -124,7 +112,15 @@ class KeepConfig:
 
 @dataclass(frozen=True)
 class _Curve:
-    """A curve without the options of its chain; see :class:`CurveConfig`."""
+    """A curve, apart from the options of its chain.
+
+    Attributes:
+        chain: A name of :data:`crlsc_phy.link.chain.CHAINS`.
+        air, csi: See :class:`crlsc_phy.link.chain.Scene`.
+        channels: Names of the channels that it runs over.
+        snr_db: Es/N0 of its points in dB.
+        stop: When a point has seen enough.
+    """
 
     chain: Annotated[str, one_of(CHAINS)]
     air: Literal["modem", "grid"]
@@ -136,16 +132,7 @@ class _Curve:
 
 @dataclass(frozen=True)
 class CurveConfig(_Curve):
-    """A curve.
-
-    Attributes:
-        chain: A name of :data:`crlsc_phy.link.chain.CHAINS`.
-        air, csi: See :class:`crlsc_phy.link.chain.Scene`.
-        channels: Names of the channels that it runs over.
-        snr_db: Es/N0 of its points in dB.
-        stop: When a point has seen enough.
-        options: Options of the chain, in a dataclass of its own.
-    """
+    """A curve; ``options`` are those of its chain, in a dataclass of its own."""
 
     options: Any
 
@@ -179,7 +166,12 @@ class SweepConfig:
         content: dict[str, Any] = _plain(asdict(self))
         for curve in content["curves"].values():
             curve.update(curve.pop("options"))
-        return content | {"channels": {name: _plain_channel(channel) for name, channel in self.channels.items()}}
+        # Settings at their defaults are left out; most of them bear on other models.
+        defaults = _plain(asdict(ChannelSettings()))
+        for name, channel in content["channels"].items():
+            said = {key: value for key, value in channel.items() if value != defaults[key]}
+            content["channels"][name] = {"model": channel["model"]} | said
+        return content
 
 
 def _without_noise(raw: Any) -> Any:
@@ -285,14 +277,7 @@ def _curve(file: _File, raw: Mapping[str, Any], where: str) -> CurveConfig:
         if channel not in file.channels:
             raise SweepError(f"{where}: channel {channel!r} is unknown; there are {', '.join(file.channels)}")
     options = {key: value for key, value in raw.items() if key not in own}
-    return CurveConfig(**vars(curve), options=_OPTIONS.build(find_chain(curve.chain).load().Options, options, where))
-
-
-def _plain_channel(channel: ChannelSettings) -> dict[str, Any]:
-    """Settings apart from those at their defaults, most of which bear on other models."""
-    defaults = asdict(ChannelSettings())
-    said = {name: _plain(value) for name, value in asdict(channel).items() if value != defaults[name]}
-    return {"model": channel.model} | said
+    return CurveConfig(**vars(curve), options=_OPTIONS.build(CHAINS[curve.chain].load().Options, options, where))
 
 
 def _plain(value: Any) -> Any:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from crlsc_phy.bundle import Bundle
-from crlsc_phy.channel import ChannelSettings
 from crlsc_phy.errors import CrlscError, SweepError
 from crlsc_phy.files import sha256_of
-from crlsc_phy.link.chain import Chain, ChainKind, Scene, TestImage, Trial, find_chain
+from crlsc_phy.link.chain import CHAINS, Chain, ChainKind, Scene, TestImage, Trial
 from crlsc_phy.link.pictures import identity_of_images, open_sent
-from crlsc_phy.sweep.config import CurveConfig, KeepConfig, StopConfig, SweepConfig
+from crlsc_phy.sweep.config import KeepConfig, StopConfig, SweepConfig
 
 __all__ = ["Job", "Line", "Plan", "make_plan"]
 
@@ -75,8 +74,7 @@ class Line:
         """Return one of its jobs.
 
         Args:
-            snr_db: Es/N0 of the point in dB.
-            replica: Number of the replica, from 0.
+            snr_db, replica: See :class:`Job`.
             keep: Pictures to keep for the report.
         """
         kept = self.kind.images and snr_db in keep.snr_db and replica < keep.replicas
@@ -89,9 +87,10 @@ class Line:
             SweepError: If options, scene and bundle do not go together.
         """
         try:
-            return self.kind.make(self.options, self.scene)
+            chain: Chain = self.kind.load()(self.options, self.scene)
         except CrlscError as error:
             raise SweepError(f"curve {self.curve!r} over {self.channel!r}: {error}") from None
+        return chain
 
     @property
     def measure(self) -> str:
@@ -130,56 +129,47 @@ def make_plan(config: SweepConfig) -> Plan:
     Raises:
         SweepError: If the bundle or the pictures are missing, or two curves are the same.
     """
-    kinds = {name: find_chain(curve.chain) for name, curve in config.curves.items()}
     images: tuple[TestImage, ...] = ()
     world: dict[str, Any] = {}
-    if any(kind.images for kind in kinds.values()):
+    if any(CHAINS[curve.chain].images for curve in config.curves.values()):
         images = open_sent(config.images, Path(config.data))
         world = {"bundle": _bundle_identity(config.bundle), "images": identity_of_images(images)}
     lines: dict[str, Line] = {}
     for channel in config.channels:
         for name, curve in config.curves.items():
             if channel in curve.channels:
-                line = _line(name, channel, curve, kinds[name], config, images, world)
-                if line.id in lines:
-                    other = lines[line.id]
+                line = _line(name, channel, config, images, world)
+                other = lines.setdefault(line.id, line)
+                if other is not line:
                     raise SweepError(
                         f"curve {name!r} over {channel!r} is the same as {other.curve!r} over {other.channel!r}; "
                         "leave one of them out"
                     )
-                lines[line.id] = line
     return Plan(config, lines, images)
 
 
 def _line(
-    name: str,
-    channel: str,
-    curve: CurveConfig,
-    kind: ChainKind,
-    config: SweepConfig,
-    images: tuple[TestImage, ...],
-    world: Mapping[str, Any],
+    name: str, channel: str, config: SweepConfig, images: tuple[TestImage, ...], world: Mapping[str, Any]
 ) -> Line:
-    settings = config.channels[channel]
+    curve, settings = config.curves[name], config.channels[channel]
+    kind = CHAINS[curve.chain]
+    # A recorded channel is identified by the content of its file, wherever that is.
+    recorded: dict[str, Any] = {}
     if settings.cir:
         settings = replace(settings, cir=str(Path(settings.cir).absolute()))
+        recorded["cir"] = sha256_of(Path(settings.cir))
     scene = Scene(settings, curve.air, curve.csi, images if kind.images else (), Path(config.bundle).absolute())
     identity = {
         "chain": curve.chain,
         "options": asdict(curve.options),
         "files": [sha256_of(path) for path in getattr(curve.options, "files", ())],
-        "channel": _channel_identity(settings),
+        "channel": asdict(settings) | recorded,
         "air": curve.air,
         "csi": curve.csi,
         "seed": config.seed,
     }
     identity |= world if kind.images else {}
     return Line(_digest(identity)[:16], name, channel, kind, curve.options, scene, curve.snr_db, curve.stop)
-
-
-def _channel_identity(settings: ChannelSettings) -> dict[str, Any]:
-    # A recorded channel is identified by the content of its file, wherever that is.
-    return asdict(settings) | ({"cir": sha256_of(Path(settings.cir))} if settings.cir else {})
 
 
 def _bundle_identity(folder: str) -> list[str]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
 from math import isfinite
 from multiprocessing.connection import Connection
@@ -126,12 +126,9 @@ def open_workers(lines: Mapping[str, Line], jobs: int = 1, ray: str = "") -> Ite
     Raises:
         SweepError: If Ray or joblib is not installed, or the cluster cannot be reached.
     """
-    if not ray and not jobs:
-        yield _Here(lines)
-        return
     if not ray:
-        with _Processes(lines, jobs) as processes:
-            yield processes
+        with _Processes(lines, jobs) if jobs else nullcontext(_Here(lines)) as workers:
+            yield workers
         return
     try:
         from crlsc_phy.cluster import ray_workers

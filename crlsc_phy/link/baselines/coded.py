@@ -17,7 +17,7 @@ from pydantic import Field
 
 from crlsc_phy.errors import ModemError, SweepError
 from crlsc_phy.link.chain import Outcome, Scene, Trial
-from crlsc_phy.link.symbols import SymbolLink, over_air, over_symbols
+from crlsc_phy.link.symbols import over_air, over_symbols
 from crlsc_phy.options import checked, one_of
 from crlsc_phy.phy.fec import Decoder, LdpcCode, ldpc_code
 from crlsc_phy.phy.qam import demap, map_bits
@@ -107,7 +107,11 @@ class CodedChain:
     def __init__(self, options: CodedOptions, scene: Scene) -> None:
         self._options = options
         self._code = options.code()
-        self._link = self._make_link(scene)
+        if scene.air == "grid" or options.modem:
+            self._link = over_air(scene)
+        else:
+            fading = options.fading or ("block" if scene.channel.model.endswith("-block") else "symbol")
+            self._link = over_symbols(scene, block=fading == "block")
 
     def run(self, trial: Trial) -> Outcome:
         """Send ``blocks`` blocks of random bits.
@@ -138,12 +142,6 @@ class CodedChain:
             # LLRs that are all 0 decode to zeros, which fulfil the checks but are no undetected error.
             counts["undetected"] = int((lost & valid & llr.any(axis=1)).sum())
         return Outcome(counts)
-
-    def _make_link(self, scene: Scene) -> SymbolLink:
-        if scene.air == "grid" or self._options.modem:
-            return over_air(scene)
-        fading = self._options.fading or ("block" if scene.channel.model.endswith("-block") else "symbol")
-        return over_symbols(scene, block=fading == "block")
 
     def _decide(self, llr: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return LLRs of the information bits [blocks, k], and if known whether each block fulfils its checks."""

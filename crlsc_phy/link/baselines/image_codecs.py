@@ -81,9 +81,15 @@ class ImageCodec(ABC):
     def decode(self, file: bytes) -> UInt8Image:
         """Return the picture in a file, uint8 [H, W, 3]."""
 
-    @abstractmethod
     def payload(self, file: bytes) -> Spans:
-        """Return the ranges of a file that are sent without its container; see this module's documentation."""
+        """Return the ranges of a file that are sent without its container; see this module's documentation.
+
+        By default this is the payload of the box mdat of an ISO base media file (ISO/IEC 14496-12, 4.2 and 8.1.1).
+        """
+        place = 0
+        while file[place + 4 : place + 8] != b"mdat":
+            place += int.from_bytes(file[place : place + 4], "big")
+        return ((place + 8, place + int.from_bytes(file[place : place + 4], "big")),)
 
     def encode(self, image: UInt8Image, quality: int, stripped: bool) -> Coded:
         """Encode a picture.
@@ -159,9 +165,6 @@ class Avif(_Pillow):
     def files(self, image: UInt8Image, quality: int) -> Iterable[bytes]:
         return (self.save(image, quality=quality, subsampling="4:2:0", speed=4, max_threads=1),)
 
-    def payload(self, file: bytes) -> Spans:
-        return _media_data(file)
-
 
 class Heic(ImageCodec):
     """HEIC: intra pictures of HEVC, as in BPG, 4:2:0, by x265 in pillow-heif."""
@@ -183,9 +186,6 @@ class Heic(ImageCodec):
 
     def decode(self, file: bytes) -> UInt8Image:
         return np.asarray(self._library.open_heif(io.BytesIO(file)).to_pillow().convert("RGB"))
-
-    def payload(self, file: bytes) -> Spans:
-        return _media_data(file)
 
 
 CODECS: dict[str, type[ImageCodec]] = {"jpeg": Jpeg, "webp": WebP, "avif": Avif, "heic": Heic}
@@ -224,11 +224,3 @@ def _standard_tables() -> frozenset[bytes]:
     """Return the DHT segments with the tables of ITU-T T.81, K.3."""
     file = Jpeg().save(np.zeros((8, 8, 3), np.uint8), optimize=False)
     return frozenset(file[start:stop] for marker, start, stop in _jpeg_segments(file) if marker == _DHT)
-
-
-def _media_data(file: bytes) -> Spans:
-    """Return the payload of the box mdat of an ISO base media file (ISO/IEC 14496-12, 4.2 and 8.1.1)."""
-    place = 0
-    while file[place + 4 : place + 8] != b"mdat":
-        place += int.from_bytes(file[place : place + 4], "big")
-    return ((place + 8, place + int.from_bytes(file[place : place + 4], "big")),)

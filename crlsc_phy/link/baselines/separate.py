@@ -18,7 +18,6 @@ from pydantic import Field
 
 from crlsc_phy.errors import SweepError
 from crlsc_phy.frame import FrameHeader, SemanticFrame
-from crlsc_phy.images import UInt8Image
 from crlsc_phy.link.baselines.fitting import Fitted, Fitting, largest
 from crlsc_phy.link.baselines.image_codecs import CODECS, image_codec
 from crlsc_phy.link.burst import BurstOptions, Passage
@@ -63,13 +62,7 @@ class SeparateOptions(BurstOptions):
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to send a file.
-
-    Attributes:
-        fitted: The file.
-        passage: Its passage over the link.
-        data: Its bytes as received; None if any is lost.
-    """
+    """An attempt to send a file; ``data`` are its bytes as received, None if any is lost."""
 
     fitted: Fitted
     passage: Passage
@@ -94,8 +87,7 @@ class SeparateChain:
     def __init__(self, options: SeparateOptions, scene: Scene) -> None:
         self._options = options
         self._images = sent_images(scene)
-        self._codec = load_codec(scene.bundle)
-        self._scorer = Scorer(self._codec)
+        self._scorer = Scorer(load_codec(scene.bundle))
         pictures = [sent.image for sent in self._images]
         self._fitting = Fitting(image_codec(options.codec), options.count == "stripped", pictures)
         self._link = frame_link(scene, options.papr_db)
@@ -120,7 +112,8 @@ class SeparateChain:
             shown = self._fitting.shown(number, attempt.fitted.coded.restored(data))
             meaning = self._scorer.meaning_shown(sent, shown)
         else:
-            shown = self._concealed(sent.image)
+            mean = sent.image.mean(axis=(0, 1)).round().astype(np.uint8)
+            shown = np.full_like(sent.image, mean) if self._options.conceal == "mean" else grey(sent.image)
             meaning = self._scorer.meaning(sent)
         decode_s = time.process_time() - start
         passage = attempt.passage if attempt else None
@@ -175,8 +168,3 @@ class SeparateChain:
         fitted = self._fitting.fit(number, size)
         passage = Passage(None, 0, 0, uses, None, 0.0, 0.0)
         return _Attempt(fitted, passage, fitted.coded.sent) if fitted else None
-
-    def _concealed(self, image: UInt8Image) -> UInt8Image:
-        if self._options.conceal == "grey":
-            return grey(image)
-        return np.broadcast_to(image.mean(axis=(0, 1)).round().astype(np.uint8), image.shape).copy()
