@@ -31,6 +31,7 @@ from crlsc_phy.files import placed
 __all__ = ["Cir"]
 
 _FIELDS = ("gains", "delays", "time_step")
+_HDF5 = (".h5", ".hdf5")
 _OPTIONAL = {"steps": False, "version": 1}
 _NEWEST = 2
 _LARGEST = 1e15
@@ -78,7 +79,7 @@ class Cir:
         """
         file = Path(path)
         try:
-            arrays = _OPTIONAL | (_read_h5(file) if file.suffix in (".h5", ".hdf5") else _read_npz(file))
+            arrays = _OPTIONAL | _read(file)
             if int(arrays["version"]) > _NEWEST:
                 raise ChannelError(f"CIR has version {arrays['version']}, newer than {_NEWEST}; update crlsc-phy")
             gains, delays = np.asarray(arrays["gains"]), np.asarray(arrays["delays"])
@@ -104,8 +105,10 @@ class Cir:
             arrays |= {"steps": True, "version": 2}
         try:
             with placed(file) as aside:
-                if file.suffix in (".h5", ".hdf5"):
-                    _write_h5(aside, arrays)
+                if file.suffix in _HDF5:
+                    with _h5py().File(aside, "w") as store:
+                        for name, array in arrays.items():
+                            store[name] = array
                 else:
                     with aside.open("wb") as stream:
                         np.savez(stream, **arrays)
@@ -113,20 +116,10 @@ class Cir:
             raise ChannelError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in (*_FIELDS, *_OPTIONAL) if name in arrays or name in _FIELDS}
-
-
-def _read_h5(path: Path) -> dict[str, Any]:
-    with _h5py().File(path, "r") as file:
-        return {name: file[name][()] for name in (*_FIELDS, *_OPTIONAL) if name in file or name in _FIELDS}
-
-
-def _write_h5(path: Path, arrays: dict[str, Any]) -> None:
-    with _h5py().File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
+def _read(path: Path) -> dict[str, Any]:
+    opened = _h5py().File(path, "r") if path.suffix in _HDF5 else np.load(path, allow_pickle=False)
+    with opened as arrays:
+        return {name: arrays[name][()] for name in (*_FIELDS, *_OPTIONAL) if name in arrays or name in _FIELDS}
 
 
 def _h5py() -> Any:

@@ -60,49 +60,35 @@ def drop(name: str, settings: ChannelSettings, rng: np.random.Generator) -> Path
     """
     # Sionna draws from generators of its own, seeded when a model is made.
     config.seed = int(rng.integers(2**31))
-    arrays = {end: _array(count, settings.carrier_hz) for end, count in (("bs", settings.tx), ("ut", settings.rx))}
+    base, terminal = (
+        # A row of vertically polarised antennas half a wavelength apart.
+        AntennaArray(1, count, "single", "V", "omni", settings.carrier_hz, precision="double")
+        for count in (settings.tx, settings.rx)
+    )
     angle = rng.uniform(0, 2 * np.pi)
     velocity = torch.tensor([np.cos(angle), np.sin(angle), 0.0], dtype=torch.float64)
     if name.startswith("cdl-"):
-        model = CDL(
-            name[-1].upper(),
-            1.0,
-            settings.carrier_hz,
-            arrays["ut"],
-            arrays["bs"],
-            ut_velocity=velocity,
-            precision="double",
-        )
+        profile, carrier_hz = name[-1].upper(), settings.carrier_hz
+        model = CDL(profile, 1.0, carrier_hz, terminal, base, ut_velocity=velocity, precision="double")
         keeper = _Keeper.over(model._cir_gen)
         model(1, 1, 1.0)
     else:
-        model = _system(name, settings, arrays, velocity, rng)
+        model = _system(name, settings, base, terminal, velocity, rng)
         keeper = _Keeper.over(model._cir_sampler)
         model(1, 1.0)
-    return _heard(_paths(keeper, settings, scalable=name.startswith("cdl-")))
-
-
-def _heard(paths: Paths) -> Paths:
-    """The rays that have power; Sionna gives those of clusters that a scenario lacks a delay of a second."""
+    paths = _paths(keeper, settings, scalable=name.startswith("cdl-"))
+    # Rays without power belong to clusters that a scenario lacks; Sionna gives them a delay of a second.
     heard = (np.abs(paths.amplitudes) ** 2).sum(axis=(0, 1)) > _FAINTEST
     return replace(paths, amplitudes=paths.amplitudes[..., heard], rates=paths.rates[heard], delays=paths.delays[heard])
 
 
-def _array(count: int, carrier_hz: float) -> AntennaArray:
-    """A row of vertically polarised antennas half a wavelength apart."""
-    return AntennaArray(
-        num_rows=1,
-        num_cols=count,
-        polarization="single",
-        polarization_type="V",
-        antenna_pattern="omni",
-        carrier_frequency=carrier_hz,
-        precision="double",
-    )
-
-
 def _system(
-    name: str, settings: ChannelSettings, arrays: dict[str, Any], velocity: torch.Tensor, rng: np.random.Generator
+    name: str,
+    settings: ChannelSettings,
+    base: AntennaArray,
+    terminal: AntennaArray,
+    velocity: torch.Tensor,
+    rng: np.random.Generator,
 ) -> Any:
     if settings.distance_m < _NEAREST[name]:
         raise ChannelError(
@@ -110,8 +96,8 @@ def _system(
         )
     options: dict[str, Any] = {
         "carrier_frequency": settings.carrier_hz,
-        "ut_array": arrays["ut"],
-        "bs_array": arrays["bs"],
+        "ut_array": terminal,
+        "bs_array": base,
         "direction": "downlink",
         # The stream keeps unit mean power; the user gives the loss, as an SNR.
         "enable_pathloss": False,
@@ -154,14 +140,9 @@ def _paths(keeper: _Keeper, settings: ChannelSettings, scalable: bool) -> Paths:
     ratio = float(k_factor[0, 0, 0])
     direct = keeper._step_11_los(topology, zero)[0, 0, 0, 0, ..., 0].numpy()[:, :, None]
     direct_rate = _rates(topology, topology.los_zoa[0, 0, 0], topology.los_aoa[0, 0, 0], settings)
-    return Paths(
-        np.concatenate(
-            (np.sqrt(ratio / (1 + ratio)) * direct, np.sqrt(1 / (1 + ratio)) * amplitudes.reshape(shape)), axis=2
-        ),
-        np.r_[direct_rate.ravel(), rates.ravel()],
-        np.r_[delays.min(), delays.ravel()],
-        scalable,
-    )
+    parts = np.sqrt(ratio / (1 + ratio)) * direct, np.sqrt(1 / (1 + ratio)) * amplitudes.reshape(shape)
+    rates, delays = np.r_[direct_rate.ravel(), rates.ravel()], np.r_[delays.min(), delays.ravel()]
+    return Paths(np.concatenate(parts, axis=2), rates, delays, scalable)
 
 
 def _rates(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crlsc_phy.errors import ChannelError
 
-__all__ = ["LIGHT_SPEED", "Paths", "Pulse", "pulse"]
+__all__ = ["LIGHT_SPEED", "Paths", "pulse"]
 
 LIGHT_SPEED = 299_792_458.0
 _MOST_TAPS = 4096
@@ -47,23 +47,11 @@ class Paths:
         return rx, tx
 
 
-@dataclass(frozen=True)
-class Pulse:
-    """Taps of waves with given delays.
+def pulse(delays: NDArray[np.float64], sample_rate: float) -> tuple[NDArray[np.float64], int]:
+    """Return the values of waves at the taps of a filter, float64 [K, L], and the latency in samples.
 
-    Attributes:
-        shape: Value of each wave at each tap, float64 [K, L].
-        latency: Samples by which the first path is late, for the taps before it that the sinc needs.
-    """
-
-    shape: NDArray[np.float64]
-    latency: int
-
-
-def pulse(delays: NDArray[np.float64], sample_rate: float) -> Pulse:
-    """Return the taps of waves at a sample rate.
-
-    Delays of whole samples take one tap each and cost no latency.
+    The first path is late by the taps before it that the sinc needs. Delays of whole samples take one tap each and cost
+    no latency.
 
     Args:
         delays: Delays in seconds, float64 [K].
@@ -80,6 +68,6 @@ def pulse(delays: NDArray[np.float64], sample_rate: float) -> Pulse:
     whole = np.rint(places)
     if np.abs(places - whole).max(initial=0.0) < 1e-6:
         taps = np.arange(int(whole.max(initial=0.0)) + 1)
-        return Pulse((taps == whole[:, None]).astype(np.float64), 0)
+        return (taps == whole[:, None]).astype(np.float64), 0
     taps = np.arange(-_REACH, int(np.ceil(places.max())) + _REACH + 1)
-    return Pulse(np.sinc(taps - places[:, None]), _REACH)
+    return np.sinc(taps - places[:, None]), _REACH

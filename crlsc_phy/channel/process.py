@@ -41,11 +41,13 @@ class Process(Protocol):
         hop: Samples from one knot to the next.
         latency: Samples by which the first path is late.
         steps: Whether the taps stand still between knots and then jump, instead of moving along straight lines.
+        delays: Delays of the paths in seconds, float64 [P].
     """
 
     hop: int
     latency: int
     steps: bool
+    delays: NDArray[np.float64]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,11 +60,6 @@ class Process(Protocol):
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the gains of the paths, complex128 [T, rx, tx, P], at times in samples since the process began."""
-        ...
-
-    @property
-    def delays(self) -> NDArray[np.float64]:
-        """Delays of the paths in seconds, float64 [P]."""
         ...
 
 
@@ -87,23 +84,20 @@ class WaveProcess:
         self.delays, path_of = np.unique(all_delays, return_inverse=True)
         # Marks the waves of each path, [K, P].
         self._belongs = (path_of[:, None] == np.arange(len(self.delays))).astype(np.float64)
-        shaped = pulse(all_delays, settings.sample_rate)
-        self.latency = shaped.latency
+        shape, self.latency = pulse(all_delays, settings.sample_rate)
         fastest = float(np.abs(self._rates).max(initial=0.0))
         self.hop = _MOST_HOP if not fastest else int(2 ** np.clip(np.floor(np.log2(_TURN / fastest)), 0, 12))
-        self._taps = shaped.shape.shape[1]
+        self._taps = shape.shape[1]
         # All waves to all taps of all pairs of antennas in one product.
-        spread = paths.amplitudes.transpose(2, 0, 1)[..., None] * shaped.shape[:, None, None, :]
+        spread = paths.amplitudes.transpose(2, 0, 1)[..., None] * shape[:, None, None, :]
         self._spread = spread.reshape(len(self._rates), -1).astype(np.complex64)
         self._standing = None if fastest else self._at(0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of receive antennas, transmit antennas and taps."""
         return *self.paths.antennas, self._taps
 
     def group(self, number: int) -> Taps:
-        """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         return self._at(number) if self._standing is None else self._standing
 
     @cached_property
@@ -121,7 +115,6 @@ class WaveProcess:
         return np.asarray(np.mod(self._phases + self._rates * samples, 2 * np.pi))
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the gains of the paths, complex128 [T, rx, tx, P], at times in samples since the process began."""
         each = self._waves(samples)[:, None, None, :] * self.paths.amplitudes
         return np.asarray(each @ self._belongs, np.complex128)
 
@@ -154,11 +147,9 @@ class BlockProcess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of receive antennas, transmit antennas and taps."""
         return self._settings.rx, self._settings.tx, 1
 
     def group(self, number: int) -> Taps:
-        """Return the taps of the blocks of a group and of the first of the next, complex64 [GROUP + 1, rx, tx, 1]."""
         return np.concatenate((self._drawn(number), self._drawn(number + 1)[:1]))
 
     def _drawn(self, number: int) -> Taps:
@@ -170,7 +161,6 @@ class BlockProcess:
         return np.asarray(self._direct * direct + self._scattered * scattered, np.complex64)
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the gains of the only path, complex128 [T, rx, tx, 1], at times in samples since the process began."""
         knots = (samples // self.hop).astype(np.int64)
         return np.asarray(np.stack([self.group(int(k // GROUP))[k % GROUP] for k in knots]), np.complex128)
 
@@ -208,23 +198,19 @@ class ReplayProcess:
         else:
             # Jumps are exact to the sample, and straight lines as exact as the file's own.
             self.hop = 1 if cir.steps else max(1, int(self._step))
-        shaped = pulse(cir.delays, settings.sample_rate)
-        self._shape, self.latency = shaped.shape, shaped.latency
+        self._shape, self.latency = pulse(cir.delays, settings.sample_rate)
         self.delays = cir.delays
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of receive antennas, transmit antennas and taps."""
         _, rx, tx, _ = self._cir.gains.shape
         return rx, tx, self._shape.shape[1]
 
     def group(self, number: int) -> Taps:
-        """Return the taps at the knots of a group and at the first of the next, complex64 [GROUP + 1, rx, tx, L]."""
         samples = (number * GROUP + np.arange(GROUP + 1)) * float(self.hop)
         return np.asarray(self.gains(samples) @ self._shape, np.complex64)
 
     def gains(self, samples: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Gains of the paths, complex128 [T, rx, tx, P], as the file says for between its times."""
         last = len(self._cir.gains) - 1
         places = np.floor(samples / self._step) if self.steps else samples / self._step
         if self._end == "hold" or not last:

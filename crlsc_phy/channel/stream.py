@@ -150,7 +150,8 @@ class StreamChannel:
 
     def _through_paths(self, samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
         count = samples.shape[1]
-        if self._plain():
+        # The paths leave samples as they are, until something is changed.
+        if self._settings.model == "awgn" and len(self._segments) == 1 and self._settings.tx == 1:
             self._position += count
             return np.repeat(samples, self._settings.rx // self._settings.tx, axis=0)
         kept = self._history.shape[2]
@@ -168,29 +169,19 @@ class StreamChannel:
                 kept = reach
             span = GROUP * process.hop
             number, first = divmod(self._position - segment.start, span)
-            length = min(count - done, span - first, self._until_change(segment))
+            length = min(count - done, span - first)
+            if self._waiting:
+                length = min(length, self._to_knot(segment))
             taps = self._taps_of(segment, number)
             begin, end = kept + done - reach, kept + done + length
-            filter_moving(
-                parts[0, :, begin:end],
-                parts[1, :, begin:end],
-                taps,
-                process.hop,
-                first,
-                process.steps,
-                out[0, :, done : done + length],
-                out[1, :, done : done + length],
-            )
+            real, imag = parts[:, :, begin:end]
+            filter_moving(real, imag, taps, process.hop, first, process.steps, *out[:, :, done : done + length])
             done += length
             self._position += length
         self._history = parts[:, :, parts.shape[2] - kept :].copy()
         joined = np.empty((self._settings.rx, count), np.complex64)
         joined.real, joined.imag = out
         return joined
-
-    def _plain(self) -> bool:
-        """True if the paths leave samples as they are, until something is changed."""
-        return self._settings.model == "awgn" and len(self._segments) == 1 and self._settings.tx == 1
 
     def _segment(self) -> _Segment:
         """The segment of the next sample; a waiting change begins a new one at a knot."""
@@ -202,10 +193,6 @@ class StreamChannel:
             self._segments = [*self._segments[-_MOST_SEGMENTS + 1 :], segment]
             self._waiting, self._group = None, None
         return segment
-
-    def _until_change(self, segment: _Segment) -> int:
-        """Samples to the knot at which a waiting change begins; as many as any chunk has if none waits."""
-        return self._to_knot(segment) if self._waiting else _MOST_CHUNK
 
     def _to_knot(self, segment: _Segment) -> int:
         """Samples to the next knot; 0 at a knot."""
@@ -247,11 +234,7 @@ class StreamChannel:
         self._settings = settings
 
     def check(self, /, **changes: Any) -> None:
-        """Raise the error that :meth:`set` would raise, without changing anything.
-
-        Raises:
-            ChannelError: As :meth:`set`.
-        """
+        """Raise the error that :meth:`set` would raise, without changing anything."""
         self._prepared(changes)
 
     def _prepared(self, changes: dict[str, Any]) -> tuple[ChannelSettings, Process | None]:
@@ -269,8 +252,7 @@ class StreamChannel:
     def gains_at(self, samples: ArrayLike) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
         """Return the true gains of the paths at some samples, without the effects of the radios.
 
-        Args:
-            samples: Positions in the stream, int [T], past or to come; gains to come are those if nothing is changed.
+        ``samples`` are positions in the stream, int [T]; gains to come are those if nothing is changed.
 
         Returns:
             Gains, complex128 [T, rx, tx, P], and delays of the paths in seconds, float64 [P].
@@ -283,16 +265,9 @@ class StreamChannel:
         return segment.process.gains(places - segment.start), segment.process.delays
 
     def taps_at(self, samples: ArrayLike) -> Taps:
-        """Return the taps of the filter at some samples.
+        """Return the taps of the filter at positions in the stream, complex64 [T, rx, tx, L], as :meth:`gains_at`.
 
-        Args:
-            samples: Positions in the stream, int [T], as for :meth:`gains_at`.
-
-        Returns:
-            Taps, complex64 [T, rx, tx, L]; a path without delay is at tap :attr:`latency`.
-
-        Raises:
-            ChannelError: As for :meth:`gains_at`.
+        A path without delay is at tap :attr:`latency`.
         """
         places = np.atleast_1d(np.asarray(samples, np.int64))
         segment = self._segment_at(places)

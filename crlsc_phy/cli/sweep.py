@@ -130,7 +130,8 @@ def _show(options: argparse.Namespace) -> int:
     ]
     processes = max(options.jobs, 1)
     seconds = sum(row["jobs"] * row["seconds_a_job"] for row in rows) / processes
-    total = {"lines": len(rows), "points": plan.points, "jobs": plan.most_jobs, "processes": processes}
+    jobs = sum(row["jobs"] for row in rows)
+    total = {"lines": len(rows), "points": plan.points, "jobs": jobs, "processes": processes}
     if options.json:
         print(json.dumps({**total, "seconds": seconds, "each": rows}))
         return 0

@@ -74,7 +74,8 @@ class Line:
         """Return one of its jobs.
 
         Args:
-            snr_db, replica: See :class:`Job`.
+            snr_db: Es/N0 of the point in dB.
+            replica: Number of the replica, from 0.
             keep: Pictures to keep for the report.
         """
         kept = self.kind.images and snr_db in keep.snr_db and replica < keep.replicas
@@ -116,11 +117,6 @@ class Plan:
     def points(self) -> int:
         """Number of points."""
         return sum(len(line.snr_db) for line in self.lines.values())
-
-    @property
-    def most_jobs(self) -> int:
-        """Number of jobs if no point stops early."""
-        return sum(len(line.snr_db) * line.stop.replicas for line in self.lines.values())
 
 
 def make_plan(config: SweepConfig) -> Plan:

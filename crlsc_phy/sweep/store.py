@@ -107,7 +107,8 @@ def _known(folder: Path, plan: Plan) -> dict[str, Result]:
     """
     if not (folder / RESULTS).exists():
         return {}
-    _drop_torn_row(folder / RESULTS)
+    with (folder / RESULTS).open("rb+") as rows:
+        rows.truncate(rows.read().rfind(b"\n") + 1)
     run = read_run(folder)
     planned = {(line.curve, line.channel): line for line in plan.lines.values()}
     for was in run.lines:
@@ -124,13 +125,6 @@ def _known(folder: Path, plan: Plan) -> dict[str, Result]:
                 "keep those names, or choose another --out"
             )
     return {result.job: result for result in run.results}
-
-
-def _drop_torn_row(path: Path) -> None:
-    """Cut off a last row without a line end, which a kill left incomplete."""
-    with path.open("rb+") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
 
 
 def _prepare(folder: Path, plan: Plan) -> None:

@@ -120,10 +120,10 @@ class EmulatorConfig(_Common):
 
     @classmethod
     def load(cls, path: str | Path, **over: Any) -> EmulatorConfig:
-        """Read a YAML file.
+        """Read a YAML file: ``radios``, ``links``, ``defaults`` for all links, and the attributes above.
 
         Args:
-            path: The file: ``radios``, ``links``, ``defaults`` for all links, and the attributes above.
+            path: The file.
             over: Attributes that take the place of the file's.
 
         Raises:
@@ -142,16 +142,7 @@ class EmulatorConfig(_Common):
 
     @classmethod
     def of(cls, content: Any, **over: Any) -> EmulatorConfig:
-        """Return the configuration that the content of a YAML file describes.
-
-        Args:
-            content: Mappings, lists, text and numbers.
-            over: Attributes that take the place of the content's.
-
-        Raises:
-            ServiceError: If an option is unknown, of another type or out of range.
-            ChannelError: If a setting of a link is.
-        """
+        """Return the configuration that the content of a YAML file describes, as :meth:`load` does of a file."""
         content = content | over if isinstance(content, dict) else content
         file = OPTIONS.build(_File, content, "")
         defaults = _settings(ChannelSettings(), file.defaults or {}, "defaults")

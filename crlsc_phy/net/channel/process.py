@@ -74,13 +74,7 @@ class ProcessChannel:
         self._pull.connect(f"{place}/out")
 
     def __call__(self, iq: ArrayLike) -> NDArray[np.complex64]:
-        """Pass samples through.
-
-        Args:
-            iq: Samples, complex [n] or [1, n].
-
-        Returns:
-            New samples, complex64 [n].
+        """Pass samples, complex [n] or [1, n], through, and return new ones, complex64 [n].
 
         Raises:
             ServiceError: If the process has ended.

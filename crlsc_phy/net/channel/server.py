@@ -87,16 +87,20 @@ class ChannelServer:
         self._lines: dict[str, str] = {}
         self._turned_away = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sources: dict[str, Source] = {}
+        self._sinks: dict[str, Sink] = {}
+        self._control: zmq.Socket[bytes] | None = None
         try:
             self._doorkeeper = Doorkeeper(self._context, config.keys) if config.keys else None
-            self._sources = {name: self._source(radio.tx) for name, radio in config.radios.items() if radio.tx}
-            self._sinks = {name: self._sink(radio.rx) for name, radio in config.radios.items() if radio.rx}
-            self._control = (
-                Place("rep", config.control, binds=True).open(self._context, zmq.REP, config.keys)
-                if config.control
-                else None
-            )
-            if self._control:
+            for name, radio in config.radios.items():
+                if radio.tx:
+                    socket = radio.tx.open(self._context, SOURCES[radio.tx.form], config.keys)
+                    self._sources[name] = Source(radio.tx, socket, config.queue)
+                if radio.rx:
+                    socket = radio.rx.open(self._context, SINKS[radio.rx.form], config.keys)
+                    self._sinks[name] = Sink(radio.rx, socket, config.queue)
+            if config.control:
+                self._control = Place("rep", config.control, binds=True).open(self._context, zmq.REP, config.keys)
                 self._control.maxmsgsize = _MOST_QUESTION
             if self._doorkeeper:
                 for socket in self._sockets().values():
@@ -106,12 +110,6 @@ class ChannelServer:
         except BaseException:
             self.close()
             raise
-
-    def _source(self, place: Place) -> Source:
-        return Source(place, place.open(self._context, SOURCES[place.form], self._config.keys), self._config.queue)
-
-    def _sink(self, place: Place) -> Sink:
-        return Sink(place, place.open(self._context, SINKS[place.form], self._config.keys), self._config.queue)
 
     def addresses(self) -> dict[str, str]:
         """Return the addresses of the sockets by their names: ``control``, ``RADIO.tx`` and ``RADIO.rx``."""
@@ -190,17 +188,12 @@ class ChannelServer:
         count = min(count, _CHUNK)
         if not count:
             return False
-        self._advance_ramps()
+        self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
         sent: dict[str, Samples] = {}
         tags: dict[str, list[Tag]] = {}
         for name, source in self._sources.items():
             if source.waiting >= count:
-                first = source.samples - source.waiting
-                sent[name] = source.take(count)
-                tags[name] = []
-                while source.tags and source.tags[0].offset < first + count:
-                    tag = source.tags.popleft()
-                    tags[name].append(Tag(tag.offset - first, tag.content))
+                sent[name], tags[name] = source.take(count)
             else:
                 sent[name], tags[name] = np.zeros(count, np.complex64), []
         received = {name: np.zeros(count, np.complex64) for name in self._sinks}
@@ -212,9 +205,6 @@ class ChannelServer:
             sink.give(received[name], sorted(arrived[name], key=lambda tag: tag.offset))
         self.position += count
         return True
-
-    def _advance_ramps(self) -> None:
-        self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
 
     def _advance(self, ramp: _Ramp) -> bool:
         """Set the present value of a ramp; return whether the ramp goes on."""

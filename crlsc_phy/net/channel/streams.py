@@ -84,21 +84,15 @@ class Place:
 
     @classmethod
     def parse(cls, text: str, forms: dict[str, int]) -> Place:
-        """Read ``FORM[+tags][+key=NAME]:ADDRESS``.
-
-        Args:
-            text: The place, such as ``pull:tcp://127.0.0.1:5555``.
-            forms: The forms that may be: :data:`SOURCES` or :data:`SINKS`.
+        """Read ``FORM[+tags][+key=NAME]:ADDRESS``, whose FORM is a key of ``forms``: of SOURCES or of SINKS.
 
         Raises:
             ServiceError: If the text is of another form.
         """
         match = _ADDRESS.fullmatch(text)
         if not match or match["form"] not in forms:
-            choices = ", ".join(forms)
-            raise ServiceError(
-                f"stream {text!r} is unknown; write FORM:tcp://HOST:PORT, where FORM is one of {choices}"
-            )
+            choices = f"write FORM:tcp://HOST:PORT, where FORM is one of {', '.join(forms)}"
+            raise ServiceError(f"stream {text!r} is unknown; {choices}")
         form, way, key = match["form"], match["way"], (match["key"] or "").encode()
         if key and form not in _KEYED:
             raise ServiceError(f"stream {text!r}: only {' and '.join(_KEYED)} have keys; leave out +key=")
@@ -259,8 +253,16 @@ class Source:
         self.errors += 1
         self.last_error = f"{self._place.address}: {line}"
 
-    def take(self, count: int) -> Samples:
-        """Return the next ``count`` samples of those that wait, complex64 [count]."""
+    def take(self, count: int) -> tuple[Samples, list[Tag]]:
+        """Return the next ``count`` samples of those that wait, complex64 [count], and their tags.
+
+        The offsets of the tags are counted from the first of these samples.
+        """
+        first_place = self.samples - self.waiting
+        tags = []
+        while self.tags and self.tags[0].offset < first_place + count:
+            tag = self.tags.popleft()
+            tags.append(Tag(tag.offset - first_place, tag.content))
         parts = []
         self.waiting -= count
         while count:
@@ -270,7 +272,7 @@ class Source:
                 first = first[:count]
             parts.append(first)
             count -= len(first)
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+        return np.concatenate(parts) if len(parts) != 1 else parts[0], tags
 
 
 class Sink:
@@ -307,11 +309,9 @@ class Sink:
         return zmq.POLLOUT if self._waiting else 0
 
     def give(self, samples: Samples, tags: list[Tag]) -> None:
-        """Send samples when the receiver can take them; those that there is no room for are dropped and counted.
+        """Send samples, complex64 [n], when the receiver can take them, with tags counted from the first of them.
 
-        Args:
-            samples: Samples, complex64 [n].
-            tags: Tags of these samples, with offsets counted from the first of them.
+        Samples that there is no room for are dropped and counted.
         """
         fits = min(len(samples), self.room)
         self.dropped += len(samples) - fits

@@ -248,7 +248,7 @@ def taken_in(source, count):
         source.ask()
         source.fill()
         time.sleep(0.001)
-    return source.take(source.waiting)
+    return source.take(source.waiting)[0]
 
 
 @pytest.mark.parametrize("key", [b"channel1", b"iq", b"sixteen-bytes-ab", b"\0" * 8, b""])
