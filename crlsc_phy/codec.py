@@ -83,7 +83,7 @@ class SemanticCodec:
     def __init__(
         self, bundle: Bundle, runtime: Runtime, private: Sequence[KnowledgeBase] = (), pixels: int | None = None
     ) -> None:
-        self.bundle, self.runtime = bundle, runtime
+        self.bundle, self.runtime, self._air_code = bundle, runtime, bundle.knowledge.air_code
         self.bases = (bundle.knowledge, *private)
         try:
             check_one_air_code(self.bases)
@@ -179,7 +179,7 @@ class SemanticCodec:
         levels = most if levels is None else levels
         if not (isinstance(levels, int | np.integer) and not isinstance(levels, bool) and 0 <= levels <= most):
             raise ImageError(f"levels is {levels!r:.40}; in mode {mode} it must be a whole number from 0 to {most}")
-        semantic = self.bundle.knowledge.air_code.encode(self.embed(image)[None])[0].tobytes()
+        semantic = self._air_code.encode(self.embed(image)[None])[0].tobytes()
         detail = b""
         if levels:
             planes = _planes(pad_to_stride(image, STRIDE))
@@ -237,13 +237,13 @@ class SemanticCodec:
         self._check(header)
         neighbours: tuple[Hit, ...] = ()
         label, confidence = "", 0.0
-        vector = np.zeros((1, self.bundle.knowledge.air_code.dim), np.float32)
+        vector = np.zeros((1, self._air_code.dim), np.float32)
         if frame.semantic is None:
             code = self._repaired(header, semantic_llr, semantic_coded_llr)
         else:
             code = np.frombuffer(frame.semantic, np.uint8)
         if code is not None:
-            vector = self.bundle.knowledge.air_code.decode(code[None])
+            vector = self._air_code.decode(code[None])
             label, confidence, neighbours = self.look_up(vector[0])
         snr_db = ASSUMED_SNR_DB if snr_db is None or np.isnan(snr_db) else float(np.clip(snr_db, *_SNR_RANGE_DB))
         planes, whole = self._picture(frame, vector, snr_db)
@@ -278,7 +278,7 @@ class SemanticCodec:
         if frame.semantic is None:
             raise FrameError("the semantic layer is lost, so the frame cannot be classified")
         weight, bias = self._head
-        vector = self.bundle.knowledge.air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])[0]
+        vector = self._air_code.decode(np.frombuffer(frame.semantic, np.uint8)[None])[0]
         logits = weight @ vector + bias
         shares = np.exp(logits - logits.max())
         best = int(shares.argmax())
@@ -321,11 +321,9 @@ class SemanticCodec:
                 f"frame was made with knowledge base {header.kb_id.hex()}, but this receiver has {self.kb_id.hex()}; "
                 "use the same bundle at both ends"
             )
-        if header.semantic_bytes != self.bundle.knowledge.air_code.size:
-            raise FrameError(
-                f"frame has an air code of {header.semantic_bytes} bytes; that of this bundle has "
-                f"{self.bundle.knowledge.air_code.size}"
-            )
+        size = self._air_code.size
+        if header.semantic_bytes != size:
+            raise FrameError(f"frame has an air code of {header.semantic_bytes} bytes; that of this bundle has {size}")
         if header.mode is Mode.DIGITAL and header.levels > self.levels:
             raise FrameError(f"frame has {header.levels} codebook levels; this bundle has {self.levels}")
         if max(header.height, header.width) > LARGEST:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -127,64 +128,48 @@ def _listed_entries(path: Path | None) -> list[Entry]:
         raise KnowledgeBaseError(f"{path}: cannot be read ({error})") from None
     if rows and not {"name", "label"} <= rows[0].keys():
         raise KnowledgeBaseError(f"{path}: needs the columns name and label, but has {', '.join(rows[0])}")
-    return [
-        Entry(
-            row["name"],
-            row["label"],
-            source=row.get("source") or "",
-            licence=row.get("licence") or "",
-            caption=row.get("caption") or "",
-            path=row.get("path") or "",
-        )
-        for row in rows
-    ]
+    texts: list[dict[str, Any]] = [{column: row.get(column) or "" for column in _COLUMNS[2:]} for row in rows]
+    return [Entry(row["name"], row["label"], **more) for row, more in zip(rows, texts, strict=True)]
+
+
+def _given(
+    options: argparse.Namespace, code: AirCode | None = None
+) -> tuple[npt.NDArray[np.float32], list[Entry], KnowledgeBase | None, dict[str, int]]:
+    """Return vectors and entries; for images also their bundle's shared base, and how many images were skipped."""
+    if not options.images:
+        return _vectors(options.vectors), _listed_entries(options.entries), None, {}
+    images = embed_images(options.bundle, options.images, code)
+    entries = [replace(entry, source=options.source, licence=options.licence) for entry in images.entries]
+    return images.vectors, entries, images.bundle.knowledge, {"skipped": images.skipped}
 
 
 def _build(options: argparse.Namespace) -> int:
     settings: dict[str, Any] = {"name": options.name, "keep_vectors": options.keep_vectors, "index": options.index}
-    if options.images:
-        images = embed_images(options.bundle, options.images)
-        vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
-        shared = images.bundle.knowledge
-        code, aligned_to = shared.air_code, shared.id
+    vectors, entries, shared, skipped = _given(options)
+    if shared is not None:
+        code = shared.air_code
         # The same encoder makes the codes, so the calibration of the shared base holds until this one has its own.
-        settings |= {"tau": shared.tau, "threshold": shared.manifest.threshold}
+        settings |= {"aligned_to": shared.id, "tau": shared.tau, "threshold": shared.manifest.threshold}
+    elif options.air_code:
+        code = AirCode.load(options.air_code)
+    elif options.code_bytes:
+        Console(stderr=True).print(f"training an air code of {options.code_bytes} bytes")
+        code = AirCode.train(np.asarray(vectors, np.float32), options.code_bytes, options.seed)
     else:
-        vectors, entries, aligned_to, skipped = _vectors(options.vectors), _listed_entries(options.entries), "", {}
-        if options.air_code:
-            code = AirCode.load(options.air_code)
-        elif options.code_bytes:
-            Console(stderr=True).print(f"training an air code of {options.code_bytes} bytes")
-            code = AirCode.train(np.asarray(vectors, np.float32), options.code_bytes, options.seed)
-        else:
-            raise KnowledgeBaseError("--vectors needs --air-code or --code-bytes")
-    base = KnowledgeBase.create(options.path, code, vectors, entries, aligned_to=aligned_to, **settings)
+        raise KnowledgeBaseError("--vectors needs --air-code or --code-bytes")
+    base = KnowledgeBase.create(options.path, code, vectors, entries, **settings)
     return _tell(options, _facts(base) | skipped)
-
-
-def _with_source(entries: Sequence[Entry], options: argparse.Namespace) -> list[Entry]:
-    return [replace(entry, source=options.source, licence=options.licence) for entry in entries]
 
 
 def _add(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
-    vectors: npt.ArrayLike
-    if options.images:
-        images = embed_images(options.bundle, options.images)
-        if images.bundle.knowledge.air_code.id != base.air_code.id:
-            raise KnowledgeBaseError(
-                f"{options.bundle}: has another air code than {options.path}; use the bundle of the base"
-            )
-        vectors, entries, skipped = images.vectors, _with_source(images.entries, options), {"skipped": images.skipped}
-    else:
-        vectors, entries, skipped = _vectors(options.vectors), _listed_entries(options.entries), {}
+    vectors, entries, _, skipped = _given(options, base.air_code)
     base.add(vectors, entries)
     return _tell(options, _facts(base) | skipped)
 
 
 def _facts(base: KnowledgeBase) -> dict[str, Any]:
     manifest = base.manifest
-    size = sum(fact.size for fact in manifest.files.values())
     return {
         "name": base.name,
         "entries": len(base),
@@ -194,24 +179,23 @@ def _facts(base: KnowledgeBase) -> dict[str, Any]:
         "dim": manifest.dim,
         "generation": manifest.number,
         "shards": len(manifest.shards),
-        "vectors": "kept as int8" if manifest.vector_scale else "not kept",
+        "vectors": "kept as int8" if manifest.keep_vectors else "not kept",
         "index": str(base.spec),
         "aligned_to": manifest.aligned_to,
         "tau": base.tau,
         "threshold": manifest.threshold,
-        "bytes": size,
+        "bytes": sum(fact.size for fact in manifest.files.values()),
     }
 
 
 def _info(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
     facts = _facts(base)
-    listed = [entry for entry, _ in zip(base.entries, range(options.entries), strict=False)]
+    listed = list(islice(base.entries, max(options.entries, 0)))
     if options.json:
         facts["listed"] = [{key: value for key, value in asdict(e).items() if key != "thumbnail"} for e in listed]
-        return _tell(options, facts)
     _tell(options, facts)
-    if listed:
+    if listed and not options.json:
         _table(("name", "label", "source", "licence"), [(e.name, e.label, e.source, e.licence) for e in listed])
     return 0
 
@@ -232,12 +216,12 @@ def _search(options: argparse.Namespace) -> int:
     else:
         vectors = np.asarray(_vectors(options.vectors), np.float32)
     found = joint_search(bases, vectors, options.k)
-    if options.json:
-        for row in found:
-            print(json.dumps([asdict(hit) for hit in row]))
-        return 0
     for row in found:
-        _table(("score", "label", "name", "base"), [(f"{hit.score:.3f}", hit.label, hit.name, hit.base) for hit in row])
+        if options.json:
+            print(json.dumps([asdict(hit) for hit in row]))
+        else:
+            told = [(f"{hit.score:.3f}", hit.label, hit.name, hit.base) for hit in row]
+            _table(("score", "label", "name", "base"), told)
     return 0
 
 

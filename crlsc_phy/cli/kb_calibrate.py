@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images
-from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate
 
@@ -47,11 +46,8 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 def _calibrate(options: argparse.Namespace) -> int:
     base = KnowledgeBase.open(options.path)
-    sets = [embed_images(options.bundle, folder) for folder in (options.images, options.unknown) if folder]
-    if sets[0].bundle.knowledge.air_code.id != base.air_code.id:
-        raise KnowledgeBaseError(
-            f"{options.bundle}: has another air code than {options.path}; use the bundle of the base"
-        )
+    folders = (options.images, options.unknown)
+    sets = [embed_images(options.bundle, folder, base.air_code) for folder in folders if folder]
     labels = [entry.label for entry in sets[0].entries]
     labels += ["" for unknown in sets[1:] for _ in unknown.entries]
     codes = base.air_code.encode(np.concatenate([one.vectors for one in sets]))

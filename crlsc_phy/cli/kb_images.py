@@ -45,16 +45,23 @@ class EmbeddedImages:
     skipped: int
 
 
-def embed_images(bundle: Path, folder: Path) -> EmbeddedImages:
+def embed_images(bundle: Path, folder: Path, code: AirCode | None = None) -> EmbeddedImages:
     """Embed the images below a folder; one that cannot be read is reported on standard error and skipped.
 
     The name of an entry is the image's path below the folder. Its label is the name of the subfolder that holds the
     image, or the image's own name if it lies at the top. Each entry has a thumbnail.
 
+    Args:
+        bundle: Folder of the bundle whose encoder is used.
+        folder: Folder of the images.
+        code: Air code that the bundle must have; any by default.
+
     Raises:
         ImageError: If the folder holds no image that can be read.
+        KnowledgeBaseError: If the bundle has another air code.
     """
     codec, console = SemanticCodec.load(bundle), Console(stderr=True, width=_WIDE)
+    _check_air_code(codec.bundle, code)
     vectors, entries, skipped = [], [], 0
     for path in track(find_images(folder), description="images", console=console):
         try:
@@ -87,7 +94,7 @@ def embedded(bundle: Path, path: Path, code: AirCode) -> npt.NDArray[np.float32]
         KnowledgeBaseError: If the bundle has another air code.
     """
     codec = SemanticCodec.load(bundle)
-    _check_air_code(bundle, codec.bundle.knowledge.air_code, code)
+    _check_air_code(codec.bundle, code)
     return codec.embed(load_image(path))[None]
 
 
@@ -105,14 +112,14 @@ def embedded_text(bundle: Path, text: str, code: AirCode) -> npt.NDArray[np.floa
         TrainingError: If the teacher's weights are not available, or it knows none of the words.
     """
     opened = Bundle.load(bundle)
-    _check_air_code(bundle, opened.knowledge.air_code, code)
+    _check_air_code(opened, code)
     return opened.embed_texts([text])
 
 
-def _check_air_code(bundle: Path, has: AirCode, wanted: AirCode) -> None:
-    if has.id != wanted.id:
+def _check_air_code(bundle: Bundle, wanted: AirCode | None) -> None:
+    if wanted is not None and bundle.knowledge.air_code.id != wanted.id:
         raise KnowledgeBaseError(
-            f"{bundle}: has another air code than the base; search with the bundle that the base was made with"
+            f"{bundle.folder}: has another air code than the base; use the bundle that the base was made with"
         )
 
 

@@ -42,8 +42,7 @@ class AirCode:
         rotation: Orthonormal matrix that vectors are multiplied by before they are split, float32 [D, D], or None.
 
     Attributes:
-        centroids: float32 [M, 256, D / M].
-        rotation: float32 [D, D], or None.
+        centroids, rotation: As given.
         size: Bytes of a code, M.
         dim: Size of a vector, D.
 
@@ -153,21 +152,17 @@ class AirCode:
             raise KnowledgeBaseError(f"{path}: not an air code ({error})") from None
 
     def save(self, path: str | Path) -> None:
-        """Write centroids and rotation as safetensors."""
-        arrays = {"centroids": self.centroids}
-        if self.rotation is not None:
-            arrays["rotation"] = self.rotation
+        """Write the file."""
         # save_file does not raise an OSError when the disk is full.
-        Path(path).write_bytes(save(arrays))
+        Path(path).write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return centroids and rotation as safetensors."""
+        arrays = {"centroids": self.centroids}
+        return save(arrays if self.rotation is None else arrays | {"rotation": self.rotation})
 
     def encode(self, vectors: Vectors) -> Codes:
-        """Return the codes of vectors: the nearest centroid of each part.
-
-        Args:
-            vectors: float32 [N, D].
-
-        Returns:
-            uint8 [N, M].
+        """Return the codes, uint8 [N, M], of vectors, float32 [N, D]: the nearest centroid of each part.
 
         Raises:
             KnowledgeBaseError: If the vectors have another size or are not finite.
@@ -187,10 +182,7 @@ class AirCode:
         return codes
 
     def decode(self, codes: Codes) -> Vectors:
-        """Return the vectors of codes, float32 [N, D].
-
-        Args:
-            codes: uint8 [N, M].
+        """Return the vectors, float32 [N, D], of codes, uint8 [N, M].
 
         Raises:
             KnowledgeBaseError: If the codes have another length.

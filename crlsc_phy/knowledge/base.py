@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypedDict, overload
@@ -190,7 +191,7 @@ class Repairing(ABC):
 
     @abstractmethod
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Repair several received codes; see :meth:`repair`."""
+        """Repair several received codes, uint8 [N, M] or LLRs float32 [N, 8 M]; see :meth:`repair`."""
 
     def repair(self, received: npt.ArrayLike, rule: Rule | None = None) -> Repair:
         """Find the entry that a received code was most likely sent for.
@@ -212,22 +213,18 @@ class KnowledgeSource(Protocol):
     @property
     def id(self) -> str:
         """Identifier of the state of the base; every addition and removal changes it."""
-        ...
 
     @property
     def air_code(self) -> AirCode:
         """Quantiser of its codes."""
-        ...
 
     def __len__(self) -> int: ...
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
         """Return the ``k`` nearest entries of each vector, float32 [N, D]."""
-        ...
 
     def entry(self, name: str) -> Entry:
         """Return the entry with a name."""
-        ...
 
 
 def check_vectors(vectors: npt.ArrayLike, dim: int) -> Vectors:
@@ -272,11 +269,9 @@ def check_entries(entries: Iterable[Entry], count: int) -> list[Entry]:
     listed = list(entries)
     if len(listed) != count:
         raise KnowledgeBaseError(f"there are {count} vectors for {len(listed)} entries; give one vector for each entry")
-    seen: set[str] = set()
-    for entry in listed:
-        if entry.name in seen:
-            raise KnowledgeBaseError(f"two entries have the name {entry.name!r}; names must be unique")
-        seen.add(entry.name)
+    names = Counter(entry.name for entry in listed)
+    if len(names) < count:
+        raise KnowledgeBaseError(f"two entries have the name {names.most_common(1)[0][0]!r}; names must be unique")
     return listed
 
 

@@ -70,12 +70,7 @@ def noisy_llrs(codes: Codes, ber: float, rng: np.random.Generator) -> npt.NDArra
 
 
 def calibrate(
-    base: KnowledgeBase,
-    codes: Codes,
-    labels: Sequence[str],
-    *,
-    ber: float = 0.05,
-    seed: int = 0,
+    base: KnowledgeBase, codes: Codes, labels: Sequence[str], *, ber: float = 0.05, seed: int = 0
 ) -> Calibration:
     """Find tau and the threshold for a base. The base is not changed; pass the result to its ``configure``.
 
@@ -102,14 +97,11 @@ def calibrate(
     if not in_base.any():
         raise KnowledgeBaseError("no calibration picture has a label of the knowledge base")
     llrs = noisy_llrs(codes, ber, np.random.default_rng(seed))
-    best = None
+    tried = []
     for part in _PARTS:
         found = Repairer(base.air_code, base.codes, part * base.tau).find(llrs)
-        good = in_base & (known[found.rows] == asked)
-        if best is None or good.sum() > best[1].sum():
-            best = part * base.tau, good, found.ratios
-    assert best is not None
-    tau, good, ratios = best
+        tried.append((part * base.tau, in_base & (known[found.rows] == asked), found.ratios))
+    tau, good, ratios = max(tried, key=lambda one: int(one[1].sum()))
     order = np.argsort(-ratios, kind="stable")
     # If all are right, all are trusted.
     gain = np.cumsum(good[order]) / max(good.sum(), 1) - np.cumsum(~good[order]) / max((~good).sum(), 1)

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import sha256_of, sync, write_text
@@ -41,11 +40,7 @@ _HASHED_EACH_TIME = 8 << 20
 
 
 class StoreFolder:
-    """Folder of one knowledge base.
-
-    Args:
-        path: The folder; it need not exist yet.
-    """
+    """Folder of one knowledge base; it need not exist yet."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -55,11 +50,7 @@ class StoreFolder:
         return (self.path / CURRENT).exists()
 
     def check_new(self) -> None:
-        """Check that the folder holds no knowledge base.
-
-        Raises:
-            KnowledgeBaseError: If it holds one.
-        """
+        """Raise a :class:`KnowledgeBaseError` if the folder holds a knowledge base."""
         if self.exists():
             raise KnowledgeBaseError(
                 f"{self.path}: there is a knowledge base already; add to it, or choose another folder"
@@ -115,22 +106,20 @@ class StoreFolder:
         return [name for name in self.written() if int(name) <= newest]
 
     def check(self, manifest: Manifest, thorough: bool = False) -> None:
-        """Check the files of a generation as :meth:`faults` does.
-
-        Raises:
-            KnowledgeBaseError: If one is missing or damaged.
-        """
+        """Raise a :class:`KnowledgeBaseError` for the first of the :meth:`faults` of a generation, if any."""
         for name, fault in self.faults(manifest, thorough).items():
             raise KnowledgeBaseError(f"{self.path}: {name} {fault}; fetch the base again")
 
     def faults(self, manifest: Manifest, thorough: bool = False) -> dict[str, str]:
         """Return the damage of each damaged file of a generation, by file name.
 
-        Args:
-            manifest: Manifest of the generation.
-            thorough: Whether to hash also large files whose size and modification time have not changed.
+        Large files whose size and modification time have not changed are hashed only if the check is ``thorough``.
         """
-        seen = self._stamps()
+        try:
+            seen = json.loads((self.path / CACHE / "hashed.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            seen = None
+        seen = seen if isinstance(seen, dict) else {}
         faults, stamps = {}, {}
         for name, fact in manifest.files.items():
             path = self.path / name
@@ -154,13 +143,6 @@ class StoreFolder:
                 (self.path / CACHE).mkdir(exist_ok=True)
                 write_text(self.path / CACHE / "hashed.json", json.dumps(stamps, indent=1))
         return faults
-
-    def _stamps(self) -> dict[str, Any]:
-        try:
-            stamps = json.loads((self.path / CACHE / "hashed.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return stamps if isinstance(stamps, dict) else {}
 
     @contextmanager
     def writing(self, sweep: bool = True) -> Iterator[None]:
@@ -193,16 +175,11 @@ class StoreFolder:
             elif path.match(".*.part"):
                 path.unlink()
 
-    def publish(self, number: int, fill: Callable[[Path], Manifest]) -> str:
+    def publish(self, number: int, fill: Callable[[Path], Manifest]) -> None:
         """Write a generation and make it the current one. The caller holds the lock.
 
-        Args:
-            number: Number of the generation.
-            fill: Writes its files into a folder and returns the manifest, which lists the files of earlier
-                generations only.
-
-        Returns:
-            Id of the new generation.
+        ``fill`` writes its files into a folder and returns the manifest, which lists the files of earlier generations
+        only.
         """
         aside = self.path / f".new-{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -215,8 +192,7 @@ class StoreFolder:
                 files[f"{folder_name(number)}/{path.name}"] = FileFact(path.stat().st_size, sha256_of(path))
             complete = replace(manifest, files=files)
             complete.check()
-            text = complete.to_json()
-            (aside / MANIFEST).write_text(text, encoding="utf-8")
+            (aside / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
             sync(aside / MANIFEST)
             sync(aside)
             aside.rename(self.path / folder_name(number))
@@ -225,7 +201,6 @@ class StoreFolder:
             raise
         sync(self.path)
         self.point_to(folder_name(number))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def place(self, files: Mapping[str, Path]) -> None:
         """Move files from elsewhere on the same disk to their places below the folder. The caller holds the lock."""

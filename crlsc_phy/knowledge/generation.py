@@ -17,7 +17,7 @@ from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import Entry, Hit, Hits, Repair, Rule, check_vectors
 from crlsc_phy.knowledge.folder import CACHE, StoreFolder
 from crlsc_phy.knowledge.index_cache import kept_index
-from crlsc_phy.knowledge.manifest import Manifest, Shard
+from crlsc_phy.knowledge.manifest import Manifest
 from crlsc_phy.knowledge.metadata import EntryTable
 from crlsc_phy.knowledge.repair import Repairer, code_or_llrs, default_tau
 
@@ -43,9 +43,9 @@ class Generation:
         id: SHA-256 of the manifest in hex.
 
     Attributes:
-        manifest: Manifest of the generation.
-        id: SHA-256 of the manifest in hex.
+        manifest, id: As given.
         air_code: Quantiser of its codes.
+        rows: Number of rows, removed ones included.
 
     Raises:
         KnowledgeBaseError: If its files do not match the manifest.
@@ -59,30 +59,29 @@ class Generation:
             raise KnowledgeBaseError(f"{root}: {manifest.air_code_file} is not the air code that the manifest names")
         if (self.air_code.size, self.air_code.dim) != (manifest.code_bytes, manifest.dim):
             raise KnowledgeBaseError(f"{root}: the sizes of {manifest.air_code_file} are not those in the manifest")
-        self._codes = [
-            self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, self.air_code.size) for s in self._shards
-        ]
-        self._tables = [EntryTable(root / s.folder / "entries.sqlite", s.entries) for s in self._shards]
+        shards, dim = manifest.shards, manifest.dim
+        self._codes = [self._array(f"{s.folder}/codes.npy", np.uint8, s.entries, manifest.code_bytes) for s in shards]
+        self._tables = [EntryTable(root / s.folder / "entries.sqlite", s.entries) for s in shards]
         self._vectors: list[npt.NDArray[np.int8]] = []
-        if manifest.vector_scale:
-            self._vectors = [
-                self._array(f"{s.folder}/vectors.npy", np.int8, s.entries, self.air_code.dim) for s in self._shards
-            ]
-        self._ends = np.cumsum([shard.entries for shard in self._shards], dtype=np.int64)
-        self.rows = int(self._ends[-1]) if len(self._ends) else 0
+        if manifest.keep_vectors:
+            self._vectors = [self._array(f"{s.folder}/vectors.npy", np.int8, s.entries, dim) for s in shards]
+        self._ends = np.cumsum([shard.entries for shard in shards], dtype=np.int64)
+        self._starts = self._ends - np.array([shard.entries for shard in shards], np.int64)
+        self.rows = int(self._ends[-1])
         self._live = np.ones(self.rows, np.bool_)
         if manifest.removed:
             removed = self._array(manifest.removed, np.int64, None)
             if len(removed) and not 0 <= removed.min() <= removed.max() < self.rows:
                 raise KnowledgeBaseError(f"{root}: {manifest.removed} lists rows that do not exist")
             self._live[removed] = False
-        self._all_live = bool(self._live.all())
         if int(self._live.sum()) != manifest.entries:
             raise KnowledgeBaseError(f"{root}: the number of entries is not that in the manifest")
+        self._all_live = manifest.entries == self.rows
+        self._small = manifest.entries <= _LARGEST_UNCACHED
         self._building = threading.Lock()
 
     @classmethod
-    def open(cls, folder: StoreFolder, thorough: bool = False) -> Generation:
+    def open(cls, folder: StoreFolder) -> Generation:
         """Open the current generation of a folder.
 
         Raises:
@@ -91,19 +90,15 @@ class Generation:
         name = folder.current()
         try:
             manifest, identity = folder.read(name)
-            folder.check(manifest, thorough)
+            folder.check(manifest)
             return cls(folder, manifest, identity)
         except (KnowledgeBaseError, OSError) as error:
             if folder.current() != name:
                 # A writer has published another generation and deleted this one.
-                return cls.open(folder, thorough)
+                return cls.open(folder)
             if isinstance(error, OSError):
                 raise KnowledgeBaseError(f"{folder.path}: cannot be read ({error.strerror or error})") from None
             raise
-
-    @property
-    def _shards(self) -> Sequence[Shard]:
-        return self.manifest.shards
 
     def _array(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> npt.NDArray[Any]:
         path = self._folder.path / name
@@ -133,8 +128,7 @@ class Generation:
     @cached_property
     def codes(self) -> Codes:
         """Codes of the live rows, uint8 [N, M]; mapped from the disk if they lie in one file."""
-        codes: Codes = _joined(self._codes, None if self._all_live else self._live, self.air_code.size)
-        return codes
+        return self._codes[0] if self._all_live and len(self._codes) == 1 else self.codes_at(self.live)
 
     @property
     def entries(self) -> Iterator[Entry]:
@@ -145,7 +139,7 @@ class Generation:
     @property
     def rounded_vectors(self) -> npt.NDArray[np.int8] | None:
         """Stored vectors of the live rows as they are on the disk, int8 [N, D]; None if the base stores none."""
-        return _joined(self._vectors, self._live, self.air_code.dim) if self._vectors else None
+        return self._gather(self._vectors, self.live) if self._vectors else None
 
     def rows_of(self, names: Sequence[str]) -> dict[str, int]:
         """Return the live rows of those of ``names`` that exist."""
@@ -168,10 +162,6 @@ class Generation:
     def codes_at(self, rows: npt.NDArray[np.int64]) -> Codes:
         """Return the codes of rows, uint8 [n, M]."""
         return self._gather(self._codes, rows)
-
-    @property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        return self._ends - np.array([shard.entries for shard in self._shards], np.int64)
 
     def _named(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
         shards = np.searchsorted(self._ends, rows, side="right")
@@ -203,9 +193,6 @@ class Generation:
         faiss.normalize_L2(vectors)
         return vectors
 
-    def _unit(self, start: int, stop: int) -> Vectors:
-        return self.vectors_at(np.arange(start, stop))
-
     @cached_property
     def spec(self) -> indexes.IndexSpec:
         """Search index."""
@@ -213,28 +200,23 @@ class Generation:
             return indexes.IndexSpec.parse(self.manifest.index)
         return indexes.IndexSpec.choose(len(self) if self._small else self.rows, self.air_code.dim)
 
-    @property
-    def _small(self) -> bool:
-        return len(self) <= _LARGEST_UNCACHED
-
     @cached_property
     def _index(self) -> Any:
-        with self._building:
-            return self._made_index()
+        rows = self.live if self._small else np.arange(self.rows)
 
-    def _made_index(self) -> Any:
-        spec, dim = self.spec, self.air_code.dim
-        if self._small:
-            live = self.live
-            return indexes.build(spec, dim, len(live), lambda start, stop: self.vectors_at(live[start:stop]))
-        kept = "vectors" if self._vectors else "codes"
-        files = self.manifest.files
-        # With the air code: the same codes mean other vectors with another one.
-        parts = [
-            (self.manifest.air_code + files[f"{shard.folder}/{kept}.npy"].sha256, shard.entries)
-            for shard in self._shards
-        ]
-        return kept_index(self._folder.path / CACHE, spec, dim, parts, self._unit)
+        def read(start: int, stop: int) -> Vectors:
+            return self.vectors_at(rows[start:stop])
+
+        with self._building:
+            if self._small:
+                return indexes.build(self.spec, self.air_code.dim, len(rows), read)
+            kept, files = "vectors" if self._vectors else "codes", self.manifest.files
+            # With the air code: the same codes mean other vectors with another one.
+            parts = [
+                (self.manifest.air_code + files[f"{shard.folder}/{kept}.npy"].sha256, shard.entries)
+                for shard in self.manifest.shards
+            ]
+            return kept_index(self._folder.path / CACHE, self.spec, self.air_code.dim, parts, read)
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
         """Find the ``k`` nearest entries by cosine; see :meth:`KnowledgeBase.search`."""
@@ -265,13 +247,12 @@ class Generation:
         live = np.where((rows >= 0) & self._live[live], live, -1)
         short = (live >= 0).sum(axis=1) < k
         answers = [self._best(*one, k) for one in zip(queries, live, scores, strict=True)]
-        if (again := np.flatnonzero(short & ~exhausted)).size:
-            for place, answer in zip(again, self._nearest(queries[again], k, 4 * wanted), strict=True):
-                answers[place] = answer
-        if (again := np.flatnonzero(short & exhausted)).size:
-            # An inverted file in whose cells near the query nearly everything was removed.
-            for place, answer in zip(again, self._exact(queries[again], k), strict=True):
-                answers[place] = answer
+        more, every = np.flatnonzero(short & ~exhausted), np.flatnonzero(short & exhausted)
+        again = self._nearest(queries[more], k, 4 * wanted) if more.size else []
+        # An inverted file in whose cells near the query nearly everything was removed.
+        again += self._exact(queries[every], k) if every.size else []
+        for place, answer in zip((*more, *every), again, strict=True):
+            answers[place] = answer
         return answers
 
     def _best(
@@ -321,10 +302,3 @@ class Generation:
         scores = (meant * decoded).sum(axis=1)
         hits = [Hit(*name, float(score), self.manifest.name) for name, score in zip(named, scores, strict=True)]
         return found.answers(codes, hits, self.manifest.threshold)
-
-
-def _joined(parts: Sequence[npt.NDArray[Any]], live: npt.NDArray[np.bool_] | None, width: int) -> npt.NDArray[Any]:
-    if len(parts) == 1 and live is None:
-        return parts[0]
-    joined = np.concatenate(parts) if parts else np.empty((0, width), np.uint8)
-    return joined if live is None else joined[live]

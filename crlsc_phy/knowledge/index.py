@@ -10,17 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
-from crlsc_phy.files import placed
 from crlsc_phy.knowledge.air_code import Vectors
 
-__all__ = ["IndexSpec", "build", "extend", "load", "save"]
+__all__ = ["IndexSpec", "build", "extend", "tune"]
 
 LARGEST_FLAT = 20_000
 # Training vectors for each cell; faiss advises 39 to 256.
@@ -137,22 +135,3 @@ def tune(index: Any, spec: IndexSpec) -> None:
     inverted = faiss.try_extract_index_ivf(index)
     if inverted is not None:
         inverted.nprobe = min(spec.nprobe, inverted.nlist)
-
-
-def save(index: Any, path: Path) -> None:
-    """Write an index aside, then put it in place."""
-    with placed(path) as aside:
-        faiss.write_index(index, str(aside))
-
-
-def load(path: Path, spec: IndexSpec, grow: bool = False) -> Any:
-    """Open an index file whose hash has been checked.
-
-    Args:
-        path: The file.
-        spec: Specification of the index.
-        grow: Whether to read it into memory, so that rows can be added, instead of mapping it.
-    """
-    index = faiss.read_index(str(path), 0 if grow else faiss.IO_FLAG_MMAP_IFC)
-    tune(index, spec)
-    return index

@@ -15,7 +15,7 @@ from typing import Any
 
 import faiss
 
-from crlsc_phy.files import sha256_of, write_text
+from crlsc_phy.files import placed, sha256_of, write_text
 from crlsc_phy.knowledge import index as indexes
 from crlsc_phy.knowledge.air_code import Vectors
 from crlsc_phy.knowledge.index import IndexSpec
@@ -46,16 +46,23 @@ def kept_index(
     """
     path = _path(folder, spec, parts)
     if _intact(path):
-        return indexes.load(path, spec)
+        return _load(path, spec, faiss.IO_FLAG_MMAP_IFC)
     rows = sum(count for _, count in parts)
     index = _grown(folder, spec, parts, rows, read) or indexes.build(spec, dim, rows, read)
     # On a read-only medium it is built every time.
     with suppress(OSError, RuntimeError):
         folder.mkdir(exist_ok=True)
-        indexes.save(index, path)
+        with placed(path) as aside:
+            faiss.write_index(index, str(aside))
         write_text(_stamp(path), json.dumps({"sha256": sha256_of(path), **_change(path)}))
         _sweep(folder, path)
-        return indexes.load(path, spec)
+        return _load(path, spec, faiss.IO_FLAG_MMAP_IFC)
+    return index
+
+
+def _load(path: Path, spec: IndexSpec, flags: int) -> Any:
+    index = faiss.read_index(str(path), flags)
+    indexes.tune(index, spec)
     return index
 
 
@@ -77,7 +84,7 @@ def _grown(
             return None
         path = _path(folder, spec, parts[:last])
         if _intact(path):
-            index = indexes.load(path, spec, grow=True)
+            index = _load(path, spec, 0)
             indexes.extend(index, there, rows, read)
             return index
     return None

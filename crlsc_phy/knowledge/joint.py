@@ -75,11 +75,7 @@ def joint_extrinsic(bases: Sequence[KnowledgeBase], llrs: npt.ArrayLike) -> npt.
 
 
 def check_one_air_code(bases: Sequence[KnowledgeSource]) -> None:
-    """Check that all bases have the same air code.
-
-    Raises:
-        KnowledgeBaseError: If their air codes differ.
-    """
+    """Raise a :class:`KnowledgeBaseError` if the bases have different air codes."""
     codes = {base.air_code.id for base in bases}
     if len(codes) != 1:
         raise KnowledgeBaseError(

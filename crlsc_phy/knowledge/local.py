@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError, safe_text
@@ -30,14 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["KnowledgeBase"]
 
+Fill = Callable[[Path], Manifest]
+"""Writes the files of a generation into a folder."""
+
 
 class KnowledgeBase(Repairing):
-    """Knowledge base in a folder; use :meth:`open` or :meth:`create`.
-
-    Args:
-        folder: Folder of the base.
-        generation: Generation to start with.
-    """
+    """Knowledge base in a folder; use :meth:`open` or :meth:`create`."""
 
     def __init__(self, folder: StoreFolder, generation: Generation) -> None:
         self._folder, self._generation = folder, generation
@@ -89,11 +90,10 @@ class KnowledgeBase(Repairing):
         if settings.get("index"):
             IndexSpec.parse(settings["index"])
         name = safe_text(settings.get("name") or folder.path.resolve().name)
-        fill = changes.found(name, air_code, batch, settings)
         folder.check_new()
         with folder.writing():
             folder.check_new()
-            folder.publish(1, fill)
+            folder.publish(1, partial(changes.found, name, air_code, batch, settings))
         return cls.open(path)
 
     @property
@@ -183,15 +183,7 @@ class KnowledgeBase(Repairing):
         return self._generation.search(vectors, k)
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Repair several received codes; see :meth:`repair`.
-
-        Args:
-            received: Air codes uint8 [N, M], or LLRs of their bits, float32 [N, 8 M].
-            rule: ``soft``, ``nearest`` or ``hamming``; by default ``soft`` for LLRs and ``nearest`` for codes.
-
-        Raises:
-            KnowledgeBaseError: If ``received`` is neither, or the base is empty.
-        """
+        """Repair several received codes, uint8 [N, M] or LLRs float32 [N, 8 M]; see :meth:`repair`."""
         return self._generation.repair(received, rule)
 
     def refresh(self) -> bool:
@@ -235,34 +227,33 @@ class KnowledgeBase(Repairing):
                 disk is full. The base is then unchanged.
         """
         batch = check_batch(self.air_code, vectors, entries, codes)
-        if batch.entries:
-            self._write(lambda current: self._appended(current, batch.codes, batch.entries, batch.vectors))
 
-    def _appended(
-        self, current: Generation, codes: Codes, entries: Sequence[Entry], vectors: Vectors | None
-    ) -> changes.Fill:
-        there = current.rows_of([entry.name for entry in entries])
-        if there:
-            raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already; use another name")
-        return changes.append(current, codes, entries, vectors)
+        def change(current: Generation) -> Fill:
+            there = current.rows_of([entry.name for entry in batch.entries])
+            if there:
+                raise KnowledgeBaseError(f"{self.path}: has an entry {next(iter(there))!r} already; use another name")
+            return partial(changes.append, current, batch.codes, batch.entries, batch.vectors)
+
+        if batch.entries:
+            self._write(change)
 
     def remove(self, names: Iterable[str]) -> int:
         """Remove entries, and return how many of ``names`` there were. Their space is freed by :meth:`compact`."""
         listed = list(dict.fromkeys(names))
         removed = 0
 
-        def change(current: Generation) -> changes.Fill | None:
+        def change(current: Generation) -> Fill | None:
             nonlocal removed
             rows = current.rows_of(listed).values()
             removed = len(rows)
-            return changes.remove(current, rows) if removed else None
+            return partial(changes.remove, current, rows) if removed else None
 
         self._write(change)
         return removed
 
     def compact(self) -> None:
         """Free the space of removed entries and of earlier generations."""
-        self._write(changes.compact, prune=True)
+        self._write(lambda current: partial(changes.compact, current), prune=True)
 
     def configure(self, *, index: str | None = None, tau: float | None = None, threshold: float | None = None) -> None:
         """Change settings; those that are None stay.
@@ -279,8 +270,13 @@ class KnowledgeBase(Repairing):
         if index:
             IndexSpec.parse(index)
         given = {"index": index, "tau": tau, "threshold": threshold}
-        changed = {name: value for name, value in given.items() if value is not None}
-        self._write(lambda current: changes.configure(current, **changed))
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+
+        def change(current: Generation) -> Fill:
+            manifest = replace(current.manifest, number=current.manifest.number + 1, **changed)
+            return lambda _: manifest
+
+        self._write(change)
 
     def merge(self, other: KnowledgeBase, names: Iterable[str] | None = None) -> Merged:
         """Add entries of another base that has the same air code. Each entry records its origin.
@@ -303,7 +299,22 @@ class KnowledgeBase(Repairing):
         Raises:
             KnowledgeBaseError: If an entry does not exist.
         """
-        return Parcel.of(self._generation, self.path, names)
+        generation, manifest = self._generation, self._generation.manifest
+        rows = generation.live
+        if names is not None:
+            listed = list(dict.fromkeys(names))
+            found = generation.rows_of(listed)
+            absent = [name for name in listed if name not in found]
+            if absent:
+                raise KnowledgeBaseError(f"{self.path}: has no entry {absent[0]!r}")
+            rows = np.array([found[name] for name in listed], np.int64)
+        return Parcel(
+            origin=f"{manifest.name}@{generation.id[:12]}",
+            air_code=manifest.air_code,
+            codes=generation.codes_at(rows),
+            entries=[generation.entry_at(int(row)) for row in rows],
+            vectors=generation.vectors_at(rows) if manifest.keep_vectors else None,
+        )
 
     def receive(self, parcel: Parcel) -> Merged:
         """Add the entries of a parcel, by the rules of :meth:`merge`. The parcel may come from an untrusted machine.
@@ -313,10 +324,10 @@ class KnowledgeBase(Repairing):
         """
         merged = Merged()
 
-        def change(current: Generation) -> changes.Fill | None:
+        def change(current: Generation) -> Fill | None:
             nonlocal merged
             fresh, merged = parcel.new_to(current, self.path)
-            return self._appended(current, fresh.codes, fresh.entries, fresh.vectors) if len(fresh) else None
+            return partial(changes.append, current, fresh.codes, fresh.entries, fresh.vectors) if len(fresh) else None
 
         self._write(change)
         return merged
@@ -339,13 +350,8 @@ class KnowledgeBase(Repairing):
             folder.point_to(manifest.folder)
         return KnowledgeBase.open(target)
 
-    def _write(self, change: Callable[[Generation], changes.Fill | None], prune: bool = False) -> None:
-        """Write the generation that ``change`` makes of the newest one, and use it.
-
-        Args:
-            change: Returns the writer of the new generation, or None if there is nothing to change.
-            prune: Whether to delete the generations that are no longer needed.
-        """
+    def _write(self, change: Callable[[Generation], Fill | None], prune: bool = False) -> None:
+        """Write the generation that ``change`` makes of the newest one, None for no change, and use it."""
         with self._folder.writing():
             current = self._generation
             if self._folder.current() != current.manifest.folder:

@@ -91,17 +91,18 @@ class Manifest:
         """Name of the generation's own folder."""
         return folder_name(self.number)
 
+    @property
+    def keep_vectors(self) -> bool:
+        """Whether the base stores vectors."""
+        return self.vector_scale > 0
+
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""
         return json.dumps({"format": FORMAT} | asdict(self), indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def parse(cls, raw: bytes, place: str) -> Manifest:
-        """Read a manifest that may come from an untrusted machine.
-
-        Args:
-            raw: Content of ``manifest.json``.
-            place: Folder or address that error messages name.
+        """Read ``manifest.json``, which may come from the untrusted machine at ``place``.
 
         Raises:
             KnowledgeBaseError: If it is damaged or newer, or names files that no knowledge base has.
@@ -130,11 +131,7 @@ class Manifest:
         return manifest
 
     def check(self) -> None:
-        """Check types, ranges and names.
-
-        Raises:
-            ValueError: If one is wrong.
-        """
+        """Raise a ValueError if a type, a range or a name is wrong."""
         self._check_fields()
         rows = self._check_shards()
         if not (0 <= self.entries <= rows <= MOST_ENTRIES and 1 <= self.code_bytes <= 64 and 1 <= self.dim <= 1 << 16):
@@ -175,8 +172,8 @@ class Manifest:
                 raise ValueError(f"{shard} is not a valid shard")
             if not 0 <= shard.entries <= MOST_ENTRIES:
                 raise ValueError(f"a shard has {shard.entries} entries, out of range")
-        if len({shard.folder for shard in self.shards}) < len(self.shards):
-            raise ValueError("two shards have the same folder")
+        if not self.shards or len({shard.folder for shard in self.shards}) < len(self.shards):
+            raise ValueError("there are no shards, or two have the same folder")
         return sum(shard.entries for shard in self.shards)
 
     def expected(self) -> dict[str, int | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import sync
-from crlsc_phy.knowledge.base import Batch, Settings
+from crlsc_phy.knowledge.base import Batch, Settings, check_batch
 from crlsc_phy.knowledge.folder import StoreFolder, storing
 from crlsc_phy.knowledge.local import KnowledgeBase
 from crlsc_phy.knowledge.milvus import MilvusKnowledgeBase
@@ -93,7 +93,7 @@ def migrate(
         KnowledgeBaseError: If the target exists, an entry is too large for Milvus, the source was written to meanwhile,
             or the copy differs from it. The target then does not exist, or cannot be opened.
     """
-    tell = progress or _quiet
+    tell = progress or (lambda _: None)
     milvus = milvus_place(target)
     if milvus is None:
         return _to_folder(source, Path(target), index, tell)
@@ -113,7 +113,7 @@ def _to_milvus(
         timeout=timeout,
         **_settings(source, index),
     )
-    wanted = _fill(copy, _batches(source, _AN_ADDITION), tell)
+    wanted = _fill(copy, source.batches(_AN_ADDITION), tell)
     copy.flush()
     _compare(source, wanted, copy, copy.place, tell)
     copy.finish()
@@ -121,6 +121,7 @@ def _to_milvus(
 
 
 def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], None]) -> KnowledgeBase:
+    code = source.air_code
     StoreFolder(path).check_new()
     # The name contains the id of the source, since the copy of another state cannot be continued.
     prefix = f".{hashlib.sha256(path.name.encode(errors='surrogateescape')).hexdigest()[:16]}.from-"
@@ -129,20 +130,14 @@ def _to_folder(source: AnyBase, path: Path, index: str, tell: Callable[[int], No
         for left in path.parent.glob(f"{prefix}*"):
             if left != aside:
                 shutil.rmtree(left)
-    batches = _batches(source, _A_SHARD)
+    batches = source.batches(_A_SHARD)
     if StoreFolder(aside).exists():
         copy = KnowledgeBase.open(aside)
     else:
         # The largest number in these vectors sets the scale of all.
-        first = next(batches, _empty(source))
-        copy = KnowledgeBase.create(
-            aside,
-            source.air_code,
-            first.vectors,
-            first.entries,
-            codes=first.codes,
-            **_settings(source, index),
-        )
+        first = next(batches, check_batch(code, np.empty((0, code.dim), np.float32), []))
+        settings = _settings(source, index)
+        copy = KnowledgeBase.create(aside, code, first.vectors, first.entries, codes=first.codes, **settings)
         batches = chain([first], batches)
     wanted = _fill(copy, batches, tell)
     _compare(source, wanted, copy, str(path), tell)
@@ -165,15 +160,11 @@ def _fill(copy: AnyBase, batches: Iterator[Batch], tell: Callable[[int], None]) 
 
 
 def _compare(source: AnyBase, wanted: int, copy: AnyBase, place: str, tell: Callable[[int], None]) -> None:
-    """Read a copy back and compare it with its source.
-
-    Raises:
-        KnowledgeBaseError: If they differ.
-    """
+    """Read a copy back, and raise a :class:`KnowledgeBaseError` if it differs from its source."""
     if isinstance(source, MilvusKnowledgeBase) and source.refresh():
         raise KnowledgeBaseError(f"{source.place}: was written to while it was copied; copy it again")
     found = 0
-    for batch in _batches(copy, _A_SHARD):
+    for batch in copy.batches(_A_SHARD):
         found += _digest(batch)
         tell(len(batch.entries))
     if found != wanted or len(copy) != len(source):
@@ -186,52 +177,9 @@ def _digest(batch: Batch) -> int:
     return sum(int.from_bytes(hashlib.sha256(record.encode()).digest(), "big") for record in records)
 
 
-def _batches(base: AnyBase, size: int) -> Iterator[Batch]:
-    if isinstance(base, KnowledgeBase):
-        return base.batches(size)
-    return _gathered(base.batches(), size)
-
-
-def _gathered(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Join small batches to larger ones."""
-    held: list[Batch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += len(batch.entries)
-        if count >= size:
-            yield _joined(held)
-            held, count = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[Batch]) -> Batch:
-    return Batch(
-        np.concatenate([batch.codes for batch in batches]),
-        [entry for batch in batches for entry in batch.entries],
-        np.concatenate([batch.vectors for batch in batches]),
-    )
-
-
-def _empty(base: AnyBase) -> Batch:
-    code = base.air_code
-    return Batch(np.empty((0, code.size), np.uint8), [], np.empty((0, code.dim), np.float32))
-
-
 def _settings(base: AnyBase, index: str) -> Settings:
     """Return the settings of a base for a copy with another index."""
     said: Any = base.manifest if isinstance(base, KnowledgeBase) else base.state
-    kept = bool(said.vector_scale) if isinstance(base, KnowledgeBase) else said.keep_vectors
-    return Settings(
-        name=said.name,
-        keep_vectors=kept,
-        index=index,
-        aligned_to=said.aligned_to,
-        tau=said.tau,
-        threshold=said.threshold,
-    )
-
-
-def _quiet(_: int) -> None:
-    pass
+    same: Any = {name: getattr(said, name) for name in ("name", "aligned_to", "tau", "threshold", "keep_vectors")}
+    settings: Settings = same | {"index": index}
+    return settings

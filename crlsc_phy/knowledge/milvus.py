@@ -11,6 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import faiss
@@ -18,28 +19,9 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
-from crlsc_phy.knowledge.base import (
-    THRESHOLD,
-    Batch,
-    Entry,
-    Hits,
-    Repair,
-    Repairing,
-    Rule,
-    Settings,
-    check_batch,
-)
+from crlsc_phy.knowledge.base import THRESHOLD, Batch, Entry, Hits, Repair, Repairing, Rule, Settings, check_batch
 from crlsc_phy.knowledge.milvus_engine import Engine, parse_index
-from crlsc_phy.knowledge.milvus_rows import (
-    KNOWN,
-    State,
-    air_code_of,
-    codes_of,
-    entry_of,
-    pieces_of,
-    row_of,
-    vectors_of,
-)
+from crlsc_phy.knowledge.milvus_rows import KNOWN, State, air_code_of, codes_of, entry_of, pieces_of, row_of, vectors_of
 from crlsc_phy.knowledge.milvus_search import Search
 
 if TYPE_CHECKING:
@@ -57,11 +39,6 @@ class MilvusKnowledgeBase(Repairing):
     :attr:`id` changes with :meth:`refresh`. Repair considers the entries that the engine finds near a received code.
     A base in a folder considers every code, and a decoder needs one:
     :func:`crlsc_phy.knowledge.migrate.migrate` makes a copy.
-
-    Args:
-        engine: Connection to Milvus.
-        state: State of the base as read.
-        air_code: Quantiser of its codes.
 
     Attributes:
         air_code: Quantiser of its codes.
@@ -262,31 +239,18 @@ class MilvusKnowledgeBase(Repairing):
         return changed
 
     def search(self, vectors: Vectors, k: int) -> list[Hits]:
-        """Find the nearest entries by cosine, among the candidates of the engine.
+        """Find the ``k`` nearest entries by cosine of queries, float32 [N, D], among the candidates of the engine.
 
-        Args:
-            vectors: Queries, float32 [N, D].
-            k: Number of results for each query, 1 to 16,384.
-
-        Returns:
-            ``k`` results for each query, best first; all entries if the base has fewer. Their positions only count the
-            results.
-
-        Raises:
-            KnowledgeBaseError: If the vectors have another size or are not finite, ``k`` is out of range, or the engine
-                does not answer.
+        The results are those of :meth:`KnowledgeBase.search`, but their positions only count them, and ``k`` is at most
+        16,384. A :class:`KnowledgeBaseError` is raised also if the engine does not answer.
         """
         return Search(self._engine, self._state, self.air_code).hits(vectors, k)
 
     def repair_batch(self, received: npt.ArrayLike, rule: Rule | None = None) -> list[Repair]:
-        """Repair several received codes with the entries that the engine finds near them; see :meth:`repair`.
+        """Repair several received codes with the entries that the engine finds near them.
 
-        Args:
-            received: Air codes uint8 [N, M], or LLRs of their bits, float32 [N, 8 M].
-            rule: ``soft``, ``nearest`` or ``hamming``; by default ``soft`` for LLRs and ``nearest`` for codes.
-
-        Raises:
-            KnowledgeBaseError: If ``received`` is neither, the base is empty, or the engine does not answer.
+        They are uint8 [N, M] or LLRs float32 [N, 8 M]; see :meth:`repair`. A :class:`KnowledgeBaseError` is raised also
+        if the engine does not answer.
         """
         return Search(self._engine, self._state, self.air_code).repairs(received, rule)
 
@@ -305,17 +269,17 @@ class MilvusKnowledgeBase(Repairing):
         """Return those of ``names`` that the base has."""
         return set(self._engine.rows(names, ()))
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield all entries, some at a time, in the order of their percent-encoded names."""
-        kept = ("vector",) if self._state.keep_vectors else ()
-        for rows in self._engine.all((*KNOWN, *kept)):
-            codes, entries = codes_of(rows, self.air_code), [entry_of(row) for row in rows]
-            yield Batch(codes, entries, vectors_of(rows, self.air_code, self._state.keep_vectors))
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all entries, up to ``size`` at a time, in the order of their percent-encoded names."""
+        rows = self._engine.all((*KNOWN, *self._state.kept))
+        while part := list(islice(rows, size)):
+            codes, entries = codes_of(part, self.air_code), [entry_of(row) for row in part]
+            yield Batch(codes, entries, vectors_of(part, self.air_code, self._state.keep_vectors))
 
     @property
     def entries(self) -> Iterator[Entry]:
         """The entries, in the order of :meth:`batches`."""
-        return (entry for batch in self.batches() for entry in batch.entries)
+        return map(entry_of, self._engine.all(KNOWN))
 
     def add(
         self,

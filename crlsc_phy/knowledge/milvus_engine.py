@@ -12,7 +12,9 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError, brief
 from crlsc_phy.knowledge.milvus_rows import FIELDS, MOST_TEXT, Row, key_of
@@ -29,6 +31,7 @@ _A_PAGE = 512
 _MOST_PIECES = 16_384
 _LOADING_S = 600.0
 _INDEX = re.compile(r"(?P<kind>[A-Z][A-Z0-9_]*)(?P<options>(?:;\w+=\w+)*)")
+_Item = TypeVar("_Item")
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,240}")
 
 
@@ -136,11 +139,7 @@ class Engine:
         return bool(self("has_collection", self.collection))
 
     def check_index(self, kind: str) -> None:
-        """Check that the engine builds an index.
-
-        Raises:
-            KnowledgeBaseError: If it would accept the index but search by brute force.
-        """
+        """Raise a :class:`KnowledgeBaseError` if the engine would accept the index but search by brute force."""
         if self.lite and kind not in _BUILT_BY_LITE:
             raise KnowledgeBaseError(
                 f"milvus-lite does not build {kind}; choose {', '.join(_BUILT_BY_LITE)}, or use a server"
@@ -149,11 +148,8 @@ class Engine:
     def begin(self, index: str) -> None:
         """Make the collection of the state and the air code; an unfinished one is replaced.
 
-        Args:
-            index: Index that the entries will have.
-
         Raises:
-            KnowledgeBaseError: If the engine does not build that index.
+            KnowledgeBaseError: If the engine does not build ``index``, which the entries will have.
         """
         self.check_index(parse_index(index)[0])
         self("drop_collection", self._base)
@@ -161,12 +157,7 @@ class Engine:
         self._make(self._base, {"name": FIELDS["name"], "value": MOST_TEXT}, 2, "FLAT", {})
 
     def make(self, dim: int, index: str) -> None:
-        """Make the collection of the entries if there is none, and load it.
-
-        Args:
-            dim: Size of a vector.
-            index: Index of the vectors, as :func:`parse_index` reads it.
-        """
+        """Make the collection of the entries, with vectors of ``dim`` numbers, if there is none, and load it."""
         kind, options = parse_index(index)
         if not self.taken():
             self._make(self.collection, FIELDS, dim, kind, options)
@@ -227,31 +218,34 @@ class Engine:
     def rows(self, names: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:
         """Return the rows of those of ``names`` that exist, with some fields."""
         found: dict[str, Row] = {}
-        for start in range(0, len(names), _AT_A_TIME):
-            keys = {key_of(name): name for name in names[start : start + _AT_A_TIME]}
+        for part in _parts(names):
+            keys = {key_of(name): name for name in part}
             rows = self("get", self.collection, ids=list(keys), output_fields=["name", *fields])
             found |= {keys[row["name"]]: row for row in rows}
         return found
 
     def put(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> None:
         """Write rows, replacing those with the same key; call ``progress`` with the number that each request wrote."""
-        for start in range(0, len(rows), _AT_A_TIME):
-            part = rows[start : start + _AT_A_TIME]
+        for part in _parts(rows):
             self("upsert", self.collection, part)
             if progress:
                 progress(len(part))
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete the rows of some names."""
-        for start in range(0, len(names), _AT_A_TIME):
-            self("delete", self.collection, ids=[key_of(name) for name in names[start : start + _AT_A_TIME]])
+        for part in _parts(names):
+            self("delete", self.collection, ids=[key_of(name) for name in part])
 
-    def all(self, fields: Sequence[str]) -> Iterator[list[Row]]:
-        """Yield all rows with some fields, one page at a time, in the order of their keys."""
+    def all(self, fields: Sequence[str]) -> Iterator[Row]:
+        """Yield all rows with some fields, in the order of their keys."""
         pages = self("query_iterator", self.collection, batch_size=_A_PAGE, output_fields=["name", *fields])
         try:
             while page := list(pages.next()):
-                yield page
+                for row in page:
+                    if "vector" in row:
+                        # As a list it takes 8 times as much memory.
+                        row["vector"] = np.asarray(row["vector"], np.float32)
+                yield from page
         except self._pymilvus.MilvusException as error:
             raise self._refused(error) from None
         finally:
@@ -276,6 +270,10 @@ class Engine:
             search_params={"metric_type": "COSINE", "params": dict(params)},
         )
         return [[hit["entity"] for hit in hits] for hits in found]
+
+
+def _parts(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + _AT_A_TIME] for start in range(0, len(items), _AT_A_TIME))
 
 
 def _line(error: Exception) -> str:

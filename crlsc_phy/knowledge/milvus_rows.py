@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
@@ -83,17 +83,18 @@ class State:
     filled_from: str = ""
     stamp: str = ""
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Field of the stored vectors, if they are stored."""
+        return ("vector",) if self.keep_vectors else ()
+
     def to_json(self) -> str:
         """Return the state as JSON."""
         return json.dumps({"format": FORMAT} | asdict(self), sort_keys=True)
 
     @classmethod
     def parse(cls, text: str, place: str) -> State:
-        """Read the state from JSON.
-
-        Args:
-            text: Output of :meth:`to_json`.
-            place: Address that error messages name.
+        """Read the output of :meth:`to_json`; error messages name its ``place``.
 
         Raises:
             KnowledgeBaseError: If it is damaged or newer.
@@ -181,29 +182,24 @@ def vectors_of(rows: list[Row], air_code: AirCode, stored: bool) -> Vectors:
         air_code: Quantiser of the codes.
         stored: Whether to use the stored vectors instead of the decoded codes.
     """
-    codes = codes_of(rows, air_code)
+    vectors = air_code.decode(codes_of(rows, air_code))
     if stored:
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, air_code.dim)
-    else:
-        vectors = air_code.decode(codes)
     faiss.normalize_L2(vectors)
     return vectors
 
 
 def pieces_of(air_code: AirCode) -> dict[str, str]:
     """Return an air code as named texts of sizes that Milvus holds; sorted by name they give the whole."""
-    arrays = {"centroids": air_code.centroids}
-    if air_code.rotation is not None:
-        arrays["rotation"] = air_code.rotation
-    text = base64.b64encode(save(arrays)).decode()
+    text = base64.b64encode(air_code.to_bytes()).decode()
     return {f"air_code/{start:09d}": text[start : start + MOST_TEXT] for start in range(0, len(text), MOST_TEXT)}
 
 
 def air_code_of(pieces: Mapping[str, str], id: str, place: str) -> AirCode:
-    """Read an air code from the texts of :func:`pieces_of`.
+    """Read an air code.
 
     Args:
-        pieces: Texts by name.
+        pieces: Texts that :func:`pieces_of` returned.
         id: Hash that it must have.
         place: Address that error messages name.
 

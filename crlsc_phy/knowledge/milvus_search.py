@@ -32,13 +32,7 @@ _MOST_PROBES = 65_536
 
 
 class Search:
-    """Search and repair in one state of a knowledge base behind Milvus.
-
-    Args:
-        engine: Connection to Milvus.
-        state: State of the base.
-        air_code: Quantiser of its codes.
-    """
+    """Search and repair in one state of a knowledge base behind Milvus."""
 
     def __init__(self, engine: Engine, state: State, air_code: AirCode) -> None:
         self._engine, self._state, self._air_code = engine, state, air_code
@@ -84,9 +78,8 @@ class Search:
             least: Fewer than these are found only if the base has no more.
         """
         at_a_time = max(_A_REQUEST // wanted, 1)
-        kept = ("vector",) if self._state.keep_vectors else ()
         for start in range(0, len(queries), at_a_time):
-            part, fields = queries[start : start + at_a_time], ("name", "label", "code", "air_code", *kept)
+            part, fields = queries[start : start + at_a_time], ("name", "label", "code", "air_code", *self._state.kept)
             found = self._engine.nearest(part, wanted, fields, self._effort(wanted))
             short = [place for place, rows in enumerate(found) if len(rows) < least]
             if short and "nprobe" in self._effort(wanted):

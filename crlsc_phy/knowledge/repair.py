@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -35,15 +36,7 @@ from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import AirCode, Codes, Vectors
 from crlsc_phy.knowledge.base import Hit, Repair, Rule
 
-__all__ = [
-    "ASSUMED_BER",
-    "Finding",
-    "Repairer",
-    "code_or_llrs",
-    "default_tau",
-    "expected_vectors",
-    "extrinsic",
-]
+__all__ = ["Finding", "Repairer", "code_or_llrs", "default_tau", "expected_vectors", "extrinsic"]
 
 ASSUMED_BER = 0.02
 """Bit error rate that the soft rule assumes for a code without LLRs."""
@@ -60,6 +53,7 @@ _FLOOR = 1e-30
 _NEGLIGIBLE = 1e-100
 
 
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Entries chosen for N received codes.
 
@@ -71,18 +65,11 @@ class Finding:
         received: Hard decisions of the received codes, uint8 [N, M].
     """
 
-    __slots__ = ("confidences", "distances", "ratios", "received", "rows")
-
-    def __init__(
-        self,
-        rows: npt.NDArray[np.int64],
-        ratios: npt.NDArray[np.float32],
-        confidences: npt.NDArray[np.float32],
-        distances: npt.NDArray[np.float32],
-        received: Codes,
-    ) -> None:
-        self.rows, self.ratios, self.confidences = rows, ratios, confidences
-        self.distances, self.received = distances, received
+    rows: npt.NDArray[np.int64]
+    ratios: npt.NDArray[np.float32]
+    confidences: npt.NDArray[np.float32]
+    distances: npt.NDArray[np.float32]
+    received: Codes
 
     def answers(self, codes: Codes, hits: Sequence[Hit], threshold: float) -> list[Repair]:
         """Return the repaired codes.
@@ -135,13 +122,6 @@ def default_tau(air_code: AirCode) -> float:
     return 0.5 * float(np.sqrt(squares.min(axis=2).mean()))
 
 
-def usage_of(codes: Codes) -> npt.NDArray[np.float32]:
-    """Return the share of codes, uint8 [N, M], that use each centroid: float32 [M, 256], all above 0."""
-    counts = np.stack([np.bincount(column, minlength=256) for column in codes.T]) + 1.0
-    shares: npt.NDArray[np.float32] = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
-
-
 class Repairer:
     """Repair of received codes with a set of entries.
 
@@ -155,7 +135,9 @@ class Repairer:
     def __init__(self, air_code: AirCode, codes: Codes, tau: float) -> None:
         self._air_code, self._codes = air_code, np.ascontiguousarray(codes)
         self._population = len(codes)
-        self._usage = usage_of(self._codes)
+        counts = np.stack([np.bincount(column, minlength=256) for column in self._codes.T]) + 1.0
+        # w(b), float32 [M, 256], all above 0
+        self._usage = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
         # In double precision and without the smallest numbers: arithmetic with subnormal numbers is 100 times as slow.
         distances = air_code.centroid_distances().astype(np.float64)
         meant = self._usage[:, :, None] * np.exp(-distances / max(tau, 1e-6) ** 2)
@@ -165,11 +147,9 @@ class Repairer:
         self._meant = meant
 
     def among(self, codes: Codes, population: int) -> Repairer:
-        """Return a repairer with other entries and the same model of received bytes.
+        """Return a repairer with the same model of received bytes for candidates from a base of ``population`` entries.
 
-        Args:
-            codes: Codes of the candidates from a larger base, uint8 [N, M], N > 0.
-            population: Number of entries of that base.
+        Their codes are uint8 [N, M], N > 0.
         """
         other = copy(self)
         other._codes, other._population = np.ascontiguousarray(codes), population
@@ -179,18 +159,18 @@ class Repairer:
 
     @cached_property
     def _soft_index(self) -> Any:
-        size = self._air_code.size
-        index: Any = faiss.IndexPQ(256 * size, size, 8, faiss.METRIC_INNER_PRODUCT)
-        faiss.copy_array_to_vector(np.tile(np.eye(256, dtype=np.float32), (size, 1, 1)).ravel(), index.pq.centroids)
-        index.is_trained = True
-        index.add_sa_codes(self._codes)
-        return index
+        units = np.tile(np.eye(256, dtype=np.float32), (self._air_code.size, 1, 1))
+        return self._index_of(units, faiss.METRIC_INNER_PRODUCT)
 
     @cached_property
     def _decoded_index(self) -> Any:
-        size = self._air_code.size
-        index: Any = faiss.IndexPQ(self._air_code.dim, size, 8, faiss.METRIC_L2)
-        faiss.copy_array_to_vector(self._air_code.centroids.ravel(), index.pq.centroids)
+        return self._index_of(self._air_code.centroids, faiss.METRIC_L2)
+
+    def _index_of(self, centroids: Vectors, metric: int) -> Any:
+        """Return an index of the codes with centroids float32 [M, 256, d]."""
+        size, _, part = centroids.shape
+        index: Any = faiss.IndexPQ(size * part, size, 8, metric)
+        faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
         index.is_trained = True
         index.add_sa_codes(self._codes)
         return index
@@ -220,7 +200,8 @@ class Repairer:
             llrs = (2 * np.unpackbits(codes, axis=1).astype(np.float32) - 1) * np.float32(certain)
         else:
             llrs, codes = received, np.packbits(received > 0, axis=1)
-        tables, unknown = self._tables(llrs)
+        tables, unknown_bytes = self._tables(llrs)
+        unknown = unknown_bytes.sum(axis=1)
         top = min(_RIVALS, len(self._codes))
         scores, rivals = self._soft_index.search(tables.reshape(len(llrs), -1), top)
         if rule == "soft":
@@ -255,7 +236,7 @@ class Repairer:
         """
         size = self._air_code.size
         at = np.arange(size)
-        tables, unknown = self._log_tables(_byte_likelihoods(llrs[None]))
+        tables, unknown = self._tables(llrs[None])
         _, rows = self._soft_index.search(tables.reshape(1, -1), min(_WEIGHED, len(self._codes)))
         codes = self._codes[rows[0]]
         own = tables[0, at, codes]
@@ -268,14 +249,8 @@ class Repairer:
         return weights + np.exp(other - scales)[:, None] * self._usage, scales
 
     def _tables(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return log-likelihoods of the bytes of entries, float32 [N, M, 256], and of an unknown code, float32 [N]."""
-        tables, unknown = self._log_tables(_byte_likelihoods(llrs))
-        return tables, unknown.sum(axis=1)
-
-    def _log_tables(
-        self, likelihood: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return log-likelihoods of the bytes of entries, float32 [N, M, 256], and of an unknown code, [N, M]."""
+        likelihood = _byte_likelihoods(llrs)
         byte_given_entry = np.matmul(likelihood.transpose(1, 0, 2), self._meant).transpose(1, 0, 2)
         tables = np.log(np.maximum(byte_given_entry, _FLOOR))
         unknown = np.log(np.maximum((likelihood * self._usage).sum(axis=2), _FLOOR))

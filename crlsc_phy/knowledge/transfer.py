@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge.air_code import Codes, Vectors
-from crlsc_phy.knowledge.base import Entry, check_entries, check_vectors
+from crlsc_phy.knowledge.base import Entry, check_codes, check_entries, check_vectors
 
 if TYPE_CHECKING:
     from crlsc_phy.knowledge.generation import Generation
@@ -55,35 +55,6 @@ class Parcel:
     entries: Sequence[Entry]
     vectors: Vectors | None = None
 
-    @classmethod
-    def of(cls, generation: Generation, path: Path, names: Iterable[str] | None = None) -> Parcel:
-        """Take entries from a generation.
-
-        Args:
-            generation: Generation to read.
-            path: Folder of its base, for error messages.
-            names: Names of the entries; all by default.
-
-        Raises:
-            KnowledgeBaseError: If an entry does not exist.
-        """
-        rows = generation.live
-        if names is not None:
-            listed = list(dict.fromkeys(names))
-            found = generation.rows_of(listed)
-            absent = [name for name in listed if name not in found]
-            if absent:
-                raise KnowledgeBaseError(f"{path}: has no entry {absent[0]!r}")
-            rows = np.array([found[name] for name in listed], np.int64)
-        manifest = generation.manifest
-        return cls(
-            origin=f"{manifest.name}@{generation.id[:12]}",
-            air_code=manifest.air_code,
-            codes=generation.codes_at(rows),
-            entries=[generation.entry_at(int(row)) for row in rows],
-            vectors=generation.vectors_at(rows) if manifest.vector_scale else None,
-        )
-
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -118,9 +89,7 @@ class Parcel:
             elif not np.array_equal(generation.codes_at(np.array([there[entry.name]]))[0], self.codes[place]):
                 raise KnowledgeBaseError(f"{path}: has an entry {entry.name!r} with another code; rename one of them")
         lacking = self.part(fresh)
-        moved = [
-            entry if entry.origin else replace(entry, origin=f"{self.origin}/{entry.name}") for entry in lacking.entries
-        ]
+        moved = [replace(entry, origin=entry.origin or f"{self.origin}/{entry.name}") for entry in lacking.entries]
         lacking = replace(lacking, entries=moved)
         return lacking, Merged(len(fresh), len(self) - len(fresh), lacking._alike(generation))
 
@@ -131,13 +100,8 @@ class Parcel:
                 f"{self.origin} has the air code {self.air_code[:8]}, {path} has {air_code.id[:8]}; "
                 "encode its images again"
             )
-        if self.codes.dtype != np.uint8 or self.codes.shape != (len(self), air_code.size):
-            raise KnowledgeBaseError(
-                f"codes are {list(self.codes.shape)} for {len(self)} entries; {path} takes uint8 [N, {air_code.size}]"
-            )
-        check_entries(self.entries, len(self.codes))
-        if self.vectors is not None and len(check_vectors(self.vectors, air_code.dim)) != len(self):
-            raise KnowledgeBaseError(f"there are {len(self.vectors)} vectors for {len(self)} entries")
+        check_codes(self.codes, len(self), air_code.size)
+        check_entries(self.entries, len(self if self.vectors is None else check_vectors(self.vectors, air_code.dim)))
 
     def _alike(self, generation: Generation) -> tuple[tuple[str, str], ...]:
         alike = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 
 from crlsc_phy.errors import ServiceError
 
-__all__ = ["DEFAULT_CONTROL", "check_private", "is_loopback", "is_private"]
+__all__ = ["DEFAULT_CONTROL", "check_private", "is_loopback", "is_private", "reason_of"]
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:8425"
 """Control address of ``crlsc-channel``, by default."""
@@ -18,6 +19,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def reason_of(error: Exception) -> str:
+    """Return why an address cannot be used, without the address, which the messages of asyncio repeat."""
+    # The number is negative if a name cannot be resolved.
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
 
 
 def is_private(address: str) -> bool:

@@ -64,7 +64,7 @@ def base(uri, code, vectors, entries) -> MilvusKnowledgeBase:
 
 
 def content(base) -> dict[str, tuple[bytes, Entry]]:
-    batches = base.batches() if isinstance(base, MilvusKnowledgeBase) else base.batches(100)
+    batches = base.batches(100)
     return {
         entry.name: (code.tobytes(), entry)
         for batch in batches
@@ -252,7 +252,7 @@ def test_damage_is_noticed(uri, base):
     row = engine.rows(["e/0"], (*milvus_rows.KNOWN, "vector"))["e/0"]
     engine.put([row | {"air_code": "0" * 64}])
     with pytest.raises(KnowledgeBaseError, match="'e/0' has another air code"):
-        list(base.batches())
+        list(base.batches(100))
     first, *_ = (name for name in engine.pieces() if name != "state")
     kept = engine.pieces()[first]
     engine.keep({first: kept[:2000] + ("A" if kept[2000] != "A" else "B") + kept[2001:]})

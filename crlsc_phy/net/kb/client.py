@@ -171,10 +171,7 @@ class _Pull:
     def __post_init__(self) -> None:
         faults = self.folder.faults(self.manifest)
         self.wanted = {name: fact for name, fact in self.manifest.files.items() if name in faults}
-
-    @property
-    def _aside(self) -> Path:
-        return self.folder.path / ASIDE
+        self._aside = self.folder.path / ASIDE
 
     def _part(self, name: str) -> Path:
         # With the hash, so that a part of another file with this name is not continued.
@@ -213,21 +210,18 @@ class _Pull:
             placed[f"{name}/{file}"].write_bytes(content)
         self.folder.place(placed)
         manifest, identity = self.folder.read(name)
-        self._try_out(manifest, identity)
-        self.folder.point_to(name)
-        self.folder.prune()
-        shutil.rmtree(self._aside)
-        return Pulled(identity, manifest.number, manifest.entries, len(self.wanted), self.connection.received)
-
-    def _try_out(self, manifest: Manifest, identity: str) -> None:
-        """Open the generation: the hashes of its files are right, but their contents may not be those of a base."""
         try:
+            # The hashes of its files are right, but their contents may not be those of a base.
             Generation(self.folder, manifest, identity)
         except Exception as error:
             # Files made with bad intent may raise other exceptions than KnowledgeBaseError.
             raise KnowledgeBaseError(
-                f"{self.connection.url}: its generation {manifest.folder} cannot be opened ({error}); verify it there"
+                f"{self.connection.url}: its generation {name} cannot be opened ({error}); verify it there"
             ) from None
+        self.folder.point_to(name)
+        self.folder.prune()
+        shutil.rmtree(self._aside)
+        return Pulled(identity, manifest.number, manifest.entries, len(self.wanted), self.connection.received)
 
 
 async def _publish(

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +21,13 @@ import aiohttp
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.files import sha256_of
 from crlsc_phy.knowledge.folder import LARGEST_MANIFEST
-from crlsc_phy.knowledge.manifest import FORMAT, FileFact, Manifest
+from crlsc_phy.knowledge.manifest import FORMAT, FileFact, Manifest, is_folder_name
 from crlsc_phy.manifest import MANIFEST
+from crlsc_phy.net.hosts import reason_of
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE
 
 __all__ = ["Connection", "GoneError", "Offer", "printable"]
 
-SERVICE = "crlsc-kb"
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
 # A server that merges a large parcel takes minutes to answer.
 _PUBLISH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
@@ -39,7 +37,6 @@ _PAUSES_S = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Pauses before a file is requested again; they start over when more of it has arrived."""
 _FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
 _BLOCK = 1 << 18
-_GENERATION = re.compile(r"[0-9]{6,9}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -107,7 +104,7 @@ class Connection:
         await self._session.close()
 
     async def _choose(self) -> None:
-        listing = self._parsed(await self._get("/", _LARGEST_ANSWER))
+        listing = self._parsed(await self._ask("GET", "/", _LARGEST_ANSWER))
         names = [base["name"] for base in listing.get("bases", []) if isinstance(base, dict) and "name" in base]
         if len(names) != 1:
             known = ", ".join(printable(name) for name in names[:20])
@@ -122,11 +119,11 @@ class Connection:
                 knowledge base server.
         """
         try:
-            answer = self._parsed(await self._get("/current", 1 << 16))
+            answer = self._parsed(await self._ask("GET", "/current", 1 << 16))
         except GoneError:
             raise KnowledgeBaseError(f"{self.url}: the server has no such knowledge base") from None
         generation, identity, air_code = (str(answer.get(name)) for name in ("generation", "id", "air_code"))
-        if not (_GENERATION.fullmatch(generation) and _HASH.fullmatch(identity) and _HASH.fullmatch(air_code)):
+        if not (is_folder_name(generation) and _HASH.fullmatch(identity) and _HASH.fullmatch(air_code)):
             raise self._not_ours()
         return Offer(generation, identity, air_code, answer.get("keeps_vectors") is True)
 
@@ -137,7 +134,7 @@ class Connection:
             GoneError: If the server has another generation now.
             KnowledgeBaseError: If it is damaged.
         """
-        raw = await self._get(f"/files/{offer.generation}/{MANIFEST}", LARGEST_MANIFEST)
+        raw = await self._ask("GET", f"/files/{offer.generation}/{MANIFEST}", LARGEST_MANIFEST)
         if hashlib.sha256(raw).hexdigest() != offer.id:
             raise GoneError(f"{self.url}: {MANIFEST} arrives damaged (SHA-256 differs); try again")
         manifest = Manifest.parse(raw, self.url)
@@ -148,7 +145,9 @@ class Connection:
     async def id_of(self, generation: str) -> str | None:
         """Return the SHA-256 of the manifest of a generation; None if the server no longer has it."""
         try:
-            return hashlib.sha256(await self._get(f"/files/{generation}/{MANIFEST}", LARGEST_MANIFEST)).hexdigest()
+            return hashlib.sha256(
+                await self._ask("GET", f"/files/{generation}/{MANIFEST}", LARGEST_MANIFEST)
+            ).hexdigest()
         except GoneError:
             return None
 
@@ -220,36 +219,25 @@ class Connection:
         Raises:
             KnowledgeBaseError: If the server cannot be reached or refuses the parcel.
         """
-        async with self._reaching():
-            url, headers = f"{self.url}/entries", {"Content-Type": CONTENT_TYPE}
-            request = self._session.post(
-                url, data=parcel, headers=headers, timeout=_PUBLISH_TIMEOUT, allow_redirects=False
-            )
-            async with request as response:
-                await self._check_status(response)
-                return self._parsed(await self._read(response, _LARGEST_ANSWER))
+        options: dict[str, Any] = {"headers": {"Content-Type": CONTENT_TYPE}, "timeout": _PUBLISH_TIMEOUT}
+        return self._parsed(await self._ask("POST", "/entries", _LARGEST_ANSWER, data=parcel, **options))
 
-    async def _get(self, place: str, largest: int) -> bytes:
-        async with self._reaching(), self._session.get(f"{self.url}{place}", allow_redirects=False) as response:
-            await self._check_status(response)
-            return await self._read(response, largest)
-
-    @asynccontextmanager
-    async def _reaching(self) -> AsyncIterator[None]:
+    async def _ask(self, method: str, place: str, largest: int, **options: Any) -> bytes:
+        """Send a request, and return its answer of at most ``largest`` bytes."""
+        raw = bytearray()
         try:
-            yield
+            url = f"{self.url}{place}"
+            async with self._session.request(method, url, allow_redirects=False, **options) as response:
+                await self._check_status(response)
+                async for block in response.content.iter_chunked(_BLOCK):
+                    raw += block
+                    self.received += len(block)
+                    if len(raw) > largest:
+                        raise KnowledgeBaseError(f"{self.url}: answers with more than {largest:,} bytes")
         except _FAILURES as error:
             raise KnowledgeBaseError(
                 f"{self.url}: cannot be reached ({_reason(error)}); check the address and whether the server runs"
             ) from None
-
-    async def _read(self, response: aiohttp.ClientResponse, largest: int) -> bytes:
-        raw = bytearray()
-        async for block in response.content.iter_chunked(_BLOCK):
-            raw += block
-            self.received += len(block)
-            if len(raw) > largest:
-                raise KnowledgeBaseError(f"{self.url}: answers with more than {largest:,} bytes")
         return bytes(raw)
 
     async def _check_status(self, response: aiohttp.ClientResponse) -> None:
@@ -272,7 +260,7 @@ class Connection:
         try:
             answer = json.loads(raw)
         except (ValueError, RecursionError):
-            raise self._not_ours() from None
+            answer = None
         if not isinstance(answer, dict):
             raise self._not_ours()
         return answer
@@ -299,7 +287,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return "it does not answer"
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0
-        # asyncio's own words repeat the address; a name that is not found has a negative number.
-        return os.strerror(number) if number > 0 else error.os_error.strerror or str(error)
+        return reason_of(error.os_error)
     return str(error) or type(error).__name__

@@ -14,10 +14,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import os
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,7 @@ from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.folder import StoreFolder
 from crlsc_phy.knowledge.manifest import FORMAT
 from crlsc_phy.manifest import MANIFEST
-from crlsc_phy.net.hosts import is_loopback
+from crlsc_phy.net.hosts import is_loopback, reason_of
 from crlsc_phy.net.kb.parcel import CONTENT_TYPE, LARGEST_PARCEL, unpack
 
 __all__ = ["DEFAULT_PORT", "SERVICE", "running", "serve"]
@@ -78,7 +77,7 @@ class ServedBase:
             "id": identity,
             "entries": manifest.entries,
             "air_code": manifest.air_code,
-            "keeps_vectors": bool(manifest.vector_scale),
+            "keeps_vectors": manifest.keep_vectors,
         }
 
     def find(self, name: str) -> Path | None:
@@ -87,12 +86,9 @@ class ServedBase:
             return None
         folder, file = name.split("/")
         generations = self.folder.generations()
-        if file == MANIFEST:
-            named = folder in generations
-        else:
-            # The newest first: it lists nearly all files that are requested.
-            named = any(name in self._files(generation) for generation in reversed(generations))
-        return self.folder.path / name if named else None
+        # The newest first: it lists nearly all files that are requested.
+        listed = any(name in self._files(generation) for generation in reversed(generations))
+        return self.folder.path / name if listed or (file == MANIFEST and folder in generations) else None
 
     def _files(self, generation: str) -> frozenset[str]:
         try:
@@ -123,9 +119,8 @@ def _refusal(status: int, reason: str) -> web.Response:
 class _Handlers:
     """Handlers of the requests."""
 
-    def __init__(self, bases: Sequence[ServedBase], allow_publish: bool) -> None:
-        self._bases = {base.name: base for base in bases}
-        self._allow_publish = allow_publish
+    def __init__(self, bases: Mapping[str, ServedBase], allow_publish: bool) -> None:
+        self._bases, self._allow_publish = bases, allow_publish
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -220,28 +215,25 @@ async def running(
         KnowledgeBaseError: See :func:`serve`.
     """
     _check_token(host, token, without_token)
-    bases = [ServedBase(path) for path in paths]
-    names = [base.name for base in bases]
-    for base in bases:
-        if names.count(base.name) > 1:
+    bases: dict[str, ServedBase] = {}
+    for base in map(ServedBase, paths):
+        if base.name in bases:
             raise KnowledgeBaseError(
                 f"{base.folder.path}: another base has the name {base.name!r} too; rename a folder"
             )
+        bases[base.name] = base
     runner = web.AppRunner(_application(_Handlers(bases, allow_publish), token), shutdown_timeout=_PATIENCE_S)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as error:
-            number = getattr(error, "errno", None) or 0
-            # The message of asyncio repeats the address; the number is negative if a name cannot be resolved.
-            reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
             raise KnowledgeBaseError(
-                f"{host}:{port}: cannot listen there ({reason}); choose another address or port"
+                f"{host}:{port}: cannot listen there ({reason_of(error)}); choose another address or port"
             ) from None
         taken, number = runner.addresses[0][:2]
         root = f"http://[{taken}]:{number}" if ":" in taken else f"http://{taken}:{number}"
-        yield {name: f"{root}/kb/{quote(name)}" for name in names}
+        yield {name: f"{root}/kb/{quote(name)}" for name in bases}
     finally:
         await runner.cleanup()
 
