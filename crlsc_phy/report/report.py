@@ -74,9 +74,12 @@ class _Shown:
         self.channels = list(dict.fromkeys(curve.channel for curve in self.curves))
         self.measures = [measure for measure in MEASURES if any(curve.has(measure) for curve in self.curves)]
 
-    def over(self, channel: str, measure: str) -> list[Curve]:
-        """Return the curves over a channel that have a measure."""
-        return [curve for curve in self.curves if curve.channel == channel and curve.has(measure)]
+    def plots(self) -> Iterator[tuple[str, str, list[Curve]]]:
+        """Yield measure, channel and curves of each plot."""
+        for measure in self.measures:
+            for channel in self.channels:
+                if curves := [curve for curve in self.curves if curve.channel == channel and curve.has(measure)]:
+                    yield measure, channel, curves
 
     def snrs(self, curves: Sequence[Curve]) -> list[float]:
         """Return the SNRs of all points of some curves in dB, ascending."""
@@ -106,12 +109,9 @@ def _table(shown: _Shown) -> str:
 def _draw(shown: _Shown, folder: Path, width: str) -> None:
     folder.mkdir(exist_ok=True)
     stems = _stems(shown.channels)
-    for measure in shown.measures:
-        for channel in shown.channels:
-            curves = shown.over(channel, measure)
-            if curves:
-                targets = [folder / f"{measure}-{stems[channel]}.{kind}" for kind in ("png", "pdf")]
-                draw_curves(targets, curves, measure, shown.look, width)
+    for measure, channel, curves in shown.plots():
+        targets = [folder / f"{measure}-{stems[channel]}.{kind}" for kind in ("png", "pdf")]
+        draw_curves(targets, curves, measure, shown.look, width)
 
 
 def _stems(channels: Sequence[str]) -> dict[str, str]:
@@ -127,19 +127,15 @@ def _page(shown: _Shown) -> dict[str, Any]:
     run, measures = shown.run, shown.measures
     leads = list(_leads(shown))
     groups, originals = _pictures(run)
+    figures: dict[str, dict[str, Any]] = {measure: {} for measure in measures}
+    for measure, channel, curves in shown.plots():
+        figures[measure][channel] = chart(curves, measure, shown.look)
     return {
         "name": str(run.config.get("name") or run.folder.resolve().name),
         "summary": _summary(shown),
         "shown": shown,
         "counted": counted,
-        "figures": {
-            measure: {
-                channel: chart(curves, measure, shown.look)
-                for channel in shown.channels
-                if (curves := shown.over(channel, measure))
-            }
-            for measure in measures
-        },
+        "figures": figures,
         "measures": {name: MEASURES[name] for name in measures},
         "channels": shown.channels,
         "look": shown.look,
@@ -181,13 +177,10 @@ def _plural(count: int, word: str) -> str:
 
 def _leads(shown: _Shown) -> Iterator[dict[str, Any]]:
     """Yield the ranking for each measure of quality and channel."""
-    for measure in shown.measures:
-        if not MEASURES[measure].better:
-            continue
-        for channel in shown.channels:
-            rows = standings(shown.over(channel, measure), shown.own, measure)
-            if rows:
-                yield {"measure": measure, "channel": channel, "sentence": _sentence(rows, measure), "rows": rows}
+    for measure, channel, curves in shown.plots():
+        rows = standings(curves, shown.own, measure) if MEASURES[measure].better else []
+        if rows:
+            yield {"measure": measure, "channel": channel, "sentence": _sentence(rows, measure), "rows": rows}
 
 
 def _sentence(rows: Sequence[Standing], measure: str) -> str:
