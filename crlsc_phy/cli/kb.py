@@ -20,7 +20,7 @@ from rich.text import Text
 
 from crlsc_phy.cli import kb_calibrate, kb_migrate, kb_net
 from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images, embedded, embedded_text
-from crlsc_phy.cli.verbs import run_verb
+from crlsc_phy.cli.verbs import run_verb, show
 from crlsc_phy.errors import KnowledgeBaseError, safe_text
 from crlsc_phy.knowledge import AirCode, Entry, KnowledgeBase
 from crlsc_phy.knowledge.joint import joint_search
@@ -245,12 +245,8 @@ def _compact(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     found = verify(options.path, options.repair)
-    if options.json:
-        print(json.dumps(asdict(found)))
-    else:
-        for line in (*found.faults, *found.mended):
-            print(line)
-        print(f"generation {found.generation} is undamaged" if found.generation else "damaged")
+    state = f"generation {found.generation} is undamaged" if found.generation else "damaged"
+    show(options, asdict(found), *found.faults, *found.mended, state)
     return 0 if found.generation else 2
 
 

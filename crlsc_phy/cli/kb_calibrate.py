@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crlsc_phy.cli.kb_images import DEFAULT_BUNDLE, embed_images
+from crlsc_phy.cli.verbs import show
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.knowledge.calibration import calibrate
 
@@ -54,9 +54,6 @@ def _calibrate(options: argparse.Namespace) -> int:
     found = calibrate(base, codes, labels, ber=options.ber, seed=options.seed)
     base.configure(tau=found.tau, threshold=found.threshold)
     skipped = sum(one.skipped for one in sets)
-    if options.json:
-        print(json.dumps(asdict(found) | {"skipped": skipped}))
-    else:
-        without = f"; {skipped} images skipped" if skipped else ""
-        print(f"{options.path}: {found.summary(options.ber)}{without}")
-    return 0
+    without = f"; {skipped} images skipped" if skipped else ""
+    text = f"{options.path}: {found.summary(options.ber)}{without}"
+    return show(options, asdict(found) | {"skipped": skipped}, text)

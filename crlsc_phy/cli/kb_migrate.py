@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crlsc_phy.cli.verbs import show
 from crlsc_phy.knowledge.migrate import migrate, open_base
 
 if TYPE_CHECKING:
@@ -61,9 +61,6 @@ def _migrate(options: argparse.Namespace) -> int:
 
         copy = migrate(source, options.target, index=options.index, progress=tell, **milvus)
     seconds = time.monotonic() - start
-    if options.json:
-        result = {"source": source.id, "target": copy.id, "entries": len(copy), "air_code": copy.air_code.id}
-        print(json.dumps(result | {"seconds": round(seconds, 3)}))
-    else:
-        print(f"{options.target}: {len(copy):,} entries copied and compared in {seconds:.1f} s, id {copy.id[:12]}")
-    return 0
+    result = {"source": source.id, "target": copy.id, "entries": len(copy), "air_code": copy.air_code.id}
+    text = f"{options.target}: {len(copy):,} entries copied and compared in {seconds:.1f} s, id {copy.id[:12]}"
+    return show(options, result | {"seconds": round(seconds, 3)}, text)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TransferSpeedColumn
 
+from crlsc_phy.cli.verbs import show
 from crlsc_phy.errors import KnowledgeBaseError
 from crlsc_phy.knowledge import KnowledgeBase
 
@@ -73,11 +74,8 @@ def _port(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     def ready(addresses: dict[str, str]) -> None:
-        if options.json:
-            print(json.dumps({"serving": addresses}), flush=True)
-            return
-        for name, address in addresses.items():
-            print(f"{name}: {address}", flush=True)
+        show(options, {"serving": addresses}, *(f"{name}: {address}" for name, address in addresses.items()))
+        sys.stdout.flush()
 
     _net().serve(
         options.paths,
@@ -95,15 +93,9 @@ def _pull(options: argparse.Namespace) -> int:
     net, token = _net(), _token(options)
     with _bar("pull", (DownloadColumn(), TransferSpeedColumn()), options.json) as progress:
         pulled = net.pull(options.url, options.path, token=token, progress=progress)
-    if options.json:
-        print(json.dumps(asdict(pulled)))
-    else:
-        done = f"{pulled.files:,} fetched" if pulled.files else "up to date"
-        print(
-            f"{options.path}: generation {pulled.generation}, {pulled.entries:,} entries, id {pulled.id[:12]}; "
-            f"{done}, {pulled.received:,} bytes received"
-        )
-    return 0
+    state = f"generation {pulled.generation}, {pulled.entries:,} entries, id {pulled.id[:12]}"
+    done = f"{pulled.files:,} fetched" if pulled.files else "up to date"
+    return show(options, asdict(pulled), f"{options.path}: {state}; {done}, {pulled.received:,} bytes received")
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -116,13 +108,9 @@ def _publish(options: argparse.Namespace) -> int:
             raise KnowledgeBaseError(f"{options.path}: has no entry with the label {options.label!r}")
     with _bar("publish", (MofNCompleteColumn(),), options.json) as progress:
         merged = net.publish(base, options.url, names, token=token, progress=progress)
-    if options.json:
-        print(json.dumps(asdict(merged)))
-    else:
-        print(f"{options.url}: {merged.added:,} added, {merged.duplicates:,} duplicates left out")
-        for name, there in merged.alike:
-            print(f"  {name} has the same label and code as {there}")
-    return 0
+    alike = (f"  {name} has the same label and code as {there}" for name, there in merged.alike)
+    text = f"{options.url}: {merged.added:,} added, {merged.duplicates:,} duplicates left out"
+    return show(options, asdict(merged), text, *alike)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crlsc_phy.errors import CrlscError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     # What argparse calls it is private.
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["accept_any_text", "run_verb"]
+__all__ = ["accept_any_text", "run_verb", "show"]
 
 
 def accept_any_text() -> None:
@@ -26,6 +27,12 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def show(options: argparse.Namespace, result: dict[str, Any], *lines: str) -> int:
+    """Print a result, as JSON with ``--json`` and as ``lines`` otherwise, and return the exit status 0."""
+    print(json.dumps(result) if options.json else "\n".join(lines))
+    return 0
 
 
 def run_verb(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:

@@ -55,14 +55,10 @@ def joint_repair(bases: Sequence[KnowledgeBase], received: npt.ArrayLike, rule: 
 
 
 def joint_extrinsic(bases: Sequence[KnowledgeBase], llrs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return the extrinsic information of several bases; see :func:`crlsc_phy.knowledge.repair.extrinsic`.
+    """Return the extrinsic information of several bases on the bits of a code, float32 [8 M].
 
-    Args:
-        bases: Knowledge bases with the same air code; empty ones are left out.
-        llrs: LLRs log p(1)/p(0) of the bits of an air code, most significant bit first, float32 [8 M].
-
-    Returns:
-        float32 [8 M].
+    The bases have the same air code; empty ones are left out. ``llrs`` are log p(1)/p(0) of the bits, most significant
+    bit first, float32 [8 M]; see :func:`crlsc_phy.knowledge.repair.extrinsic`.
 
     Raises:
         KnowledgeBaseError: If the air codes differ, all bases are empty, or the LLRs have another size or contain NaN.

@@ -93,7 +93,7 @@ class Manifest:
 
     @property
     def keep_vectors(self) -> bool:
-        """Whether the base stores vectors."""
+        """True if the base stores vectors."""
         return self.vector_scale > 0
 
     def to_json(self) -> str:

@@ -62,12 +62,8 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
 class EntryTable:
     """Table of entries, safe to use from several threads.
 
-    Args:
-        path: File whose hash has been checked.
-        count: Number of entries that it must have.
-
     Raises:
-        KnowledgeBaseError: If it is not such a file, or has another number of entries.
+        KnowledgeBaseError: If the file, whose hash has been checked, is not a table of ``count`` entries.
     """
 
     def __init__(self, path: Path, count: int) -> None:
@@ -118,9 +114,8 @@ class EntryTable:
 
     def labelled(self, label: str) -> list[int]:
         """Return the rows with a label."""
-        return [
-            row for (row,) in self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (safe_text(label),))
-        ]
+        found = self._ask("SELECT row FROM entries WHERE label = ? ORDER BY row", (safe_text(label),))
+        return [row for (row,) in found]
 
     def _in(self, column: str, values: Sequence[object], wanted: str) -> Iterator[Any]:
         for start in range(0, len(values), _AT_A_TIME):

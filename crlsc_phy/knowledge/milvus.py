@@ -151,11 +151,7 @@ class MilvusKnowledgeBase(Repairing):
 
     @classmethod
     def _begun(cls, engine: Engine, filled_from: str) -> MilvusKnowledgeBase | None:
-        """Return the incomplete copy of another base; None, and nothing left, if there is no such copy.
-
-        Raises:
-            KnowledgeBaseError: If there is a complete base.
-        """
+        """Return the incomplete copy of another base; None, and nothing left, if there is no such copy."""
         if "state" not in engine.pieces():
             return None
         base = cls._open(engine)
@@ -255,11 +251,7 @@ class MilvusKnowledgeBase(Repairing):
         return Search(self._engine, self._state, self.air_code).repairs(received, rule)
 
     def entry(self, name: str) -> Entry:
-        """Return the entry with a name.
-
-        Raises:
-            KnowledgeBaseError: If there is none.
-        """
+        """Return the entry with a name; raise a :class:`KnowledgeBaseError` if there is none."""
         rows = self._engine.rows([name], KNOWN)
         if name not in rows:
             raise KnowledgeBaseError(f"{self.place}: has no entry {name!r}")

@@ -102,13 +102,7 @@ class Engine:
             ) from None
 
     def __call__(self, method: str, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:
-        """Call a method of the client.
-
-        Args:
-            method: Name of the method.
-            *arguments: Its positional arguments.
-            timeout: Time limit in seconds; that of the connection by default.
-            **options: Its keyword arguments.
+        """Call a method of the client, with ``timeout`` in seconds, by default that of the connection.
 
         Raises:
             KnowledgeBaseError: If the engine refuses the request or does not answer in time.
@@ -116,10 +110,7 @@ class Engine:
         try:
             return getattr(self._client, method)(*arguments, timeout=timeout or self._timeout, **options)
         except self._pymilvus.MilvusException as error:
-            raise self._refused(error) from None
-
-    def _refused(self, error: Exception) -> KnowledgeBaseError:
-        return KnowledgeBaseError(f"{self.place}: {_line(error)}")
+            raise KnowledgeBaseError(f"{self.place}: {_line(error)}") from None
 
     @property
     def place(self) -> str:
@@ -148,8 +139,7 @@ class Engine:
     def begin(self, index: str) -> None:
         """Make the collection of the state and the air code; an unfinished one is replaced.
 
-        Raises:
-            KnowledgeBaseError: If the engine does not build ``index``, which the entries will have.
+        The engine must be able to build ``index``, which the entries will have.
         """
         self.check_index(parse_index(index)[0])
         self("drop_collection", self._base)
@@ -247,7 +237,7 @@ class Engine:
                         row["vector"] = np.asarray(row["vector"], np.float32)
                 yield from page
         except self._pymilvus.MilvusException as error:
-            raise self._refused(error) from None
+            raise KnowledgeBaseError(f"{self.place}: {_line(error)}") from None
         finally:
             pages.close()
 

@@ -163,11 +163,7 @@ def entry_of(row: Row) -> Entry:
 
 
 def codes_of(rows: list[Row], air_code: AirCode) -> Codes:
-    """Return the air codes of rows, uint8 [n, M].
-
-    Raises:
-        KnowledgeBaseError: If a row has another air code.
-    """
+    """Return the codes of rows, uint8 [n, M]; raise a :class:`KnowledgeBaseError` if one has another air code."""
     for row in rows:
         if row["air_code"] != air_code.id or len(row["code"]) != 2 * air_code.size:
             raise KnowledgeBaseError(f"entry {name_of(row)!r} has another air code than its base; remove the entry")

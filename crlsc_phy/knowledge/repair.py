@@ -228,11 +228,7 @@ class Repairer:
     def byte_weights(self, llrs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the likelihood of each value of each byte of a code, given the LLRs of its *other* bytes.
 
-        Args:
-            llrs: LLRs of the bits of one code, float32 [8 M].
-
-        Returns:
-            Weights, float64 [M, 256], and the logarithms of their scales, float64 [M].
+        LLRs float32 [8 M] give weights, float64 [M, 256], and the logarithms of their scales, float64 [M].
         """
         size = self._air_code.size
         at = np.arange(size)

@@ -69,13 +69,9 @@ class Parcel:
         )
 
     def new_to(self, generation: Generation, path: Path) -> tuple[Parcel, Merged]:
-        """Return the entries that a base lacks, each with its origin, and the result of adding them.
+        """Return the entries that the base at ``path`` lacks, each with its origin, and the result of adding them.
 
         The parcel may come from an untrusted machine.
-
-        Args:
-            generation: Newest generation of the base.
-            path: Folder of the base, for error messages.
 
         Raises:
             KnowledgeBaseError: If the air codes differ, the arrays do not match, or a name is in use with another code.

@@ -29,12 +29,10 @@ class Verified:
 
 
 def verify(path: str | Path, repair: bool = False) -> Verified:
-    """Hash every file of the current generation, and open it.
+    """Hash every file of the current generation of the base in the folder ``path``, and open it.
 
-    Args:
-        path: Folder of the base.
-        repair: Whether to delete the search indexes, which are then built again, and to return to the newest undamaged
-            generation if the current one is damaged.
+    ``repair`` deletes the search indexes, which are then built again, and returns to the newest undamaged generation if
+    the current one is damaged.
 
     Raises:
         KnowledgeBaseError: If there is no knowledge base, or another process writes to it.

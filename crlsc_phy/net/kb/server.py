@@ -50,20 +50,14 @@ _log = logging.getLogger(__name__)
 
 
 class ServedBase:
-    """Knowledge base on the server.
-
-    Args:
-        path: Folder of the base; the base is served under the folder's name.
-
-    Raises:
-        KnowledgeBaseError: If the folder holds no base.
-    """
+    """Knowledge base on the server, under its folder's name."""
 
     def __init__(self, path: str | Path) -> None:
         self.folder = StoreFolder(path)
         self.name = self.folder.path.resolve().name
         self.publishing = asyncio.Lock()
         self._named: dict[tuple[str, int], frozenset[str]] = {}
+        # Fails if the folder holds no base.
         self.state()
 
     def state(self) -> dict[str, Any]:
