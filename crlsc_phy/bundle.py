@@ -34,6 +34,7 @@ from safetensors.numpy import load_file
 from crlsc_phy.errors import BundleError, KnowledgeBaseError
 from crlsc_phy.knowledge import KnowledgeBase
 from crlsc_phy.manifest import ManifestError, read_manifest
+from crlsc_phy.semantic.runtime import ANALOG, DETAIL
 from crlsc_phy.semantic.tokens import ResidualQuantiser
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "CLASSES",
     "CLASSIFIER",
     "CODEBOOKS",
+    "DETAIL",
     "ENCODER",
     "KNOWLEDGE",
     "TEXT_HEAD",
@@ -57,9 +59,8 @@ TEXT_HEAD = "text.safetensors"
 CLASSIFIER = "classifier.safetensors"
 CLASSES = "classes.json"
 ENCODER = "encoder"
-ANALOG = "analog.safetensors"
 ANALOG_FILES = (ANALOG, "analog_sender.onnx", "analog_receiver.onnx")
-FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", "detail.safetensors")
+FILES = (CODEBOOKS, "encoder.onnx", "analysis.onnx", "synthesis.onnx", "encoder.safetensors", DETAIL)
 
 
 def encoder_file(name: str) -> str:

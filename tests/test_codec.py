@@ -195,7 +195,7 @@ def test_wrong_images_are_refused(codec, image):
 
 
 def test_an_unknown_runtime_is_refused(bundle_folder):
-    with pytest.raises(BundleError, match="must be one of onnx, torch"):
+    with pytest.raises(BundleError, match="is unknown; choose onnx or torch"):
         SemanticCodec.load(bundle_folder, runtime="tpu")
 
 

@@ -23,7 +23,6 @@ from crlsc_phy.train import encoder, skb, teacher
 from crlsc_phy.train.embed import embed
 from crlsc_phy.train.pictures import SIDE
 from crlsc_phy.train.pipeline import WORK, Run, run_steps
-from crlsc_phy.train.pkb import encode_squares
 from crlsc_phy.train.recipe import load_recipe
 from crlsc_phy.train.teacher import load_directions
 
@@ -186,7 +185,7 @@ def cpu_seconds(run: Run, size: str) -> float:
 
 def encode(run: Run, size: str, images: UInt8Image) -> NDArray[np.float32]:
     """Embed pictures by a terminal's encoder, float32 [N, D] of unit norm."""
-    return np.asarray(encode_squares(run.load_encoder(size), planes(images)))
+    return np.asarray(run.load_encoder(size).embed(planes(images)))
 
 
 def planes(images: UInt8Image) -> Tensor:

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crlsc_phy.bundle import CODEBOOKS
+from crlsc_phy.bundle import CODEBOOKS, DETAIL
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.detail import STRIDE, DetailCoder
+from crlsc_phy.train.coders import received_semantics, training_crops
 from crlsc_phy.train.loop import fit
 from crlsc_phy.train.pipeline import Run
 from crlsc_phy.train.recipe import LoopRecipe
-from crlsc_phy.train.tasks.reconstruction import DetailTraining, received_semantics, training_crops
+from crlsc_phy.train.tasks.reconstruction import DetailTraining
 
 BATCH, LEARNING_RATE = 32, 7e-4
 PSNR_CAP_DB = 60.0
@@ -36,9 +37,7 @@ def tuned_decoder(lab: Lab, run: Run, size: str, folder: Path) -> DetailCoder:
     loop = LoopRecipe(lab.budget.decoder_steps, BATCH, LEARNING_RATE)
     semantic = received_semantics(run.load_encoder(size), run.air_code)
     module = DetailTraining(run.recipe.decoder.detail, training_crops(run), semantic, loop, run.recipe.seed)
-    state = load_file(lab.bundle / "detail.safetensors") | {
-        "quantiser.codebooks": load_file(lab.bundle / CODEBOOKS)["codebooks"]
-    }
+    state = load_file(lab.bundle / DETAIL) | {"quantiser.codebooks": load_file(lab.bundle / CODEBOOKS)["codebooks"]}
     module.coder.load_state_dict({**module.coder.state_dict(), **{name: each.float() for name, each in state.items()}})
     fit(module, folder, 1)
     return module.coder.eval()

@@ -1,4 +1,4 @@
-"""``crlsc-train data``: fetch data sets, list them, look for pictures that two splits share."""
+"""``crlsc-train data``: fetch data sets, list them, and find pictures that two splits share."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ SHOWN = 20
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb, apart from ``--data``."""
+    """Add the options of the verb, apart from ``--data``."""
     parser.add_argument(
-        "part", nargs="*", type=_part, metavar="NAME", help=f"sets to fetch (default): {', '.join(PARTS)}, all"
+        "part", nargs="*", type=_part, metavar="NAME", help=f"sets to fetch: {', '.join(PARTS)}, all (default: default)"
     )
     other = parser.add_mutually_exclusive_group()
-    other.add_argument("--list", action="store_true", help="list the sets, their licences and what is there")
+    other.add_argument("--list", action="store_true", help="list the sets, their licences and whether they are fetched")
     other.add_argument(
-        "--check", nargs=2, metavar="SPEC", help="look for the same or near-duplicate pictures in two sets; 2 if any"
+        "--check",
+        nargs=2,
+        metavar="SPEC",
+        help="find equal and near-duplicate pictures in two sets; exits with 2 if there are any",
     )
     parser.add_argument("--json", action="store_true", help="print the list or the pairs as JSON")
 
 
 def _part(name: str) -> str:
     if name not in (*PARTS, "all"):
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}, all")
+        raise argparse.ArgumentTypeError(f"{name!r} is unknown; choose {', '.join(PARTS)} or all")
     return name
 
 
 def run_data(options: argparse.Namespace) -> int:
-    """Run the verb; returns its exit status."""
+    """Run the verb and return its exit status."""
     if options.list:
         return _list(options)
     if options.check:
@@ -82,6 +85,7 @@ def _check(options: argparse.Namespace) -> int:
             print(f"{pair['first']}  {pair['second']}  {pair['bits']} bits, {pair['levels']} levels")
         count = len({pair.first for pair in pairs})
         print(
-            f"{count} of {len(first)} pictures of {first.name} are, or nearly are, among {len(second)} of {second.name}"
+            f"{count} of {len(first)} pictures of {first.name} have an equal or near-duplicate "
+            f"among the {len(second)} of {second.name}"
         )
     return 2 if pairs else 0

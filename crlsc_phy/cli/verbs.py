@@ -39,7 +39,8 @@ def run_verb(parser: argparse.ArgumentParser, arguments: list[str] | None) -> in
     """Parse the command line and call the ``run`` that the parser has set as a default.
 
     Args:
-        parser: Its ``prog`` begins the error line.
+        parser: Its ``prog`` begins the error line. If it sets ``extra`` as a default, a missing module is reported with
+            the command that installs this extra.
         arguments: Words of the command line; those of the process if None.
 
     Returns:
@@ -57,6 +58,12 @@ def run_verb(parser: argparse.ArgumentParser, arguments: list[str] | None) -> in
         # The reader, such as head, has what it wants. What is left in the buffer has no other place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        if "extra" not in options:
+            raise
+        hint = f"pip install 'crlsc-phy[{options.extra}]' or run make setup"
+        print(f"{parser.prog}: {error.name} is not installed; {hint}", file=sys.stderr)
+        return 2
     except CrlscError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

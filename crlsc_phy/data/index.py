@@ -1,4 +1,4 @@
-"""An index of the user's own files, kept between runs: what each holds, or why it cannot be read."""
+"""Index of the user's own pictures, kept between runs: hashes, labels, and why a file cannot be read."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _TEXTS = ("state", "key", "label", "sha256", "problem")
 
 
 class Source(Protocol):
-    """Where pictures come from: files, each with one or more of them.
+    """Source of pictures: files, each with one or more pictures.
 
     Attributes:
-        name: The spec without its split.
-        files: In a fixed order.
+        name: Name of the set without its split.
+        files: Files in a fixed order.
     """
 
     name: str
     files: list[Path]
 
     def read(self, file: Path) -> Iterator[tuple[str, str, bytes]]:
-        """Key, label ("" if unknown) and content of every picture in ``file``.
+        """Yield key, label ("" if unknown) and content of every picture in ``file``.
 
         Raises:
             OSError: If it cannot be read.
@@ -43,16 +43,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture.
+    """Index entry of one picture.
 
     Attributes:
-        state: Of the file that it is in: path, size and time of change.
-        key: Its name within the source.
-        label: Its class, or "".
-        sha256: Of its content, in hex.
-        problem: Why it is not a picture, or "".
-        hash: 8 bytes of :class:`Fingerprints`.
-        thumbnail: 768 bytes of :class:`Fingerprints`.
+        state: Path, size in bytes and modification time in ns of its file, joined by ``|``.
+        key: Name of the picture within the source.
+        label: Class of the picture; "" if unknown.
+        sha256: SHA-256 of its content, in hex.
+        problem: Reason why it cannot be read; "" if it can.
+        hash: Perceptual hash of :class:`Fingerprints`, 8 bytes.
+        thumbnail: Thumbnail of :class:`Fingerprints`, 768 bytes.
     """
 
     state: str
@@ -65,12 +65,12 @@ class Entry:
 
     @property
     def file(self) -> Path:
-        """The file that it is in."""
+        """File that the picture is in."""
         return Path(self.state.rsplit("|", 2)[0])
 
 
 def fingerprints_of(entries: Sequence[Entry]) -> Fingerprints:
-    """The fingerprints of ``entries``, in their order."""
+    """Return the fingerprints of ``entries``, in their order."""
     hashes = np.frombuffer(b"".join(entry.hash for entry in entries), np.uint8)
     thumbnails = np.frombuffer(b"".join(entry.thumbnail for entry in entries), np.uint8)
     side = THUMBNAIL_PIXELS
@@ -78,10 +78,10 @@ def fingerprints_of(entries: Sequence[Entry]) -> Fingerprints:
 
 
 def index_of(source: Source, folder: Path) -> list[Entry]:
-    """All pictures of ``source``, in the order of its files. Files that have not changed are not read again.
+    """Return all pictures of ``source``, in the order of its files. Unchanged files are not read again.
 
     Raises:
-        DataError: If ``folder``, which keeps the index, takes no more.
+        DataError: If the index cannot be written into ``folder``.
     """
     path = folder / f"index-{identity_of(source.name)[:32]}.npz"
     known: dict[str, list[Entry]] = {}
@@ -90,7 +90,7 @@ def index_of(source: Source, folder: Path) -> list[Entry]:
     states = {file: _state(file) for file in source.files}
     fresh = [file for file, state in states.items() if state not in known]
     if fresh:
-        for file in watched(fresh, f"Looking through {source.name}"):
+        for file in watched(fresh, f"Indexing {source.name}"):
             known[states[file]] = list(_look(source, file, states[file]))
     entries = [entry for state in states.values() for entry in known[state]]
     if fresh:

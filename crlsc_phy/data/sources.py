@@ -1,17 +1,19 @@
-"""One door to all sets of pictures.
+"""Opening of picture sets by name.
 
-pictograms:google            of one vendor: google, twitter, fluent
-things:google                those that show a thing, and so can be told apart across vendors
-photos@train                 and animals, faces: those of the tables, @train or @heldout
-folder:PATH                  the user's own, a class a sub-folder; all, @train or @heldout
-webdataset:NAME-{00..03}.tar shards of a web data set; all, @train or @heldout
-torchvision:NAME@train       a data set of torchvision, @train or @heldout
+pictograms:google             pictograms of one vendor: google, twitter, fluent
+things:google                 those that show a thing, and so can be told apart across vendors
+photos@train                  photographs; also animals and faces; @train or @heldout
+folder:PATH                   the user's own pictures, one sub-folder for each class; all, @train or @heldout
+webdataset:NAME-{00..03}.tar  shards of a web data set; all, @train or @heldout
+torchvision:NAME@train        a data set of torchvision, @train or @heldout
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from crlsc_phy.data.vision import open_vision
 from crlsc_phy.errors import DataError
 from crlsc_phy.images import UInt8Image
 
-__all__ = ["open_images"]
+__all__ = ["open_images", "opened_once"]
 
 SPLITS = ("train", "heldout")
 FORMS = (
@@ -37,16 +39,38 @@ FORMS = (
 OWN_LICENCE = "not stated"
 
 
+_opened: ContextVar[dict[tuple[str, Path], ImageSet] | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def opened_once() -> Iterator[None]:
+    """Within the block, open each set once: later calls of :func:`open_images` return the set of the first one."""
+    token = _opened.set({})
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+
+
 def open_images(spec: str, data: Path) -> ImageSet:
-    """Open the set that ``spec`` names (see the head of this file).
+    """Open a picture set.
 
     Args:
-        spec: Its name.
-        data: Where ``crlsc-train data`` put the sets; decoded pictures are kept in ``decoded/`` below it.
+        spec: Name of the set, as at the head of this file.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it; decoded pictures are kept in ``decoded/``.
 
     Raises:
-        DataError: If the spec is wrong, or its pictures are not there, or none of them can be read.
+        DataError: If the name is unknown, or the pictures are missing or none of them can be read.
     """
+    opened = _opened.get()
+    if opened is None:
+        return _open(spec, data)
+    if (spec, data) not in opened:
+        opened[spec, data] = _open(spec, data)
+    return opened[spec, data]
+
+
+def _open(spec: str, data: Path) -> ImageSet:
     name, mark, split = spec.rpartition("@")
     # A folder may have an @ in its name.
     if not mark or split not in SPLITS:
@@ -63,7 +87,7 @@ def open_images(spec: str, data: Path) -> ImageSet:
         return open_vision(rest, split, data, folder)
     if name in LISTED and split and not colon:
         return _listed(spec, name, split, data, folder)
-    raise DataError(f"{spec!r}: no such set; it is {FORMS}, where SPLIT is train or heldout")
+    raise DataError(f"picture set {spec!r} is unknown; use {FORMS}, where SPLIT is train or heldout")
 
 
 def _pictograms(spec: str, data: Path, folder: Path) -> ImageSet:

@@ -1,12 +1,12 @@
-"""The published learned code that ours is compared with: DeepJSCC.
+"""DeepJSCC, the published learned code that ours is compared with.
 
     image -> 5 convolutions -> symbols of unit power    | air |    symbols -> 5 transposed convolutions -> image
 
 Source: E. Bourtsoulatze, D. Burth Kurka and D. Gunduz, "Deep joint source-channel coding for wireless image
 transmission", IEEE Trans. Cognitive Communications and Networking 5(3), 2019, figure 2. Layers and their names are
 those of ``Bourtsoulatze2019DeepJSCCEncoder`` and ``...Decoder`` in Kaira (PyPI ``pykaira`` 0.2.1), so that the weights
-of either fit the other. It is written anew because importing Kaira takes torchaudio, compressai, torch-geometric,
-seaborn and six more packages, none of which the two networks use.
+of either fit the other. It is written anew because Kaira imports torchaudio, compressai, torch-geometric, seaborn and
+six more packages, none of which the two networks use.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from crlsc_phy.files import placed
 __all__ = ["STRIDE", "DeepJscc"]
 
 STRIDE = 4
-"""Both sides of a picture are multiples of it."""
+"""Both sides of an image must be multiples of it."""
 
 
 class DeepJscc(nn.Module):
     """Encoder and decoder.
 
     Args:
-        filters: Real values at each position of stride 4, even: ``filters / 96`` is the CBR.
+        filters: Real values at each position of stride 4, an even number; the CBR is ``filters / 96``.
     """
 
     def __init__(self, filters: int) -> None:
@@ -48,20 +48,30 @@ class DeepJscc(nn.Module):
         )  # fmt: skip
 
     def encode(self, images: Tensor) -> Tensor:
-        """Symbols of unit mean power a picture, complex64 [N, H W filters / 32], of images float32 [N, 3, H, W]."""
-        values = self.encoder(images).flatten(1)
+        """Encode images float32 [N, 3, H, W] into symbols complex64 [N, H W filters / 32], of unit mean power each."""
+        # Under autocast the values come in half precision, which complex symbols do not have.
+        values = self.encoder(images).flatten(1).float()
         values = values / values.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
         # A symbol has the power of both its parts.
         return torch.view_as_complex(values.reshape(len(values), -1, 2)) / 2**0.5
 
     def decode(self, symbols: Tensor, height: int, width: int) -> Tensor:
-        """Images float32 [N, 3, H, W] in 0..1 of received symbols, complex64 [N, H W filters / 32]."""
+        """Decode received symbols.
+
+        Args:
+            symbols: complex64 [N, H W filters / 32].
+            height: Height of the images in pixels, H.
+            width: Width of the images in pixels, W.
+
+        Returns:
+            Images float32 [N, 3, H, W] in 0..1.
+        """
         values = torch.view_as_real(symbols * 2**0.5)
         images: Tensor = self.decoder(values.reshape(len(symbols), self.filters, height // STRIDE, width // STRIDE))
         return images
 
     def save(self, path: Path) -> None:
-        """Write the weights in half precision, aside first; the network keeps the rounded ones."""
+        """Write the weights in half precision and put the file in place; the network keeps the rounded weights."""
         self.half()
         with placed(path) as aside:
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, aside)
@@ -69,7 +79,7 @@ class DeepJscc(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> DeepJscc:
-        """Read a network, ready to use.
+        """Read a network and put it into evaluation mode.
 
         Raises:
             BundleError: If the file is missing, damaged, or holds another network.
@@ -80,9 +90,9 @@ class DeepJscc(nn.Module):
             network = cls(weights["decoder.model.0.transconv.weight"].shape[0])
             network.load_state_dict(weights)
         except FileNotFoundError:
-            raise BundleError(f"{path}: no such file; crlsc-sweep train-baseline makes the weights") from None
+            raise BundleError(f"{path}: no such file; make the weights with crlsc-sweep train-baseline") from None
         except (OSError, SafetensorError, KeyError, RuntimeError):
-            raise BundleError(f"{path}: holds no weights of DeepJSCC, or is damaged") from None
+            raise BundleError(f"{path}: has no weights of DeepJSCC, or is damaged") from None
         return network.eval()
 
 

@@ -1,13 +1,14 @@
-"""The detail layer: a residual VQ-VAE whose decoder is conditioned on the semantic vector.
+"""Networks of the detail layer: a residual VQ-VAE whose decoder is conditioned on the semantic vector.
 
     image -> analysis -> latent [D, H/8, W/8] -> L residual codebooks -> tokens -> latent -> synthesis -> image
                                                               semantic vector -> FiLM --^
 
-Residual quantisation (SoundStream, Zeghidour et al. 2021, section III-C) makes any prefix of the levels a coarser
-picture, and 36 bits over an 8x8 block spend themselves where the block needs them, which one codebook at stride 4
-cannot. Codebooks follow their data by exponential moving averages (van den Oord et al. 2017, appendix A.1). There is
-no normalisation layer: residual branches start at zero instead (Fixup, Zhang et al. 2019), which keeps the absolute
-brightness that PSNR measures.
+With residual quantisation (N. Zeghidour et al., "SoundStream: an end-to-end neural audio codec", IEEE/ACM Trans. Audio,
+Speech and Language Processing 2021, section III-C) any prefix of the levels is a coarser picture. The default 36 bits
+for 8 x 8 pixels go where the block needs them, which one codebook at stride 4 cannot do. Codebooks follow their data by
+exponential moving averages (A. van den Oord et al., "Neural discrete representation learning", NeurIPS 2017, appendix
+A.1). There is no normalisation layer, which would remove the absolute brightness that PSNR measures. Residual branches
+start at zero instead (H. Zhang et al., "Fixup initialization", ICLR 2019).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class DetailConfig:
     Attributes:
         semantic_dim: Size of the semantic vector that conditions the decoder.
         latent_dim: Channels of the quantised latent.
-        levels: Residual codebooks.
-        codebook_bits: log2 of the entries of a codebook.
+        levels: Number of residual codebooks.
+        codebook_bits: Bits of a token; a codebook has 2 to this power entries.
         narrow, wide: Channels at stride 4 and at stride 8.
     """
 
@@ -44,14 +45,12 @@ class DetailConfig:
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(act(film(conv(x))))`` with the last convolution starting at zero."""
+    """Residual block ``x + conv(silu(film(conv(x))))`` whose last convolution starts at zero."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, hidden, 3, padding=1)
-        self.second = nn.Conv2d(hidden, channels, 3, padding=1)
-        for parameter in self.second.parameters():
-            nn.init.zeros_(parameter)
+        self.second = zero(nn.Conv2d(hidden, channels, 3, padding=1))
 
     def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
         h = self.first(x)
@@ -62,17 +61,29 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def zero(layer: nn.Module) -> nn.Module:
+    """Set the parameters of a layer to zero, so that its contribution grows from nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def to_stride_8(narrow: int, wide: int) -> nn.Sequential:
+    """Return layers from an image [N, 3, H, W] to ``wide`` channels [N, wide, H/8, W/8], by ``narrow`` at stride 4."""
+    return nn.Sequential(
+        nn.PixelUnshuffle(4),
+        nn.Conv2d(48, narrow, 3, padding=1),
+        ResidualBlock(narrow, narrow),
+        nn.Conv2d(narrow, wide, 3, stride=2, padding=1),
+    )
+
+
 class Analysis(nn.Module):
-    """Image float32 [N, 3, H, W] in 0..1 to latent float32 [N, D, H/8, W/8]."""
+    """Network from images float32 [N, 3, H, W] in 0..1 to latents float32 [N, D, H/8, W/8]."""
 
     def __init__(self, config: DetailConfig) -> None:
         super().__init__()
-        self.narrow = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            nn.Conv2d(48, config.narrow, 3, padding=1),
-            ResidualBlock(config.narrow, config.narrow),
-            nn.Conv2d(config.narrow, config.wide, 3, stride=2, padding=1),
-        )
+        self.narrow = to_stride_8(config.narrow, config.wide)
         self.wide = nn.Sequential(
             ResidualBlock(config.wide, config.wide // 2),
             ResidualBlock(config.wide, config.wide // 2),
@@ -86,15 +97,12 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Latent float32 [N, D, h, w] and semantic vector float32 [N, S] to image float32 [N, 3, 8h, 8w] in 0..1."""
+    """Network from latents float32 [N, D, h, w] and vectors float32 [N, S] to images float32 [N, 3, 8h, 8w] in 0..1."""
 
     def __init__(self, config: DetailConfig) -> None:
         super().__init__()
         hidden = config.wide // 2
-        self.film = nn.Sequential(nn.Linear(config.semantic_dim, 128), nn.SiLU(), nn.Linear(128, 3 * 2 * hidden))
-        # The picture starts from what the tokens say; conditioning grows from nothing.
-        for parameter in self.film[2].parameters():
-            nn.init.zeros_(parameter)
+        self.film = nn.Sequential(nn.Linear(config.semantic_dim, 128), nn.SiLU(), zero(nn.Linear(128, 3 * 2 * hidden)))
         self.enter = nn.Conv2d(config.latent_dim, config.wide, 3, padding=1)
         self.wide = nn.ModuleList(ResidualBlock(config.wide, hidden) for _ in range(3))
         self.widen = nn.Sequential(nn.Conv2d(config.wide, 4 * config.narrow, 1), nn.PixelShuffle(2))
@@ -118,7 +126,11 @@ class Synthesis(nn.Module):
 
 
 class ResidualCodebooks(nn.Module):
-    """A stack of codebooks, each quantising what the ones before left over.
+    """Stack of codebooks, each of which quantises the residual of those before it.
+
+    Args:
+        config: Sizes.
+        decay: Factor of the moving averages for each step.
 
     Attributes:
         codebooks: float32 [L, K, D].
@@ -139,11 +151,12 @@ class ResidualCodebooks(nn.Module):
         self.register_buffer("ready", torch.tensor(False))
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantise float32 [N, D]: indices int64 [N, L] and the chosen entries float32 [N, L, D].
+        """Quantise vectors [N, D] into indices int64 [N, L] and the chosen entries float32 [N, L, D].
 
-        In training mode the codebooks move toward the data, and entries that went out of use are set on it again.
+        In training mode the codebooks move toward the data, and idle entries are moved onto it.
         """
-        residual, indices, chosen = vectors, [], []
+        # Under autocast the vectors come in half precision; codebooks and their averages are single.
+        residual, indices, chosen = vectors.float(), [], []
         for level, codebook in enumerate(self.codebooks):
             if self.training and not self.ready:
                 self._place(level, residual)
@@ -160,7 +173,7 @@ class ResidualCodebooks(nn.Module):
 
     @torch.no_grad()
     def _place(self, level: int, vectors: Tensor) -> None:
-        """k-means on the first batch (Lloyd, 10 rounds)."""
+        """Initialise a codebook by k-means on the first batch (Lloyd's algorithm, 10 rounds)."""
         size = self.codebooks.shape[1]
         centroids = vectors[torch.randint(len(vectors), (size,))].clone()
         for _ in range(10):
@@ -191,7 +204,7 @@ class ResidualCodebooks(nn.Module):
 
 
 class DetailCoder(nn.Module):
-    """Analysis, codebooks and synthesis together, as they are trained."""
+    """Analysis, codebooks and synthesis together, for training."""
 
     def __init__(self, config: DetailConfig) -> None:
         super().__init__()
@@ -207,14 +220,14 @@ class DetailCoder(nn.Module):
 
         Args:
             image: float32 [N, 3, H, W] in 0..1, sides multiples of 8.
-            semantic: float32 [N, S].
-            keep: bool [N, L, H/8, W/8], False where a token is taken as lost; None keeps all.
-            flips: int64 [N, L, H/8, W/8], the bits of each token that arrive wrong; None for none.
+            semantic: Semantic vectors, float32 [N, S].
+            keep: bool [N, L, H/8, W/8], False where a token is lost; None keeps all.
+            flips: int64 [N, L, H/8, W/8], mask of the bits of each token that are flipped; None for none.
 
         Returns:
             The decoded images, float32 [N, 3, H, W], and the commitment loss, a scalar.
         """
-        latent = self.analysis(image)
+        latent = self.analysis(image).float()
         n, d, h, w = latent.shape
         flat = latent.permute(0, 2, 3, 1).reshape(-1, d)
         indices, entries = self.quantiser(flat.detach())

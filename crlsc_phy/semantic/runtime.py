@@ -1,6 +1,6 @@
-"""Two ways to run the networks of a bundle: onnxruntime for terminals, torch for training and sweeps.
+"""Runtimes of the networks of a bundle: onnxruntime for terminals, torch for training and sweeps.
 
-Both give the same numbers to 1e-4; neither is imported before it is asked for.
+Their outputs differ by at most 1e-4. Neither library is imported before its runtime is loaded.
 """
 
 from __future__ import annotations
@@ -14,48 +14,53 @@ import numpy.typing as npt
 
 from crlsc_phy.errors import BundleError
 
-__all__ = ["ANALOG_NETWORKS", "NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
+__all__ = ["ANALOG", "ANALOG_NETWORKS", "DETAIL", "NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
 
 Array = npt.NDArray[np.float32]
 
 RUNTIMES = ("onnx", "torch")
 NETWORKS = ("encoder", "analysis", "synthesis")
 ANALOG_NETWORKS = ("analog_sender", "analog_receiver")
-"""Those of a bundle with an analog coder."""
+"""Networks of a bundle with an analog coder, beside the others."""
+DETAIL, ANALOG = "detail.safetensors", "analog.safetensors"
+"""Files with the weights of the detail coder and of the analog coder."""
 
 
 class Runtime(ABC):
-    """The networks of a bundle, on arrays."""
+    """Networks of a bundle, on arrays."""
 
     @abstractmethod
     def semantic(self, image: Array) -> Array:
-        """Image float32 [N, 3, P, P] in 0..1 to semantic vectors float32 [N, S] of unit norm."""
+        """Encode images float32 [N, 3, P, P] in 0..1 into semantic vectors float32 [N, S] of unit norm."""
 
     @abstractmethod
     def analyse(self, image: Array) -> Array:
-        """Image float32 [N, 3, H, W] in 0..1 to latent float32 [N, D, H/8, W/8]."""
+        """Analyse images float32 [N, 3, H, W] in 0..1 into latents float32 [N, D, H/8, W/8]."""
 
     @abstractmethod
     def synthesise(self, latent: Array, semantic: Array) -> Array:
-        """Latent float32 [N, D, h, w] and semantic vectors float32 [N, S] to image float32 [N, 3, 8h, 8w]."""
+        """Synthesise images float32 [N, 3, 8h, 8w] from latents float32 [N, D, h, w] and vectors float32 [N, S]."""
 
     @abstractmethod
     def analog_send(self, image: Array) -> Array:
-        """Image float32 [N, 3, H, W] in 0..1 to components float32 [N, 2 M, H/8, W/8], strongest first."""
+        """Analyse images float32 [N, 3, H, W] in 0..1 into components float32 [N, 2 M, H/8, W/8], strongest first."""
 
     @abstractmethod
     def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
-        """Components, semantic vectors and state to image float32 [N, 3, 8h, 8w].
+        """Synthesise images from received components.
 
         Args:
-            components: As received, float32 [N, 2 M, h, w], zero where not sent.
-            semantic: float32 [N, S].
+            components: float32 [N, 2 M, h, w], zero where they were not sent.
+            semantic: Semantic vectors, float32 [N, S].
             state: float32 [N, 3], see :class:`crlsc_phy.semantic.analog_coder.AnalogReceiver`.
+
+        Returns:
+            float32 [N, 3, 8h, 8w].
         """
 
 
 class OnnxRuntime(Runtime):
-    """The networks on onnxruntime's CPU provider."""
+    """Networks on onnxruntime's CPU provider; the arguments are those of :func:`load_runtime`."""
 
     def __init__(self, folder: Path, encoder: str, config: dict[str, Any], threads: int) -> None:
         import onnxruntime
@@ -97,7 +102,7 @@ class OnnxRuntime(Runtime):
 
 
 class TorchRuntime(Runtime):
-    """The networks on torch, from the bundle's safetensors."""
+    """Networks on torch; the arguments are those of :func:`load_runtime`."""
 
     def __init__(self, folder: Path, encoder: str, config: dict[str, Any]) -> None:
         try:
@@ -115,10 +120,10 @@ class TorchRuntime(Runtime):
         self._encoder = LocalEncoder(EncoderConfig(**config["encoder"])).eval()
         self._encoder.load_state_dict(load_file(folder / f"{encoder}.safetensors"))
         self._detail = DetailCoder(DetailConfig(**config["detail"])).eval()
-        self._detail.load_state_dict(load_file(folder / "detail.safetensors"), strict=False)
+        self._detail.load_state_dict(load_file(folder / DETAIL), strict=False)
         if "analog" in config:
             self._analog = AnalogCoder(AnalogConfig(**config["analog"])).eval()
-            self._analog.load_state_dict(load_file(folder / "analog.safetensors"))
+            self._analog.load_state_dict(load_file(folder / ANALOG))
 
     def _run(self, network: Any, *inputs: Array) -> Array:
         with self._torch.inference_mode():
@@ -146,10 +151,10 @@ def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], 
 
     Args:
         name: ``onnx`` or ``torch``.
-        folder: The bundle's folder, its hashes already checked.
-        encoder: File of the encoder, without its ending.
-        config: The manifest's ``config``, under ``encoder`` the sizes of that encoder.
-        threads: Threads of onnxruntime; torch has one setting a process, which is left as it is.
+        folder: Folder of the bundle, its hashes already checked.
+        encoder: Name of the encoder's files without their suffix.
+        config: ``config`` of the manifest, with the sizes of that encoder as ``encoder``.
+        threads: Threads of onnxruntime. Those of torch are a setting of the process, which is left as it is.
 
     Raises:
         BundleError: If the name is unknown, or the networks cannot be loaded.
@@ -158,4 +163,4 @@ def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], 
         return OnnxRuntime(folder, encoder, config, threads)
     if name == "torch":
         return TorchRuntime(folder, encoder, config)
-    raise BundleError(f"runtime {name!r}: must be one of {', '.join(RUNTIMES)}")
+    raise BundleError(f"runtime {name!r} is unknown; choose {' or '.join(RUNTIMES)}")

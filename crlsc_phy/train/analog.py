@@ -1,7 +1,6 @@
-"""The ``analog`` stage: the analog coder learns on crops, through what the modem does to its symbols.
+"""The ``analog`` stage: the analog coder is trained on crops, through what the modem does to its symbols.
 
-Like the detail coder it trains in two phases: alone, with the zero vector, and then its receiver with the vectors that
-the air code of each crop decodes to. What travels is settled in the first.
+It is trained in the two phases of :mod:`crlsc_phy.train.coders`.
 
 Results: ``analog/alone/analog.safetensors``, ``analog/conditioned/analog.safetensors``.
 """
@@ -9,7 +8,7 @@ Results: ``analog/alone/analog.safetensors``, ``analog/conditioned/analog.safete
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,12 @@ from crlsc_phy.quality.intervals import mean_interval
 from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.analog_coder import AnalogCoder, AnalogConfig
 from crlsc_phy.train.air import plain_noise, send, what_a_modem_meets
+from crlsc_phy.train.coders import CoderTraining, Semantics, picture_errors, training_crops, two_phases
 from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
-from crlsc_phy.train.loop import StepModule, fit
-from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_weights
+from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved
 from crlsc_phy.train.pictures import photographs
-from crlsc_phy.train.pipeline import WORK, Run, Step
+from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import LoopRecipe, Recipe
-from crlsc_phy.train.tasks.reconstruction import received_semantics, training_crops
 
 __all__ = [
     "AnalogTraining",
@@ -47,69 +45,56 @@ __all__ = [
     "steps",
 ]
 
+PHASES = ("analog/alone", "analog/conditioned")
 SIZES = (64, 128)
-"""Sides of the crops: the larger ones, where photographs have them, teach what a larger picture's spectrum is like."""
+"""Sides of the crops in pixels. The larger ones show the spectrum of a larger picture, where photographs have them."""
 LARGE_SHARE = 0.2
-SILENT_SHARE = 0.1
+"""Fraction of the batches with large crops."""
 RATE_SHARES = {1: 0.45, 0.75: 0.1, 0.5: 0.25, 0.375: 0.08, 0.25: 0.07, 0.125: 0.05}
-"""How often a picture is sent at a part of the highest rate."""
+"""Probability of each rate, as a fraction of the highest rate."""
 BLOCKS_RATE, SPECTRUM_RATE = 0.03, 0.2
-"""Parts of the learning rate at which the linear frame is trained."""
+"""Factors of the learning rate for the linear frame."""
 STATISTICS_CROPS = 3000
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What the stage consists of; nothing without steps of ``analog.alone``."""
-    analog, sets = recipe.analog, (*recipe.data.public, *recipe.data.photos)
+    """Return the steps of the stage; none if ``analog.alone`` has no steps."""
+    analog = recipe.analog
     if not analog.alone.steps:
         return []
     alone = {"coder": analog.coder, "loop": analog.alone, "seed": recipe.seed}
     conditioned = {"loop": analog.conditioned, "seed": recipe.seed}
-    needs = ("analog/alone", "skb", f"encoder/{recipe.encoder_name}")
-    return [
-        Step("analog/alone", _alone, options=alone, sets=sets, everywhere=True),
-        Step("analog/conditioned", _conditioned, options=conditioned, needs=needs, sets=sets, everywhere=True),
-    ]
+    return two_phases(recipe, PHASES, ANALOG, _training, (alone, conditioned))
 
 
-def _alone(run: Run, folder: Path) -> None:
-    module = _training(run, run.recipe.analog.alone, None)
-    start_linear(module.coder, module.crops[0], run.recipe.seed)
-    fit(module, folder / WORK, run.recipe.threads)
-    save_weights(module.coder, folder / ANALOG)
-
-
-def _conditioned(run: Run, folder: Path) -> None:
-    semantic = received_semantics(run.load_encoder(), run.air_code)
-    module = _training(run, run.recipe.analog.conditioned, semantic)
-    module.coder.load_state_dict(load_file(run.folder / "analog/alone" / ANALOG))
-    fit(module, folder / WORK, run.recipe.threads)
-    save_weights(module.coder, folder / ANALOG)
-
-
-def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> AnalogTraining:
-    torch.manual_seed(run.recipe.seed)
+def _training(run: Run, semantic: Semantics | None) -> AnalogTraining:
+    analog = run.recipe.analog
+    loop = analog.alone if semantic is None else analog.conditioned
     photos = photographs(run.recipe.data.photos, run.data).values()
     largest = max(min(photo.shape[:2]) for photo in photos)
     crops = [training_crops(run, size) for size in SIZES if size <= max(largest, SIZES[0])]
-    return AnalogTraining(run.recipe.analog.coder, crops, semantic, loop, run.recipe.seed)
+    module = AnalogTraining(analog.coder, crops, semantic, loop, run.recipe.seed)
+    if semantic is None:
+        start_linear(module.coder, module.crops[0], run.recipe.seed)
+    return module
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write what the codec needs of it."""
-    coder, made = AnalogCoder(run.recipe.analog.coder), run.folder / "analog/conditioned"
-    coder.load_state_dict(load_file(made / ANALOG))
-    export_coder(coder, folder, made)
+    """Write the files of the analog coder into the folder of a bundle."""
+    coder = AnalogCoder(run.recipe.analog.coder)
+    coder.load_state_dict(load_file(run.folder / PHASES[1] / ANALOG))
+    export_coder(coder, folder, run.folder / PHASES[1])
 
 
 def export_coder(coder: AnalogCoder, folder: Path, made: Path) -> None:
-    """Write the files of a bundle's analog coder; its weights are rounded to half precision.
+    """Write the weights of an analog coder, rounded to half precision, and its graphs into the folder of a bundle.
 
     Args:
-        coder: The trained coder.
-        folder: The bundle.
-        made: Folder that may hold the graphs of these weights already, taken from another bundle.
+        coder: Trained coder.
+        folder: Folder of the bundle.
+        made: Folder that may have the graphs of these weights already, see
+            :func:`crlsc_phy.train.networks.export_onnx`.
     """
     save_halved(coder.eval(), folder / ANALOG)
     height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
@@ -125,7 +110,7 @@ def export_coder(coder: AnalogCoder, folder: Path, made: Path) -> None:
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """PSNR of held-out crops over white noise, by reduction of the photographs, symbols a block and Es/N0 in dB."""
+    """Return the PSNR of held-out crops over white noise, by longest side, symbols for 8 x 8 pixels, and Es/N0."""
     return {
         side: {
             str(rate): {
@@ -140,7 +125,18 @@ def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
 def analog_psnr_db(
     codec: SemanticCodec, crops: UInt8Image, rate: int, snr_db: float, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """PSNR of each crop after white noise on its ``rate`` complex symbols a block, the receiver knowing its SNR."""
+    """Measure the PSNR of crops that are sent as analog detail over white noise of a known power.
+
+    Args:
+        codec: Codec of the bundle.
+        crops: uint8 [N, H, W, 3].
+        rate: Complex symbols for 8 x 8 pixels.
+        snr_db: Es/N0 in dB.
+        seed: Seed of the noise.
+
+    Returns:
+        PSNR in dB, float64 [N].
+    """
     generator, noise, result = np.random.default_rng(seed), 10 ** (-snr_db / 10), []
     for crop in crops:
         frame = codec.encode(crop, levels=rate, mode="analog")
@@ -151,33 +147,37 @@ def analog_psnr_db(
     return np.array(result)
 
 
-class AnalogTraining(StepModule):
-    """Trains an :class:`AnalogCoder`.
+class AnalogTraining(CoderTraining):
+    """Training of an :class:`AnalogCoder`.
 
     Args:
         config: Sizes of the coder.
-        crops: Where batches come from, by size of the crop; larger crops come in smaller batches.
-        semantic: Crops float32 [N, 3, H, W] to semantic vectors float32 [N, S]; None trains the whole coder with the
-            zero vector, otherwise the receiver alone is trained.
-        loop: Budget; its batch is of crops of the first size.
-        seed: Of the batches.
+        crops: Samplers of the batches by size of the crop; larger crops come in smaller batches.
+        semantic: Semantic vectors of crops. If None, the whole coder is trained with the zero vector, otherwise the
+            receiver alone.
+        loop: Budget; its batch is the number of crops of the first size.
+        seed: Seed of the batches.
     """
+
+    coder: AnalogCoder
 
     def __init__(
         self,
         config: AnalogConfig,
         crops: Sequence[CropSampler],
-        semantic: Callable[[Tensor], Tensor] | None,
+        semantic: Semantics | None,
         loop: LoopRecipe,
         seed: int = 0,
     ) -> None:
-        super().__init__(loop, seed)
-        self.coder = AnalogCoder(config)
-        self.crops, self.semantic = crops, semantic
+        super().__init__(AnalogCoder(config), semantic, loop, seed)
+        self.crops = crops
         self.coder.sender.requires_grad_(semantic is None)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The linear frame is right from the start; a full rate would tear it before the networks know anything."""
+        """Return the parameters in groups, of which the linear frame has a lower learning rate.
+
+        The frame is optimal from the start. A full rate would destroy it before the networks have learnt anything.
+        """
         groups: dict[float, list[Tensor]] = {}
         for name, parameter in self.coder.named_parameters():
             if parameter.requires_grad:
@@ -189,35 +189,42 @@ class AnalogTraining(StepModule):
         ]
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Root mean square error of one batch of crops."""
+        """Return the root mean square error of one batch of crops, and its PSNR in dB."""
         config = self.coder.config
         large = len(self.crops) > 1 and bool(torch.rand((), generator=generator) < LARGE_SHARE)
         crops = self.crops[large]
         count = max(1, self.loop.batch * self.crops[0].size ** 2 // crops.size**2)
         images = crops.batch(count, generator)
-        if self.semantic is None:
-            vectors = torch.zeros(count, config.semantic_dim)
-        else:
-            with torch.no_grad():
-                vectors = self.semantic(images)
-            # Some frames lose their semantic layer; zero is the vector that says so.
-            vectors[torch.rand(count, generator=generator) < SILENT_SHARE] = 0
+        vectors = self.received(images, config.semantic_dim, generator)
         rates = (torch.tensor(list(RATE_SHARES)) * config.symbols).long().clamp(min=1)
         rate = rates[torch.multinomial(torch.tensor(list(RATE_SHARES.values())), count, True, generator=generator)]
-        decoded = send(self.coder, images, vectors, rate, lambda symbols: what_a_modem_meets(symbols, generator))
-        mse = (decoded - images).square().mean(dim=(1, 2, 3))
-        # The root weighs a smooth crop and a busy one alike, as the mean of PSNRs does.
-        return {"loss": (mse + 1e-5).sqrt().mean(), "psnr_db": -10 * mse.detach().log10().mean()}
+        images, vectors, rate = (part.to(self.device) for part in (images, vectors, rate))
+        # Mixed precision has no complex symbols, and too few digits for a linear code at high SNR.
+        with torch.autocast(self.device.type, enabled=False):
+            decoded = send(self.coder, images, vectors, rate, lambda symbols: what_a_modem_meets(symbols, generator))
+        loss, mse = picture_errors(decoded, images)
+        return {"loss": loss, "psnr_db": -10 * mse.detach().log10().mean()}
 
 
 def start_linear(coder: AnalogCoder, crops: CropSampler, seed: int) -> None:
-    """Make ``coder`` the best linear code for ``crops``: training then starts from there."""
+    """Make ``coder`` the best linear code for crops, drawn with ``seed``, from which training starts."""
     coder.start_linear(crops.batch(STATISTICS_CROPS, torch.Generator().manual_seed(seed)))
 
 
 @torch.no_grad()
 def picture_quality(coder: AnalogCoder, images: Tensor, rate: int, snr_db: float, seed: int = 0) -> Tensor:
-    """PSNR in dB of each of images float32 [N, 3, H, W] over plain noise without a semantic vector, float32 [N]."""
+    """Measure the PSNR of images over white noise, without a semantic vector.
+
+    Args:
+        coder: Coder to measure.
+        images: float32 [N, 3, H, W] in 0..1.
+        rate: Complex symbols for 8 x 8 pixels.
+        snr_db: Es/N0 in dB.
+        seed: Seed of the noise.
+
+    Returns:
+        PSNR in dB, float32 [N].
+    """
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.zeros(len(images), coder.config.semantic_dim)
     rates = torch.full((len(images),), rate)

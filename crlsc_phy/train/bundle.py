@@ -1,6 +1,6 @@
-"""The ``bundle`` stage: the measured draft, its metrics and its model card, put in their place at once.
+"""The ``bundle`` stage: the measured draft with its metrics and model card, put in place at once.
 
-It is the one stage whose result lies outside the run's folder, and the last: it is made anew at each call.
+It is the last stage, and the only one whose result is outside the run's folder. Each call makes it again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["write_bundle"]
 
 
 def write_bundle(run: Run, target: Path) -> dict[str, Any]:
-    """Write the bundle of ``run`` to the folder ``target``, replacing what is there; returns its metrics.
+    """Write the bundle of ``run`` to the folder ``target``, which is replaced, and return its metrics.
 
     Raises:
-        TrainingError: If it has not been evaluated.
+        TrainingError: If the run has not been evaluated.
     """
     measured = run.folder / "evaluate"
     if not (measured / DONE).exists():
-        raise TrainingError(f"bundle: needs {measured}, which is not there; run crlsc-train evaluate")
+        raise TrainingError(f"bundle: needs {measured}, which is missing; run crlsc-train evaluate")
     metrics: dict[str, Any] = json.loads((measured / METRICS).read_text(encoding="utf-8"))
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Calibration of a bundle's knowledge base: how soft repair judges what the channel has broken."""
+"""Calibration of the soft repair of a bundle's knowledge base."""
 
 from __future__ import annotations
 
@@ -22,23 +22,21 @@ __all__ = ["air_codes", "calibrate_bundle"]
 CROPS_EACH = 4
 
 
-def calibrate_bundle(path: Path, recipe: DataRecipe, data: Path) -> Calibration:
-    """Calibrate the knowledge base of the bundle in ``path`` and configure it so; held-out data is not looked at.
+def calibrate_bundle(codec: SemanticCodec, recipe: DataRecipe, data: Path) -> Calibration:
+    """Calibrate the repair of a bundle's knowledge base, and store the result there. No held-out data is used.
 
-    The pictures are those of the last public set, by their labels, and crops of the training photographs as what it
-    does not know: it misnames nearly all of them. That set's own entries are left out, as a set that the base has never
-    seen has none; if it is the only one, a picture stands in for itself.
+    Known pictures are those of the last public set, by their labels. Their own entries are left out, since new pictures
+    have none; if there is no other set, a picture stands in for itself. Unknown pictures are crops of the training
+    photographs, nearly all of which the base misnames.
 
     Args:
-        path: Of the bundle.
-        recipe: Its sets.
-        data: Where ``crlsc-train data`` put the sets.
+        codec: Codec of the bundle.
+        recipe: Its picture sets.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it.
 
     Raises:
         DataError: If a set is missing.
-        BundleError: If the bundle is damaged.
     """
-    codec = SemanticCodec.load(path)
     base = codec.bundle.knowledge
     asked = open_images(recipe.public[-1], data)
     photos = fixed_crops(photographs(recipe.photos, data), CROPS_EACH)
@@ -62,6 +60,6 @@ def calibrate_bundle(path: Path, recipe: DataRecipe, data: Path) -> Calibration:
 
 
 def air_codes(codec: SemanticCodec, images: list[UInt8Image]) -> npt.NDArray[np.uint8]:
-    """The air codes of images, uint8 [N, M]."""
+    """Return the air codes of images uint8 [H, W, 3]: uint8 [N, M]."""
     frames = (codec.encode(image, levels=0).semantic or b"" for image in images)
     return np.stack([np.frombuffer(code, np.uint8) for code in frames])

@@ -1,4 +1,4 @@
-"""The model card that a bundle carries."""
+"""Model card of a bundle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crlsc_phy.data import open_images
+from crlsc_phy.errors import safe_text
 from crlsc_phy.machine import processor
 from crlsc_phy.train.pipeline import Run
 
@@ -72,7 +73,7 @@ card says what they learned from. Heads and all figures below are of this run.""
 
 
 def model_card(run: Run, metrics: dict[str, Any]) -> str:
-    """The card of ``run`` as Markdown, with the figures of ``metrics``."""
+    """Return the card of ``run`` as Markdown, with the figures of ``metrics``."""
     recipe = run.recipe
     loops = {
         **{f"encoder {name}": recipe.encoder.loop for name in recipe.encoder.sizes},
@@ -146,7 +147,7 @@ def _words(part: dict[str, Any]) -> str:
 
 def _sets(run: Run, names: Sequence[str]) -> str:
     sets = [open_images(name, run.data) for name in dict.fromkeys(names)]
-    return "".join(f"- {len(each):,} of `{each.name}`: {each.licence}\n" for each in sets)
+    return "".join(f"- {len(each):,} of `{safe_text(each.name)}`: {each.licence}\n" for each in sets)
 
 
 def _table(side: str, part: dict[str, Any]) -> str:

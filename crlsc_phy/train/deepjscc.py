@@ -1,7 +1,10 @@
-"""The recipe of the DeepJSCC baseline: the crops, loss, optimiser and schedule of our analog coder.
+"""Training of the DeepJSCC baseline, with the crops, loss, optimiser and schedule of our analog coder.
 
-The SNR of each picture is drawn within 0 to 20 dB. The receiver is given linear estimates ``y / (1 + noise)``: over
-AWGN that is the same information, and over fading an equalised symbol without them is noise without bound.
+The SNR of each picture is drawn from 0 to 20 dB. The receiver is given linear (MMSE) estimates ``y / (1 + noise)``.
+Over AWGN they are the same information; over fading, equalised symbols would have unbounded noise.
+
+Source: E. Bourtsoulatze, D. Burth Kurka and D. Gunduz, "Deep joint source-channel coding for wireless image
+transmission", IEEE Trans. Cognitive Communications and Networking 5(3), 2019.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from crlsc_phy.errors import TrainingError
 from crlsc_phy.images import UInt8Image
 from crlsc_phy.semantic.deepjscc import DeepJscc
 from crlsc_phy.train.air import plain_noise
+from crlsc_phy.train.coders import picture_errors
 from crlsc_phy.train.loop import StepModule, fit
 from crlsc_phy.train.pictures import photographs, squares
 from crlsc_phy.train.recipe import DataRecipe, LoopRecipe
@@ -26,21 +30,24 @@ from crlsc_phy.train.recipe import DataRecipe, LoopRecipe
 __all__ = ["CBRS", "BaselineRecipe", "DeepJsccTraining", "heldout_psnr_db", "train_baseline"]
 
 CBRS = {"1/12": 8, "1/6": 16}
-"""Filters of each reduction."""
+"""Filters of the network by its CBR."""
 SNRS_DB = (0.0, 20.0)
 CROP = 64
 
 
 @dataclass(frozen=True)
 class BaselineRecipe:
-    """How the baseline is trained.
+    """Recipe of the baseline.
 
     Attributes:
-        cbr: Complex symbols a source value: a name of :data:`CBRS`.
-        data: Its pictures: those of ``photos`` and ``public``.
+        cbr: Channel uses per source value, one of :data:`CBRS`.
+        data: Picture sets, of which ``photos`` and ``public`` are used.
         loop: Budget.
-        seed: Of weights and batches.
-        threads: Of torch.
+        seed: Seed of weights and batches.
+        threads: Threads of torch.
+
+    Raises:
+        TrainingError: If there is no baseline of this CBR.
     """
 
     cbr: str = "1/12"
@@ -55,7 +62,14 @@ class BaselineRecipe:
 
 
 class DeepJsccTraining(StepModule):
-    """Trains a :class:`DeepJscc` from scratch."""
+    """Training of a :class:`DeepJscc` from random weights.
+
+    Args:
+        filters: Filters of the network.
+        crops: Sampler of the batches.
+        loop: Budget.
+        seed: Seed of weights and batches.
+    """
 
     def __init__(self, filters: int, crops: CropSampler, loop: LoopRecipe, seed: int) -> None:
         super().__init__(loop, seed)
@@ -64,23 +78,24 @@ class DeepJsccTraining(StepModule):
         self.crops = crops
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Root mean square error of one batch of crops, each at an SNR of its own."""
-        images = self.crops.batch(self.loop.batch, generator)
+        """Return the root mean square error of one batch of crops, each at an SNR of its own, and its PSNR in dB."""
+        images = self.crops.batch(self.loop.batch, generator).to(self.device)
         low, high = SNRS_DB
         snrs_db = low + (high - low) * torch.rand(len(images), generator=generator)
-        decoded = _send(self.network, images, snrs_db, generator)
-        mse = (decoded - images).square().mean(dim=(1, 2, 3))
-        # The root weighs a smooth crop and a busy one alike, as the mean of PSNRs does.
-        return {"loss": (mse + 1e-5).sqrt().mean(), "psnr_db": -10 * mse.detach().log10().mean()}
+        loss, mse = picture_errors(_send(self.network, images, snrs_db, generator), images)
+        return {"loss": loss, "psnr_db": -10 * mse.detach().log10().mean()}
 
 
 def train_baseline(recipe: BaselineRecipe, data: Path, out: Path) -> DeepJsccTraining:
-    """Train, and write the weights to ``out``; a training that was cut off goes on from its checkpoint beside it.
+    """Train the baseline and write its weights; an interrupted training resumes from its last checkpoint.
 
     Args:
-        recipe: What decides the result.
-        data: Folder of ``crlsc-train data``.
-        out: File of the weights. Checkpoints are in the folder of its name without suffix.
+        recipe: Recipe of the baseline.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it.
+        out: File of the weights. Checkpoints are in the folder of this name without its suffix.
+
+    Returns:
+        The finished training, with the network.
 
     Raises:
         DataError: If the pictures are not in ``data``.
@@ -96,7 +111,17 @@ def train_baseline(recipe: BaselineRecipe, data: Path, out: Path) -> DeepJsccTra
 
 @torch.no_grad()
 def heldout_psnr_db(network: DeepJscc, crops: UInt8Image, snr_db: float, seed: int = 0) -> NDArray[np.float64]:
-    """PSNR of each crop, uint8 [N, H, W, 3], over white noise."""
+    """Measure the PSNR of crops that are sent over white noise.
+
+    Args:
+        network: Network to measure.
+        crops: uint8 [N, H, W, 3].
+        snr_db: Es/N0 in dB.
+        seed: Seed of the noise.
+
+    Returns:
+        PSNR in dB, float64 [N].
+    """
     images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
     snrs_db = torch.full((len(images),), float(snr_db))
     decoded = _send(network, images, snrs_db, torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The crops of held-out photographs that both kinds of detail are measured on."""
+"""Crops of held-out photographs, on which both kinds of detail are measured."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from crlsc_phy.train.recipe import Recipe
 __all__ = ["CROPS_EACH", "PSNR_CAP_DB", "heldout_crops"]
 
 LONGEST_SIDES = (192, 384)
-"""Held-out photographs are reduced to these sides; in the smaller, a crop of 64 pixels shows more and is harder."""
+"""Longest sides in pixels of resized held-out photographs. In a smaller one a crop shows more and is harder."""
 HELD_OUT_LONGEST = 512
 CROP = 64
 CROPS_EACH = 8
 PSNR_CAP_DB = 60.0
-"""An exact copy has no finite PSNR, and one would outweigh all others in a mean."""
+"""Limit in dB: an exact copy has an infinite PSNR, which would outweigh all others in a mean."""
 
 
 def heldout_crops(recipe: Recipe, data: Path) -> dict[str, UInt8Image]:
-    """``CROPS_EACH`` crops of each photograph, uint8 [N, 64, 64, 3], by the longest side that it is reduced to.
+    """Return ``CROPS_EACH`` crops of each photograph, uint8 [N, 64, 64, 3], by the longest side of the photographs.
 
-    Photographs that are then smaller than a crop are passed over.
+    Photographs that are then smaller than a crop are left out.
+
+    Args:
+        recipe: Recipe with the held-out photographs.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it.
 
     Raises:
-        DataError: If all are.
+        DataError: If no photograph is large enough.
     """
     photos = photographs(recipe.data.heldout, data, HELD_OUT_LONGEST)
     return {
-        str(longest): fixed_crops({name: _reduce(photo, longest) for name, photo in photos.items()}, CROPS_EACH, CROP)
+        str(longest): fixed_crops({name: _resized(photo, longest) for name, photo in photos.items()}, CROPS_EACH, CROP)
         for longest in LONGEST_SIDES
     }
 
 
-def _reduce(photo: UInt8Image, longest: int) -> UInt8Image:
+def _resized(photo: UInt8Image, longest: int) -> UInt8Image:
     factor = longest / max(photo.shape[:2])
-    return resize(photo, round(photo.shape[0] * factor), round(photo.shape[1] * factor))
+    height, width = (max(1, round(side * factor)) for side in photo.shape[:2])
+    return resize(photo, height, width)

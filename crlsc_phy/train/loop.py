@@ -1,4 +1,4 @@
-"""The training loop that all stages share: Lightning, budgeted in steps, resumed from the last checkpoint."""
+"""Training loop of all stages: Lightning with a budget of steps, resumed from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from crlsc_phy.files import write_text
+from crlsc_phy.train.pipeline import CPU_SECONDS
 from crlsc_phy.train.ranks import is_first_rank, rank, world_size
 from crlsc_phy.train.recipe import LoopRecipe
 
@@ -29,10 +30,14 @@ SEED_STRIDE = 1_000_003
 
 
 class StepModule(lightning.LightningModule):
-    """A module that makes batch number ``global_step`` itself.
+    """Base of the modules that are trained: a module draws the batch of each step itself.
 
-    The batch depends on the seed, the step and the number of processes alone, so a resumed run sees what an
-    uninterrupted one would have.
+    A batch depends on the seed, the step and the number of processes alone, so that a resumed run sees the batches of
+    an uninterrupted one.
+
+    Args:
+        loop: Budget.
+        seed: Seed of the batches.
     """
 
     def __init__(self, loop: LoopRecipe, seed: int) -> None:
@@ -42,7 +47,7 @@ class StepModule(lightning.LightningModule):
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time that this process, and the ones that were cut off before it, spent on this training."""
+        """CPU time of this training in seconds, interrupted processes before this one included."""
         return self._earlier_cpu_s + time.process_time()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -52,11 +57,11 @@ class StepModule(lightning.LightningModule):
         self._earlier_cpu_s += checkpoint.get("cpu_seconds", 0.0)
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """One batch, drawn with ``generator``: named losses, the one to minimise under ``loss``."""
+        """Draw a batch with ``generator``, on the CPU, and return losses by name, the one to minimise as ``loss``."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, in groups as an optimiser takes them."""
+        """Return the parameters to train, in groups as an optimiser takes them."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def training_step(self, _batch: object, _index: int) -> Tensor:
@@ -69,12 +74,12 @@ class StepModule(lightning.LightningModule):
         return losses["loss"]
 
     def validation_step(self, _batch: object, index: int) -> None:
-        """The loss on batches that are the same at every look, and are not those of any step."""
+        """Log the loss on batches that are the same at every check and are not those of any step."""
         losses = self.step_loss(torch.Generator().manual_seed(-1 - index))
         self.log("validation_loss", losses["loss"], sync_dist=world_size() > 1)
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
-        """AdamW, 2 % warm-up, then half a cosine down to 1 % of the rate."""
+        """Return AdamW with 2 % warm-up and then half a cosine down to 1 % of the learning rate."""
         optimiser = torch.optim.AdamW(
             self.parameter_groups(), lr=self.loop.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
         )
@@ -92,13 +97,18 @@ class StepModule(lightning.LightningModule):
 
 
 def fit(module: StepModule, folder: Path, threads: int) -> None:
-    """Train ``module``; go on from ``folder/last.ckpt`` if a run was cut off there.
+    """Train a module, resuming from ``folder/last.ckpt`` if there is one.
 
-    On the first accelerator there is, or under ``torchrun`` on one for each process; losses go to CSV and TensorBoard
-    files in ``folder/log``.
+    It is trained on the first accelerator, or under ``torchrun`` on one for each process. Losses go to CSV and
+    TensorBoard files in ``folder/log``.
+
+    Args:
+        module: Module to train.
+        folder: Folder of the checkpoint and logs.
+        threads: Threads of torch.
     """
     torch.set_num_threads(threads)
-    # It says at each loop which accelerators there are not.
+    # At each loop Lightning names the accelerators that are missing.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     last, loop = folder / "last.ckpt", module.loop
     early = loop.patience > 0
@@ -128,7 +138,7 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         enable_model_summary=False,
     )
     with warnings.catch_warnings():
-        # Of loaders that nobody reads, and of names that other versions of torch will have.
+        # Warnings about loaders that nobody reads, and about names that other versions of torch will have.
         warnings.filterwarnings("ignore", module="lightning")
         # weights_only: a checkpoint is read without unpickling code.
         trainer.fit(
@@ -140,9 +150,9 @@ def fit(module: StepModule, folder: Path, threads: int) -> None:
         )
     trainer.save_checkpoint(last, weights_only=False)
     if is_first_rank():
-        write_text(folder / "cpu_seconds.json", json.dumps(round(module.cpu_seconds)))
+        write_text(folder / CPU_SECONDS, json.dumps(round(module.cpu_seconds)))
 
 
 def _blanks(count: int) -> DataLoader[tuple[Tensor, ...]]:
-    """Batches that say nothing: a module draws its own."""
+    """Return empty batches: a module draws its own."""
     return DataLoader(TensorDataset(torch.zeros(count, 1)), batch_size=None)

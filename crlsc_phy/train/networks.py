@@ -1,4 +1,4 @@
-"""Networks as files: their weights, whole or in half precision, and ONNX graphs."""
+"""Files of networks: weights, whole or in half precision, and ONNX graphs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BATCH_DIM = torch.export.Dim("n", min=1, max=4096)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors aside, then put them in place."""
-    # Not by save_file, whose files nobody else may read.
+    """Write tensors as safetensors and put the file in place."""
+    # Files of save_file are readable by their owner only.
     with placed(path) as aside:
         aside.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
@@ -34,10 +34,15 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def save_halved(network: nn.Module, path: Path, leave_out: str = "-") -> None:
-    """Round the weights of ``network`` to half precision, and write those whose name does not begin with ``leave_out``.
+    """Round the weights of a network to half precision and write them.
 
-    Half precision costs nothing that the metrics show, and a bundle travels in every clone. The network keeps the
-    rounded weights, so that its graph, exported afterwards, agrees.
+    The metrics show no cost of half precision, and a bundle travels in every clone. The network keeps the rounded
+    weights, so that a graph that is exported afterwards agrees with the file.
+
+    Args:
+        network: Network in single precision.
+        path: File to write.
+        leave_out: Beginning of the names of the weights that are not written.
     """
     network.half()
     weights = network.state_dict()
@@ -46,18 +51,23 @@ def save_halved(network: nn.Module, path: Path, leave_out: str = "-") -> None:
 
 
 def export_onnx(
-    network: nn.Module, inputs: dict[str, Tensor], shapes: tuple[dict[int, Any], ...], path: Path, made: Path
+    network: nn.Module,
+    inputs: dict[str, Tensor],
+    shapes: tuple[dict[int, Any], ...],
+    path: Path,
+    made: Path | None = None,
 ) -> None:
-    """Write ``network`` as an ONNX graph with one output, ``output``.
+    """Write a network as an ONNX graph with one output, ``output``.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
         inputs: An example of each input, by name.
-        shapes: For each input its axes that may have any size.
-        path: The file to write.
-        made: The graph of the same weights where a bundle brought it, which is copied then: an export takes seconds.
+        shapes: For each input, the axes of variable size.
+        path: File to write.
+        made: Graph of the same weights that a bundle may have brought. If it exists it is copied: an export takes
+            seconds.
     """
-    if made.exists():
+    if made is not None and made.exists():
         shutil.copyfile(made, path)
         return
     torch.onnx.export(
@@ -76,7 +86,7 @@ def export_onnx(
 
 
 def _forget_origin(path: Path) -> None:
-    """Take out what the exporter notes of the machine: each node carries the source lines that it came from."""
+    """Remove the exporter's notes about the machine: each node has the source lines that it comes from."""
     model = onnx.load(path)
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         part.ClearField("metadata_props")

@@ -1,4 +1,4 @@
-"""The pictures that several stages share: squares of the semantic side, whole photographs, crops of them."""
+"""Pictures that several stages use: squares for all that is semantic, whole photographs, and crops of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from crlsc_phy.data import CropSampler, ImageSet, open_images
+from crlsc_phy.errors import safe_text
 from crlsc_phy.images import UInt8Image, resize
 from crlsc_phy.knowledge import Entry
 from crlsc_phy.train.recipe import Recipe
@@ -17,22 +18,22 @@ from crlsc_phy.train.recipe import Recipe
 __all__ = ["LONGEST", "SIDE", "entries", "photo_crops", "photographs", "squares"]
 
 SIDE = 128
-"""Pictures are squares of this side for all that is semantic."""
+"""Side in pixels of the squares for all that is semantic."""
 LONGEST = 1536
-"""Photographs are reduced to this many pixels; training then draws crops at several scales."""
+"""Longest side of photographs in pixels; training draws crops at several scales."""
 
 
 def squares(names: Sequence[str], data: Path) -> UInt8Image:
-    """All pictures of the sets of these names, uint8 [N, SIDE, SIDE, 3]."""
+    """Return all pictures of the named sets as squares, uint8 [N, SIDE, SIDE, 3]."""
     return np.concatenate([open_images(name, data).squares(SIDE) for name in names])
 
 
 def entries(pictures: ImageSet) -> list[Entry]:
-    """What a knowledge base says of each picture of a set; one without a label goes by its own name."""
+    """Return the knowledge base entries of the pictures of a set; a picture without a label has its name as label."""
     source = re.sub(r"@.*", "", pictures.name)
     kind, _, rest = source.partition(":")
-    # Where a folder lies on this machine concerns nobody who is given the base.
-    short = PurePath(rest or kind).name
+    # The path of a folder on this machine is not for those who receive the base.
+    short = safe_text(PurePath(rest or kind).name)
     return [
         Entry(f"{short}/{key}", label or key, f"{kind} {short}", pictures.licence)
         for key, label in zip(pictures.keys, pictures.labels, strict=True)
@@ -40,7 +41,16 @@ def entries(pictures: ImageSet) -> list[Entry]:
 
 
 def photographs(names: Sequence[str], data: Path, longest: int = LONGEST) -> dict[str, UInt8Image]:
-    """All pictures of the sets of these names by name, uint8 [H, W, 3] each, no side above ``longest``."""
+    """Return all pictures of picture sets by name, uint8 [H, W, 3] each.
+
+    Args:
+        names: Names of the sets.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it.
+        longest: Longest side in pixels that pictures are reduced to.
+
+    Raises:
+        DataError: If a set is missing.
+    """
     sets = {name: open_images(name, data) for name in names}
     return {
         f"{name}/{key}": photo
@@ -50,9 +60,9 @@ def photographs(names: Sequence[str], data: Path, longest: int = LONGEST) -> dic
 
 
 def photo_crops(recipe: Recipe, data: Path) -> UInt8Image:
-    """Crops of the training photographs that every semantic stage shares: uint8 [N, SIDE, SIDE, 3].
+    """Return the crops of training photographs that every semantic stage uses: uint8 [N, SIDE, SIDE, 3].
 
-    Photographs that are smaller are enlarged: what they mean is the same.
+    Smaller photographs are enlarged, which does not change their meaning.
     """
     photos = [_enlarged(photo, SIDE) for photo in photographs(recipe.data.photos, data).values()]
     sampler = CropSampler(photos, None, size=SIDE)

@@ -1,11 +1,11 @@
-"""The steps of a recipe in order, each skipped if what it would make is there already.
+"""Execution of the steps of a recipe, in order; finished steps are skipped.
 
-A step leaves its results in a folder of its own below the run's, and beside them a stamp: its options, and the digests
-of what it was made from. With the same stamp it is not run again; with another one it is refused rather than
-overwritten, unless it is forced. What a step keeps for itself (checkpoints, logs, caches) lies in its folder ``work``.
+A step writes its results into a folder of its own below the run's, and a stamp beside them: its options and the digests
+of its inputs. With the same stamp a step is not run again. With another one it is refused rather than overwritten,
+unless it is forced. Checkpoints, logs and caches of a step are in its folder ``work``.
 
     runs/NAME/STEP/done.json     the stamp, with the digest of the results
-    runs/NAME/STEP/begun.json    the stamp of a step that was cut off; called again, it goes on
+    runs/NAME/STEP/begun.json    the stamp of an unfinished step, which the next run resumes
     runs/NAME/STEP/work/         checkpoints, logs, caches
 """
 
@@ -15,14 +15,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from safetensors.torch import load_file
 
-from crlsc_phy.data import open_images
+from crlsc_phy.data import open_images, opened_once
 from crlsc_phy.errors import TrainingError
 from crlsc_phy.files import sha256_of, write_text
 from crlsc_phy.knowledge import AirCode, KnowledgeBase
@@ -33,19 +33,19 @@ from crlsc_phy.train.recipe import Recipe
 __all__ = ["Run", "Step", "different_options", "run_steps"]
 
 DONE, BEGUN, WORK = "done.json", "begun.json", "work"
-ORIGIN = "skb/origin.json"
+ORIGIN, CPU_SECONDS = "origin.json", "cpu_seconds.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe with its folders.
+    """Recipe with its folders.
 
     Attributes:
-        recipe: What to make.
-        data: Where ``crlsc-train data`` put the sets.
-        folder: Where results and checkpoints go.
-        jobs: Processes that embed pictures.
-        ray: Address of the Ray cluster that does it instead, ``local`` for one on this machine; empty for none.
+        recipe: Recipe of the bundle.
+        data: Folder of the data sets, as ``crlsc-train data`` fills it.
+        folder: Folder of results and checkpoints.
+        jobs: Number of processes that embed pictures.
+        ray: Address of a Ray cluster that embeds them instead, ``local`` to start one here; empty for none.
     """
 
     recipe: Recipe
@@ -56,21 +56,21 @@ class Run:
 
     @property
     def knowledge(self) -> KnowledgeBase:
-        """The shared knowledge base of the ``skb`` stage."""
+        """Shared knowledge base of the ``skb`` stage."""
         return KnowledgeBase.open(self.folder / "skb/skb")
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """``name`` and ``id`` of the bundle that the run has started from, and its ``repair``; None if from none."""
-        return _read(self.folder / ORIGIN)
+        """``name``, ``id`` and ``repair`` of the bundle that the run has started from; None if from none."""
+        return _read(self.folder / "skb" / ORIGIN)
 
     @property
     def air_code(self) -> AirCode:
-        """Its air code."""
+        """Air code of the shared knowledge base."""
         return self.knowledge.air_code
 
     def load_encoder(self, name: str = "") -> LocalEncoder:
-        """An encoder of the ``encoder`` stage, the first unless ``name`` says which."""
+        """Return an encoder of the ``encoder`` stage, by default the first."""
         name = name or self.recipe.encoder_name
         encoder = LocalEncoder(self.recipe.encoder.sizes[name])
         encoder.load_state_dict(load_file(self.folder / "encoder" / name / "encoder.safetensors"))
@@ -79,15 +79,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of a stage that is done or not.
+    """Piece of a stage that is finished or not.
 
     Attributes:
-        name: Of its folder below the run's, such as ``encoder/large``.
-        work: Makes the results; called with the run and the step's folder.
-        options: What of the recipe decides them.
-        needs: Steps whose results it takes.
-        sets: Sets of pictures it reads.
-        everywhere: Whether all processes of a ``torchrun`` work on it; otherwise the first alone.
+        name: Name of its folder below the run's, such as ``encoder/large``.
+        work: Makes the results, given the run and the step's folder.
+        options: Options of the recipe that determine the results.
+        needs: Names of the steps whose results it uses.
+        sets: Names of the picture sets that it reads.
+        everywhere: Whether all processes of a ``torchrun`` take part; otherwise the first alone.
     """
 
     name: str
@@ -99,84 +99,76 @@ class Step:
 
     @property
     def stage(self) -> str:
-        """The stage that it is of."""
+        """Name of the stage."""
         return self.name.partition("/")[0]
 
 
-@dataclass
-class _Digests:
-    """Digests of sets of pictures, each read once."""
-
-    data: Path
-    known: dict[str, str] = field(default_factory=dict)
-
-    def of(self, name: str) -> str:
-        if name not in self.known:
-            self.known[name] = open_images(name, self.data).identity
-        return self.known[name]
-
-
 def run_steps(run: Run, steps: Sequence[Step], force: bool = False) -> None:
-    """Run steps in order; those that are done already are passed over.
+    """Run steps in order, without those that are finished.
 
     Args:
-        run: The recipe and its folders.
-        steps: What to run.
-        force: Whether to make anew what is there.
+        run: Recipe and its folders.
+        steps: Steps to run.
+        force: Whether to run finished steps again.
 
     Raises:
-        TrainingError: If a step lacks what an earlier one makes, or its folder holds the work of other options, or
-            cannot be written.
-        DataError: If a set of pictures that any of the steps reads is not there.
+        TrainingError: If a step lacks the results of an earlier one, or its folder cannot be written or has results of
+            other options.
+        DataError: If a picture set that any of the steps reads is missing.
     """
-    console, digests = Console(stderr=True, quiet=not is_first_rank()), _Digests(run.data)
-    # Pictures that the last step needs are missed now, not after hours.
-    for name in dict.fromkeys(name for step in steps for name in step.sets):
-        digests.of(name)
+    with opened_once():
+        # Missing pictures of the last step are reported now, not after hours.
+        for name in dict.fromkeys(name for step in steps for name in step.sets):
+            open_images(name, run.data)
+        _run_steps(run, steps, force)
+
+
+def _run_steps(run: Run, steps: Sequence[Step], force: bool) -> None:
+    console = Console(stderr=True, quiet=not is_first_rank(), highlight=False, soft_wrap=True)
     for step in steps:
         folder = run.folder / step.name
-        stamp = _stamp(run, step, digests)
+        stamp = _stamp(run, step)
         finished = not force and _finished(folder, stamp)
         # Nobody changes the folder before all have looked at it, or goes on before all is there.
         wait_for_all()
         if finished:
-            console.print(f"{step.name}: done already", highlight=False)
+            console.print(f"{step.name}: already finished")
             continue
         if is_first_rank():
             if force:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / BEGUN, json.dumps(stamp, indent=2) + "\n")
-            console.print(f"{step.name}: begins", highlight=False)
+            console.print(f"{step.name}: starts")
         wait_for_all()
         if step.everywhere or is_first_rank():
             try:
                 step.work(run, folder)
             except OSError as error:
                 reason = error.strerror or error
-                raise TrainingError(f"{folder}: cannot go on ({reason}); call it again, it goes on from here") from None
+                raise TrainingError(f"{folder}: cannot continue ({reason}); run it again to resume from here") from None
         if is_first_rank():
             write_text(folder / DONE, json.dumps({**stamp, "digest": _digest(folder)}, indent=2) + "\n")
             (folder / BEGUN).unlink()
         wait_for_all()
 
 
-def _stamp(run: Run, step: Step, digests: _Digests) -> dict[str, Any]:
-    inputs = {name: digests.of(name) for name in step.sets}
+def _stamp(run: Run, step: Step) -> dict[str, Any]:
+    inputs = {name: open_images(name, run.data).identity for name in step.sets}
     for name in step.needs:
         done = _read(run.folder / name / DONE)
         if done is None:
             stage = name.partition("/")[0]
-            raise TrainingError(f"{step.name}: needs {run.folder / name}, which is not there; run crlsc-train {stage}")
+            raise TrainingError(f"{step.name}: needs {run.folder / name}, which is missing; run crlsc-train {stage}")
         inputs[name] = done["digest"]
     return {"options": _plain(step.options), "inputs": inputs}
 
 
 def _finished(folder: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether the step of ``folder`` is done with ``stamp``.
+    """Return whether the step of ``folder`` is finished with ``stamp``.
 
     Raises:
-        TrainingError: If it is done, or begun, with another.
+        TrainingError: If it is finished or begun with another one.
     """
     for name in (DONE, BEGUN):
         found = _read(folder / name)
@@ -185,14 +177,14 @@ def _finished(folder: Path, stamp: Mapping[str, Any]) -> bool:
         different = [*_differences(found["options"], stamp["options"]), *_differences(found["inputs"], stamp["inputs"])]
         if different:
             raise TrainingError(
-                f"{folder}: was made with {'; '.join(different[:3])}; --force makes it anew, another --work keeps both"
+                f"{folder}: was made with {'; '.join(different[:3])}; use --force to replace it, or another --work"
             )
         return name == DONE
     return False
 
 
 def different_options(old: Any, new: Any) -> list[str]:
-    """Where the options of two steps differ, each as a few words; old ones first."""
+    """Return the differences of the options of two steps, each as a few words."""
     return list(_differences(_plain(old), _plain(new)))
 
 
@@ -201,7 +193,7 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*old, *new}):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
     elif old != new:
-        # The digests of pictures or of earlier results tell nobody anything.
+        # A digest of pictures or of earlier results means nothing to a reader.
         is_digest = isinstance(old, str) and isinstance(new, str) and len(old) == len(new) == 64
         yield f"another {name}" if is_digest else f"{name} {old}, now {new}"
 
@@ -212,7 +204,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        raise TrainingError(f"{path}: is damaged; --force makes the step anew") from None
+        raise TrainingError(f"{path}: is damaged; use --force to run the step again") from None
     return stamp
 
 
@@ -226,6 +218,6 @@ def _digest(folder: Path) -> str:
 
 
 def _plain(options: Any) -> Any:
-    """As JSON would give it back, so that stamps can be compared."""
+    """Return options as JSON reads them back, so that stamps can be compared."""
     plain = asdict(options) if is_dataclass(options) and not isinstance(options, type) else options
     return json.loads(json.dumps(plain, default=lambda part: asdict(part)))

@@ -34,7 +34,7 @@ def test_the_check_finds_a_copy(folder, capsys):
     assert main(arguments) == 2
     out = capsys.readouterr().out
     assert out.startswith("a  d  ")
-    assert "1 of 2 pictures of photos@train are, or nearly are, among 2 of photos@heldout" in out
+    assert "1 of 2 pictures of photos@train have an equal or near-duplicate among the 2 of photos@heldout" in out
     assert main([*arguments, "--json"]) == 2
     (pair,) = json.loads(capsys.readouterr().out)
     assert (pair["first"], pair["second"]) == ("a", "d")
@@ -48,7 +48,7 @@ def test_a_set_is_not_checked_against_itself(folder, capsys):
 def test_an_unknown_part_is_refused(folder, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["data", "plants", "--data", str(folder)])
-    assert "'plants' is none of default, animals, faces, all" in capsys.readouterr().err
+    assert "'plants' is unknown; choose default, animals, faces or all" in capsys.readouterr().err
 
 
 def test_the_parts_are_those_of_the_table():

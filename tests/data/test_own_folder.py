@@ -187,11 +187,17 @@ def test_a_folder_without_one_picture_is_refused(tmp_path, content, message):
 
 def test_names_that_are_not_text_and_folders_with_an_at_sign_work(tmp_path):
     folder = tmp_path / "mine@home"
-    folder.mkdir()
-    with open(os.fsencode(folder) + b"/caf\xe9|1.png", "wb") as file:  # noqa: PTH123
+    below = os.fsencode(folder) + b"/kind\xe9"
+    os.makedirs(below)  # noqa: PTH103
+    with open(below + b"/caf\xe9|1.png", "wb") as file:  # noqa: PTH123
         file.write(encoded(picture(0)))
+    (folder / f"{'x' * 236}.png").write_bytes(encoded(picture(1)))
     for _ in range(2):
-        assert len(open_images(f"folder:{folder}", tmp_path).squares(8)) == 1
+        images = open_images(f"folder:{folder}", tmp_path)
+        assert len(images.squares(8)) == 2
+    # Keys and labels become text of knowledge bases, cards and JSON.
+    assert "kind\\udce9/caf\\udce9|1.png" in images.keys
+    assert "".join((*images.keys, *images.labels)).isascii()
 
 
 def test_a_file_that_goes_while_it_is_read_is_named(classes, tmp_path):

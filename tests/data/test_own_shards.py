@@ -50,6 +50,25 @@ def test_samples_without_labels_or_pictures(tmp_path):
     assert (images.keys, images.labels) == (("a/x",), ("",))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
+    labels = {"cls": "kind", "txt": "kind", "json": json.dumps({"label": "kind"})}
+    with TarWriter(str(tmp_path / "a.tar"), encoder=False) as writer:
+        for seed, (suffix, text) in enumerate(labels.items()):
+            writer.write({"__key__": suffix, "png": encoded(picture(seed)), suffix: text.encode("utf-8-sig")})
+    assert open_images(f"webdataset:{tmp_path / 'a.tar'}", tmp_path).labels == ("kind",) * 3
+
+
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        content = encoded(picture(0))
+        member = tarfile.TarInfo("caf\udce9.png")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    images = open_images(f"webdataset:{tmp_path / 'a.tar'}", tmp_path)
+    assert images.keys == ("a/caf\\udce9",)
+    assert len(images.squares(8)) == 1
+
+
 class _Trap:
     def __reduce__(self):
         return (pytest.fail, ("a pickle was loaded",))
@@ -66,7 +85,7 @@ def test_pickles_among_the_members_are_never_loaded(tmp_path):
 
 def test_a_damaged_shard_is_one_line(shards, tmp_path):
     (tmp_path / "set-0001.tar").write_bytes((tmp_path / "set-0001.tar").read_bytes()[:3000])
-    with pytest.raises(DataError, match=r"set-0001\.tar: is no readable shard") as caught:
+    with pytest.raises(DataError, match=r"set-0001\.tar: is not a readable shard") as caught:
         open_images(f"webdataset:{shards}", tmp_path)
     assert "\n" not in str(caught.value)
 

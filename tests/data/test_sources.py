@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from pictures import picture
+from pictures import encoded, picture
 
-from crlsc_phy.data import open_images
+from crlsc_phy.data import open_images, opened_once
 from crlsc_phy.data.listed import key_of, rows_of
 from crlsc_phy.data.store import save_arrays
 from crlsc_phy.errors import DataError
+from crlsc_phy.images import find_images
 
 
 def test_pictograms_are_grouped_by_code_point(tmp_path):
@@ -47,7 +48,7 @@ def test_another_content_is_another_set(tmp_path):
      "torchvision:CIFAR10", "sketches@train"],
 )  # fmt: skip
 def test_a_wrong_spec_is_told_the_right_forms(tmp_path, spec):
-    with pytest.raises(DataError, match="no such set; it is pictograms:VENDOR, things:VENDOR, photos@SPLIT") as caught:
+    with pytest.raises(DataError, match="is unknown; use pictograms:VENDOR, things:VENDOR, photos@SPLIT") as caught:
         open_images(spec, tmp_path)
     assert repr(spec) in str(caught.value)
 
@@ -65,3 +66,15 @@ def test_a_damaged_set_is_named(tmp_path):
         (tmp_path / "photos-train.npz").write_bytes(content)
         with pytest.raises(DataError, match=r"photos-train\.npz: is damaged"):
             open_images("photos@train", tmp_path).squares(8)
+
+
+def test_within_a_block_a_set_is_opened_once(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.png").write_bytes(encoded(picture(0)))
+    spec, looks = f"folder:{tmp_path / 'mine'}", []
+    monkeypatch.setattr("crlsc_phy.data.own.find_images", lambda root: looks.append(root) or find_images(root))
+    with opened_once():
+        assert open_images(spec, tmp_path) is open_images(spec, tmp_path)
+    assert len(looks) == 1
+    assert open_images(spec, tmp_path) is not open_images(spec, tmp_path)
+    assert len(looks) == 3

@@ -58,3 +58,13 @@ def test_the_verb_refuses_what_makes_no_baseline(asked, name, value, words):
     setattr(asked, name, value)
     with pytest.raises(TrainingError, match=words):
         asked.run(asked)
+
+
+def test_a_step_takes_mixed_precision_and_the_device_of_its_module(photo):
+    training = DeepJsccTraining(8, CropSampler([photo], None, 32), LoopRecipe(batch=4), seed=3)
+    whole = training.step_loss(torch.Generator().manual_seed(0))["loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = training.step_loss(torch.Generator().manual_seed(0))["loss"]
+    mixed.backward()
+    assert mixed.item() == pytest.approx(whole.item(), rel=0.02)
+    assert training.to("meta").step_loss(torch.Generator().manual_seed(0))["loss"].device.type == "meta"

@@ -1,6 +1,7 @@
 """A folder of pictures becomes a bundle by one option."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -27,8 +28,11 @@ def train(folder, recipe, tmp_path, *options):
 
 
 def test_a_folder_of_classes_becomes_a_bundle(tiny_recipe, tmp_path, capsys):
+    """Also with a broken picture in it, one of the longest name, and one whose name is not UTF-8."""
     folder = pictures(tmp_path / "mine", [f"{'ab'[i % 2]}/{i}.png" for i in range(80)])
     (folder / "a/broken.png").write_bytes(b"no picture")
+    (folder / "a/4.png").rename(folder / f"a/{'x' * 236}.png")
+    (folder / "a/2.png").rename(folder / "a" / os.fsdecode(b"caf\xe9.png"))
     assert train(folder, tiny_recipe, tmp_path) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     codec = SemanticCodec.load(tmp_path / "bundle")
@@ -36,12 +40,13 @@ def test_a_folder_of_classes_becomes_a_bundle(tiny_recipe, tmp_path, capsys):
     names = [entry.name for entry in codec.bundle.knowledge.entries]
     own = [name for name in names if name.startswith("mine/")]
     assert len(own) + metrics["retrieval"]["asked"] == 80
+    assert {f"mine/a/{'x' * 236}.png", "mine/a/caf\\udce9.png"} <= {*own}
     # Where the folder lies is no business of who gets the bundle's knowledge base.
     assert not any(str(tmp_path) in entry.name + entry.source for entry in codec.bundle.knowledge.entries)
     assert "folder:" in (tmp_path / "bundle/MODEL_CARD.md").read_text()
 
 
-def test_pictures_without_names_make_a_bundle_without_a_head(tiny_recipe, tmp_path, capsys):
+def test_pictures_without_names_make_a_knowledge_base(tiny_recipe, tmp_path):
     folder = pictures(tmp_path / "mine", [f"{i}.png" for i in range(60)])
     # Without the analog coder, and with one encoder: their graphs take most of the time.
     fewer = ("analog.alone.steps=0", "encoder.sizes={narrow: {pixels: 32, dim: 16, stages: 2, width: 16}}")

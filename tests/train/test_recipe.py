@@ -1,5 +1,7 @@
 """Recipes are validated before anything runs."""
 
+import sys
+
 import pytest
 
 from crlsc_phy.cli.train import STAGES, main
@@ -85,3 +87,9 @@ def test_a_missing_recipe_is_named(capsys):
 def test_missing_data_says_how_to_get_it(tmp_path, capsys):
     assert main(["run", "default", "--data", str(tmp_path), "--run", str(tmp_path / "run")]) == 2
     assert "run crlsc-train data" in capsys.readouterr().err
+
+
+def test_without_the_trainer_s_packages_it_says_how_to_install_them(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "crlsc_phy.train.pipeline", None)
+    assert main(["run", "default"]) == 2
+    assert "is not installed; pip install 'crlsc-phy[train]'" in capsys.readouterr().err

@@ -41,9 +41,21 @@ def test_a_folder_of_classes_needs_no_other_training(made, tiny_recipe, tmp_path
     assert f"those of the bundle `tiny` (manifest {old.id[:16]})" in (tmp_path / "bundle/MODEL_CARD.md").read_text()
     capsys.readouterr()
     run(tiny_recipe, tmp_path / "data", tmp_path, 0, *options)
-    assert "evaluate: done already" in capsys.readouterr().err
+    assert "evaluate: already finished" in capsys.readouterr().err
     run(tiny_recipe, tmp_path / "data", tmp_path, 2, *options[2:], "data.private=[]")
     assert "run/teacher: was made with from tiny" in capsys.readouterr().err
+
+
+def test_graphs_are_taken_too(made, tiny_recipe, tiny_data, tmp_path, monkeypatch, capsys):
+    """Exporting them again would cost most of the time of such a run."""
+    monkeypatch.setattr("torch.onnx.export", lambda *_arguments, **_options: pytest.fail("a graph was exported"))
+    folder = pictures(tmp_path / "mine", [f"{i}.png" for i in range(60)])
+    run(tiny_recipe, tiny_data, tmp_path, 0, "--from", made, "--images", folder, "--set", "name=mine")
+    assert "classification: left out; it needs 2 classes, and folder:" in capsys.readouterr().err
+    assert SemanticCodec.load(tmp_path / "bundle").classes == ()
+    assert "No held-out pictures were asked for" in (tmp_path / "bundle/MODEL_CARD.md").read_text()
+    for graph in made.glob("*.onnx"):
+        assert (tmp_path / "bundle" / graph.name).read_bytes() == graph.read_bytes()
 
 
 def test_the_same_recipe_ends_with_the_same_figures(made, tiny_recipe, tiny_data, tmp_path):

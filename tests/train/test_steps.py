@@ -33,7 +33,7 @@ def test_a_step_without_what_it_needs_names_the_stage_to_run(begun, capsys):
     before = _results(folder)
     assert main(command) == 2
     told = capsys.readouterr().err
-    assert "decoder/alone: done already" in told
+    assert "decoder/alone: already finished" in told
     assert "decoder/reconstruction: needs" in told
     assert told.rstrip().endswith("run crlsc-train skb")
     assert _results(folder) == before
@@ -43,7 +43,7 @@ def test_other_options_are_refused_and_nothing_is_overwritten(begun, capsys):
     folder, command = begun
     before = _results(folder)
     assert main([*command, "decoder.alone.batch=5"]) == 2
-    assert "was made with loop.batch 4, now 5; --force makes it anew" in capsys.readouterr().err
+    assert "was made with loop.batch 4, now 5; use --force to replace it" in capsys.readouterr().err
     assert _results(folder) == before
 
 
@@ -99,7 +99,7 @@ def _steps(work) -> int:
 
 
 def test_a_loop_that_gets_no_better_ends_early(tiny_data, tiny_recipe, tmp_path):
-    options = ["decoder.alone.learning_rate=0.0", "decoder.alone.patience=2", "decoder.alone.check_every=10"]
+    options = ["decoder.alone.learning_rate=1e-30", "decoder.alone.patience=2", "decoder.alone.check_every=10"]
     command = ["decoder", str(tiny_recipe), "--data", str(tiny_data), "--run", str(tmp_path / "run")]
     assert main([*command, "--set", "decoder.alone.steps=500", *options]) == 2
     assert (tmp_path / "run/decoder/alone/done.json").exists()

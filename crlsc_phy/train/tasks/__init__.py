@@ -1,13 +1,13 @@
-"""The tasks that decoders are trained for: a module each.
+"""Tasks that decoders are trained for, one module each.
 
 A task is a module in this folder, named in :data:`TASKS`, with three functions:
 
-- ``steps(recipe)``: the training that it takes, as steps of the ``decoder`` stage; none if there is nothing to train;
-- ``export(run, folder)``: writes the files that the codec needs of it into the folder of a bundle;
-- ``measure(codec, run)``: what a bundle that was loaded as a user would load it achieves at it on held-out data, as
-  plain numbers for ``metrics.json``.
+- ``steps(recipe)`` returns its training steps, which belong to the ``decoder`` stage; none if nothing is trained;
+- ``export(run, folder)`` writes the files that the codec needs into the folder of a bundle;
+- ``measure(codec, run)`` measures a bundle on held-out data, loaded as users load it, and returns plain numbers for
+  ``metrics.json``.
 
-Its options go into :class:`crlsc_phy.train.recipe.DecoderRecipe`, what the card says of it into
+Its options go into :class:`crlsc_phy.train.recipe.DecoderRecipe`, its text in the model card into
 ``crlsc_phy/train/card.py``.
 """
 
@@ -29,7 +29,7 @@ TASKS = ("reconstruction", "classification", "retrieval")
 
 
 class Task(Protocol):
-    """What a task's module offers."""
+    """Functions of a task's module."""
 
     def steps(self, recipe: Recipe) -> list[Step]: ...
 
@@ -39,10 +39,10 @@ class Task(Protocol):
 
 
 def tasks(names: Sequence[str]) -> dict[str, Task]:
-    """The tasks of these names.
+    """Return the modules of tasks by name.
 
     Raises:
-        TrainingError: If there is none of a name, or reconstruction, which every codec needs, is not among them.
+        TrainingError: If a name is unknown, or reconstruction, which every codec needs, is missing.
     """
     for name in names:
         if name not in TASKS:

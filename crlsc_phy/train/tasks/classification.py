@@ -1,8 +1,8 @@
-"""Classification: the label of a picture by a linear head on what a receiver knows of its meaning.
+"""Classification: the label of a picture by a linear head on the received semantic vector.
 
-The head is the alternative to the vote of the nearest entries of a knowledge base, which needs no training. It learns
-the labels of the private sets if there are any, of the public ones otherwise, from altered views as the terminal's
-encoder and the air code leave them.
+The head is the alternative to the vote of the nearest entries of a knowledge base, which needs no training. It is
+trained on the labels of the private sets if there are any, otherwise of the public ones. Its inputs are altered views
+of the pictures after the terminal's encoder and the air code.
 
 Results: ``decoder/classification/classifier.safetensors``, weights float32 [C, D] and bias float32 [C];
 ``classes.json``, labels.
@@ -30,20 +30,19 @@ from crlsc_phy.train.encoder import alter
 from crlsc_phy.train.networks import save_tensors
 from crlsc_phy.train.pictures import SIDE, squares
 from crlsc_phy.train.pipeline import Run, Step
-from crlsc_phy.train.pkb import encode_squares
 from crlsc_phy.train.recipe import Recipe
 
 __all__ = ["export", "measure", "steps", "train_head"]
 
-VIEWS = 4
+VIEWS, BATCH = 4, 64
 LEARNING_RATE = 0.02
 PENALTY = 0.015
-"""On the mean over the classes of a weight vector's squared length. Without it a head leans on directions in which its
-encoder's vectors hardly differ, and is misled by another vendor or another encoder."""
+"""Weight of the squared length of a class's weight vector, averaged over the classes. Without it a head uses directions
+in which its encoder's vectors hardly differ, and fails with pictures of another vendor or with another encoder."""
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What training it consists of."""
+    """Return the training step of the task."""
     options = {"steps": recipe.decoder.head_steps, "penalty": PENALTY, "seed": recipe.seed}
     needs = ("skb", f"encoder/{recipe.encoder_name}")
     return [Step("decoder/classification", _train, options=options, needs=needs, sets=_labelled(recipe))]
@@ -62,17 +61,18 @@ def _train(run: Run, folder: Path) -> None:
         # Pictures without names still make a bundle; it has no head then.
         names = ", ".join(_labelled(run.recipe))
         Console(stderr=True).print(
-            f"decoder/classification: left out, {names} have {len(classes)} classes of 2 at least"
+            f"decoder/classification: left out; it needs 2 classes, and {names} has {len(classes)}",
+            highlight=False,
+            soft_wrap=True,
         )
         return
     images = torch.from_numpy(squares(_labelled(run.recipe), run.data)[rows]).permute(0, 3, 1, 2)
     encoder, code = run.load_encoder(), run.air_code
     generator = torch.Generator().manual_seed(run.recipe.seed)
-    views = [encode_squares(encoder, images)]
+    views = [encoder.embed(images)]
     for _ in range(VIEWS - 1):
-        parts = [alter(part.float() / 255, encoder.config.pixels, generator) for part in torch.split(images, 64)]
-        with torch.inference_mode():
-            views.append(torch.cat([encoder(part) for part in parts]))
+        parts = [alter(part.float() / 255, encoder.config.pixels, generator) for part in torch.split(images, BATCH)]
+        views.append(torch.cat([encoder.embed(part) for part in parts]))
     received = torch.from_numpy(code.decode(code.encode(torch.cat(views).numpy())))
     numbers = {label: number for number, label in enumerate(classes)}
     targets = torch.tensor([numbers[labels[row]] for row in rows]).repeat(VIEWS)
@@ -82,12 +82,12 @@ def _train(run: Run, folder: Path) -> None:
 
 
 def train_head(vectors: Tensor, targets: Tensor, classes: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Softmax regression with squared weights as penalty, by full batches of Adam.
+    """Train a softmax regression with a penalty on squared weights, by full batches of Adam.
 
     Args:
         vectors: float32 [N, D].
         targets: int64 [N].
-        classes: How many there are, C.
+        classes: Number of classes, C.
         steps: Optimiser steps.
 
     Returns:
@@ -108,14 +108,14 @@ def train_head(vectors: Tensor, targets: Tensor, classes: int, steps: int) -> tu
 
 
 def export(run: Run, folder: Path) -> None:
-    """Copy the head and its labels, if it was trained."""
+    """Copy the head and its labels into the folder of a bundle, if there is a head."""
     for path in (run.folder / "decoder/classification" / name for name in (CLASSIFIER, CLASSES)):
         if path.exists():
             shutil.copyfile(path, folder / path.name)
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """Accuracy on the held-out pictures whose label the head knows: by the head, and by the vote of entries."""
+    """Measure the accuracy of the head and of the entries' vote on held-out pictures whose label the head knows."""
     by_head, by_vote = [], []
     known = set(codec.classes)
     for name in run.recipe.data.asked:

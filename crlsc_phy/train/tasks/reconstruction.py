@@ -1,8 +1,7 @@
 """Reconstruction: the detail coder, a residual VQ-VAE conditioned on the semantic vector that a receiver decodes.
 
-The coder trains in two phases. Alone, with a zero semantic vector, it needs nothing of the semantic stages and can
-run beside them. Then its decoder alone is fine-tuned with the vectors that the air code of each crop decodes to: what
-travels, the analysis and the codebooks, stays as it is, and any decoder made for it still fits.
+The coder is trained in the two phases of :mod:`crlsc_phy.train.coders`. The second one leaves the analysis and the
+codebooks as they are.
 
 Results: ``decoder/alone/detail.safetensors``, ``decoder/reconstruction/detail.safetensors``.
 """
@@ -10,7 +9,6 @@ Results: ``decoder/alone/detail.safetensors``, ``decoder/reconstruction/detail.s
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,109 +17,74 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
-from crlsc_phy.bundle import CODEBOOKS
+from crlsc_phy.bundle import CODEBOOKS, DETAIL
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.data import CropSampler
 from crlsc_phy.images import UInt8Image
-from crlsc_phy.knowledge import AirCode
 from crlsc_phy.quality.intervals import mean_interval
 from crlsc_phy.quality.metrics import psnr_db
 from crlsc_phy.semantic.detail import DetailCoder, DetailConfig
-from crlsc_phy.semantic.encoder import LocalEncoder
+from crlsc_phy.train.coders import CoderTraining, Semantics, picture_errors, training_crops, two_phases
 from crlsc_phy.train.heldout import CROPS_EACH, PSNR_CAP_DB, heldout_crops
-from crlsc_phy.train.loop import StepModule, fit
-from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors, save_weights
-from crlsc_phy.train.pictures import photographs, squares
-from crlsc_phy.train.pipeline import WORK, Run, Step
+from crlsc_phy.train.networks import BATCH_DIM, export_onnx, save_halved, save_tensors
+from crlsc_phy.train.pipeline import Run, Step
 from crlsc_phy.train.recipe import LoopRecipe, Recipe
 
-__all__ = ["DetailTraining", "export", "measure", "received_semantics", "steps", "training_crops"]
+__all__ = ["DetailTraining", "export", "measure", "steps"]
 
+PHASES = ("decoder/alone", "decoder/reconstruction")
 COMMITMENT_WEIGHT = 0.05
-SILENT_SHARE = 0.1
 WHOLE_SHARE = 0.7
-"""Part of a batch trained with every token; the rest loses levels or tokens, and learns to degrade gently."""
-
+"""Fraction of a batch that keeps every token. The rest loses levels or tokens, so that the decoder degrades gently."""
 HIGHEST_BIT_ERROR_RATE = 0.02
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What training it consists of."""
-    decoder, sets = recipe.decoder, (*recipe.data.public, *recipe.data.photos)
+    """Return the training steps of the task."""
+    decoder = recipe.decoder
     shared = {"broken_share": decoder.broken_share, "seed": recipe.seed}
     alone = {"detail": decoder.detail, "loop": decoder.alone, **shared}
     conditioned = {"loop": decoder.conditioned, **shared}
-    needs = ("decoder/alone", "skb", f"encoder/{recipe.encoder_name}")
-    return [
-        Step("decoder/alone", _alone, options=alone, sets=sets, everywhere=True),
-        Step("decoder/reconstruction", _conditioned, options=conditioned, needs=needs, sets=sets, everywhere=True),
-    ]
+    return two_phases(recipe, PHASES, DETAIL, _training, (alone, conditioned))
 
 
-def _alone(run: Run, folder: Path) -> None:
-    module = _training(run, run.recipe.decoder.alone, None)
-    fit(module, folder / WORK, run.recipe.threads)
-    save_weights(module.coder, folder / "detail.safetensors")
-
-
-def _conditioned(run: Run, folder: Path) -> None:
-    semantic = received_semantics(run.load_encoder(), run.air_code)
-    module = _training(run, run.recipe.decoder.conditioned, semantic)
-    module.coder.load_state_dict(load_file(run.folder / "decoder/alone/detail.safetensors"))
-    fit(module, folder / WORK, run.recipe.threads)
-    save_weights(module.coder, folder / "detail.safetensors")
-
-
-def _training(run: Run, loop: LoopRecipe, semantic: Callable[[Tensor], Tensor] | None) -> DetailTraining:
-    torch.manual_seed(run.recipe.seed)
+def _training(run: Run, semantic: Semantics | None) -> DetailTraining:
     decoder = run.recipe.decoder
+    loop = decoder.alone if semantic is None else decoder.conditioned
     return DetailTraining(decoder.detail, training_crops(run), semantic, loop, run.recipe.seed, decoder.broken_share)
 
 
-def training_crops(run: Run, size: int = 64) -> CropSampler:
-    """Crops of the training photographs and of the public pictures."""
-    photos = photographs(run.recipe.data.photos, run.data)
-    return CropSampler(list(photos.values()), squares(run.recipe.data.public, run.data), size)
-
-
-def received_semantics(encoder: LocalEncoder, code: AirCode) -> Callable[[Tensor], Tensor]:
-    """What a receiver knows of an image's meaning: the encoder's vector after the air code."""
-
-    def semantic(images: Tensor) -> Tensor:
-        size = (encoder.config.pixels,) * 2
-        vectors = encoder(F.interpolate(images, size, mode="bilinear", antialias=True))
-        return torch.from_numpy(code.decode(code.encode(vectors.numpy())))
-
-    return semantic
-
-
 def export(run: Run, folder: Path) -> None:
-    """Write what the codec needs of it: codebooks, weights, and the graphs of analysis and synthesis."""
+    """Write the codebooks, weights and graphs of the detail coder into the folder of a bundle."""
+    made = run.folder / PHASES[1]
     detail = DetailCoder(run.recipe.decoder.detail).eval()
-    made = run.folder / "decoder/reconstruction"
-    detail.load_state_dict(load_file(made / "detail.safetensors"))
+    detail.load_state_dict(load_file(made / DETAIL))
     save_tensors({"codebooks": detail.quantiser.codebooks}, folder / CODEBOOKS)
-    save_halved(detail, folder / "detail.safetensors", leave_out="quantiser.")
+    save_halved(detail, folder / DETAIL, leave_out="quantiser.")
     height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
     image, shape = {"image": torch.zeros(2, 3, 64, 48)}, {0: BATCH_DIM, 2: 8 * height, 3: 8 * width}
     export_onnx(detail.analysis, image, (shape,), folder / "analysis.onnx", made / "analysis.onnx")
     latent, semantic = torch.zeros(2, detail.config.latent_dim, 8, 6), torch.zeros(2, detail.config.semantic_dim)
-    shapes = ({0: BATCH_DIM, 2: height, 3: width}, {0: BATCH_DIM})
-    inputs = {"latent": latent, "semantic": semantic}
+    inputs, shapes = {"latent": latent, "semantic": semantic}, ({0: BATCH_DIM, 2: height, 3: width}, {0: BATCH_DIM})
     export_onnx(detail.synthesis, inputs, shapes, folder / "synthesis.onnx", made / "synthesis.onnx")
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """PSNR of held-out crops by the levels sent, for each size that the photographs are reduced to."""
+    """Return what :func:`reconstruction` measures on held-out crops, by the longest side of the photographs."""
     return {side: reconstruction(codec, crops) for side, crops in heldout_crops(run.recipe, run.data).items()}
 
 
 def reconstruction(codec: SemanticCodec, crops: UInt8Image) -> dict[str, Any]:
-    """PSNR of crops by the number of levels sent, and of WebP at no more bytes than the whole frame.
+    """Measure the PSNR of crops by the number of levels sent, and that of WebP files of at most as many bytes.
 
-    Bits per pixel count the complete frame: header, air code, tokens and CRCs.
+    Args:
+        codec: Codec of the bundle.
+        crops: uint8 [N, H, W, 3], ``CROPS_EACH`` of each photograph.
+
+    Returns:
+        Bytes, bits per pixel and PSNR in dB by levels. Bytes are those of the complete frame: header, air code, tokens
+        and CRCs.
     """
     result: dict[str, Any] = {"photos": len(crops) // CROPS_EACH, "crops": len(crops), "levels": {}}
     for levels in range(codec.levels + 1):
@@ -143,7 +106,7 @@ def reconstruction(codec: SemanticCodec, crops: UInt8Image) -> dict[str, Any]:
 
 
 def _webp_psnr(image: UInt8Image, limit: int) -> float | None:
-    """PSNR of the best WebP file of at most ``limit`` bytes; None if the smallest is larger."""
+    """Return the PSNR in dB of the best WebP file of at most ``limit`` bytes; None if the smallest is larger."""
     best = None
     for quality in range(0, 101, 2):
         file = io.BytesIO()
@@ -154,63 +117,65 @@ def _webp_psnr(image: UInt8Image, limit: int) -> float | None:
     return best
 
 
-class DetailTraining(StepModule):
-    """Trains a :class:`DetailCoder`.
+class DetailTraining(CoderTraining):
+    """Training of a :class:`DetailCoder`.
 
     Args:
         config: Sizes of the coder.
-        crops: Where batches come from.
-        semantic: Crops float32 [N, 3, H, W] to semantic vectors float32 [N, S]; None trains the coder alone.
+        crops: Sampler of the batches.
+        semantic: Semantic vectors of crops. If None, the whole coder is trained with the zero vector, otherwise the
+            decoder alone.
         loop: Budget.
-        seed: Of the batches.
-        broken_share: Part of a batch in which bits of the tokens are flipped.
+        seed: Seed of the batches.
+        broken_share: Fraction of a batch in which bits of the tokens are flipped.
     """
+
+    coder: DetailCoder
 
     def __init__(
         self,
         config: DetailConfig,
         crops: CropSampler,
-        semantic: Callable[[Tensor], Tensor] | None,
+        semantic: Semantics | None,
         loop: LoopRecipe,
         seed: int = 0,
         broken_share: float = 0.0,
     ) -> None:
-        super().__init__(loop, seed)
-        self.broken_share = broken_share
-        self.coder = DetailCoder(config)
-        self.crops, self.semantic = crops, semantic
+        super().__init__(DetailCoder(config), semantic, loop, seed)
+        self.crops, self.broken_share = crops, broken_share
         self.sender = torch.nn.ModuleList([self.coder.analysis, self.coder.quantiser])
         self.sender.requires_grad_(semantic is None)
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Root mean square error and commitment on one batch of crops."""
+        """Return root mean square error plus commitment of one batch of crops, the commitment, and the PSNR in dB."""
         self.sender.train(self.semantic is None and self.training)
-        batch, levels = self.loop.batch, self.coder.config.levels
+        batch, config = self.loop.batch, self.coder.config
         images = self.crops.batch(batch, generator)
-        if self.semantic is None:
-            vectors = torch.zeros(batch, self.coder.config.semantic_dim)
-        else:
-            with torch.no_grad():
-                vectors = self.semantic(images)
-            # Some frames lose their semantic layer; zero is the vector that says so.
-            vectors[torch.rand(batch, generator=generator) < SILENT_SHARE] = 0
-        size = images.shape[-1] // 8
-        keep = erasure_mask(batch, levels, size, generator)
-        flips = bit_errors(round(batch * self.broken_share), keep, self.coder.config.codebook_bits, generator)
+        vectors = self.received(images, config.semantic_dim, generator)
+        keep = erasure_mask(batch, config.levels, images.shape[-1] // 8, generator)
+        flips = bit_errors(round(batch * self.broken_share), keep, config.codebook_bits, generator)
         images, vectors, keep, flips = (part.to(self.device) for part in (images, vectors, keep, flips))
         decoded, commitment = self.coder(images, vectors, keep, flips)
-        mse = (decoded - images).square().mean(dim=(1, 2, 3))
-        # The root weighs a smooth crop and a busy one alike, as the mean of PSNRs does.
-        loss = (mse + 1e-5).sqrt().mean() + COMMITMENT_WEIGHT * commitment
+        error, mse = picture_errors(decoded, images)
         whole = keep.flatten(1).all(dim=1) & (flips == 0).flatten(1).all(dim=1)
-        return {"loss": loss, "commitment": commitment, "psnr_db": -10 * mse.detach()[whole].log10().mean()}
+        psnr = -10 * mse.detach()[whole].log10().mean()
+        return {"loss": error + COMMITMENT_WEIGHT * commitment, "commitment": commitment, "psnr_db": psnr}
 
 
 def erasure_mask(count: int, levels: int, size: int, generator: torch.Generator) -> Tensor:
-    """Which tokens arrive: bool [count, levels, size, size].
+    """Draw which tokens arrive.
 
-    Most samples are whole; of the others, half lose a suffix of the levels (a lower rate) and half lose tokens at
-    random places, each taking the finer levels of its place with it.
+    Most samples are whole. Half of the others lose a suffix of the levels (a lower rate). The other half lose tokens at
+    random places, each with the finer levels of its place.
+
+    Args:
+        count: Number of samples, N.
+        levels: Residual codebooks, L.
+        size: Tokens along each side of a crop.
+        generator: Source of all choices.
+
+    Returns:
+        bool [N, L, size, size], False where a token is lost.
     """
     keep = torch.ones(count, levels, size, size, dtype=torch.bool)
     for index in range(round(count * WHOLE_SHARE), count):
@@ -223,10 +188,16 @@ def erasure_mask(count: int, levels: int, size: int, generator: torch.Generator)
 
 
 def bit_errors(broken: int, keep: Tensor, bits: int, generator: torch.Generator) -> Tensor:
-    """Which bits of the tokens arrive flipped: int64 in the shape of ``keep``, a mask a token.
+    """Draw which bits of the tokens arrive flipped, as in a receiver that passes on blocks whose CRC fails.
 
-    The first ``broken`` samples have them, at rates of up to ``HIGHEST_BIT_ERROR_RATE``: what a receiver sees that
-    passes on blocks whose CRC fails.
+    Args:
+        broken: Number of samples with errors, the first ones, at rates of up to ``HIGHEST_BIT_ERROR_RATE``.
+        keep: Tokens that arrive, bool [N, L, h, w].
+        bits: Bits of a token.
+        generator: Source of all choices.
+
+    Returns:
+        Mask of the flipped bits of each token, int64 [N, L, h, w].
     """
     flips = torch.zeros(keep.shape, dtype=torch.int64)
     for index in range(broken):

@@ -1,4 +1,4 @@
-"""Retrieval: which entries of the knowledge bases are nearest to a picture. Nothing is trained for it."""
+"""Retrieval: the entries of the knowledge bases that are nearest to a picture. It needs no training."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ DEPTHS = (1, 5, 10)
 
 
 def steps(_recipe: Recipe) -> list[Step]:
-    """Nothing."""
+    """Return no steps."""
     return []
 
 
 def export(_run: Run, _folder: Path) -> None:
-    """Nothing: the knowledge base is in every bundle."""
+    """Write nothing: every bundle has the knowledge base."""
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """Whether entries with a held-out picture's label are among the nearest, after the air code: recall@k.
+    """Measure recall@k: the share of held-out pictures with an entry of their label among the k nearest.
 
-    All entries of the codec's bases compete; only pictures whose label they know are asked for.
+    Pictures go through the encoder and the air code. All entries of the codec's bases compete. Pictures whose label no
+    entry has are left out.
     """
     air_code = codec.bundle.knowledge.air_code
     known = {entry.label for base in codec.bases for entry in base.entries}

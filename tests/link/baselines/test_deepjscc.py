@@ -77,9 +77,9 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     save_file({"decoder.model.0.transconv.weight": np.zeros((8, 1, 1, 1), np.float32)}, tmp_path / "other.safetensors")
     for name in ("junk", "other"):
-        with pytest.raises(BundleError, match=rf"{name}.safetensors: holds no weights of DeepJSCC"):
+        with pytest.raises(BundleError, match=rf"{name}.safetensors: has no weights of DeepJSCC"):
             DeepJscc.load(tmp_path / f"{name}.safetensors")
-        with pytest.raises(SweepError, match=rf"weights .*{name}.safetensors: holds no weights"):
+        with pytest.raises(SweepError, match=rf"weights .*{name}.safetensors: has no weights"):
             DeepJsccChain(DeepJsccOptions(str(tmp_path / f"{name}.safetensors")), Scene())
     with pytest.raises(SweepError, match="train-baseline"):
         DeepJsccOptions(str(tmp_path / "none.safetensors"))
