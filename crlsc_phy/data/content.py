@@ -1,8 +1,8 @@
-"""Sets of the user's own files, split by what is in them.
+"""Sets of the user's own files, split by their content.
 
-Of files with one content the first counts. On which side of the split a picture lies depends on its SHA-256 alone, so
-that it stays there when files are added. What training would hold that is a near-duplicate of a held-out picture is
-left out, rather than put on the other side, for the same reason.
+Of files with the same content the first one is used. The side of the split that a picture belongs to depends on its
+SHA-256 alone, so that it stays there when files are added. For the same reason, a training picture that is a
+near-duplicate of a held-out one is left out rather than moved to the other side.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ __all__ = ["open_content"]
 
 HELD_OUT = 0.1
 NAMED = 5
-"""So many of a kind are named in the log; the rest is counted."""
+"""Number of files of a kind that are named in the log; the others are counted."""
 
 _log = logging.getLogger(__name__)
 
 
 def open_content(source: Source, split: str, licence: str, folder: Path) -> ImageSet:
-    """The pictures of ``source``: all of them, or those of one split.
+    """Open the pictures of a source, all of them or those of one split.
 
     Args:
-        source: Where they come from.
+        source: Source of the pictures.
         split: ``train``, ``heldout`` (one in ten), or "" for all.
-        licence: Of the pictures.
-        folder: Where the index and decoded pictures are kept.
+        licence: Licence of the pictures.
+        folder: Folder of the index and of decoded pictures.
 
     Raises:
-        DataError: If nothing in it can be read, or the split is empty.
+        DataError: If no picture can be read, or the split is empty.
     """
     name = f"{source.name}@{split}" if split else source.name
     entries = _usable(source, folder)
@@ -78,7 +78,7 @@ def _usable(source: Source, folder: Path) -> list[Entry]:
         _tell(f"{source.name}: left out, as another file has their content: {_some(again)}")
     classes = {entry.label for entry in entries} - {""}
     if len(classes) == 1:
-        _tell(f"{source.name}: holds one class, {classes.pop()}, so nothing can be told apart")
+        _tell(f"{source.name}: holds one class, {classes.pop()}, so there is nothing to classify")
     return entries
 
 

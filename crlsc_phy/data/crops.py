@@ -1,4 +1,4 @@
-"""Training crops of photographs and pictograms, drawn from memory."""
+"""Crops of photographs and pictograms for training and measurement."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SCALES = (1536, 1024, 768, 512, 384, 256, 192, 128)
 
 
 class CropSampler:
-    """Square crops at random scales and places, flipped and re-lit.
+    """Sampler of square crops at random scales and places, flipped and with changed light.
 
     Args:
-        photos: uint8 [H, W, 3] each; kept at every scale of ``SCALES`` that does not enlarge them.
-        pictograms: uint8 [N, 128, 128, 3], or None for photographs alone.
+        photos: Photographs, uint8 [H, W, 3] each; kept at every scale of ``SCALES`` that does not enlarge them.
+        pictograms: Pictograms, uint8 [N, 128, 128, 3], or None for photographs alone.
         size: Side of a crop in pixels.
-        pictogram_share: Part of a batch that comes from ``pictograms``.
+        pictogram_share: Fraction of a batch that comes from ``pictograms``.
 
     Raises:
         DataError: If no photograph is as large as a crop.
@@ -72,12 +72,12 @@ def _pyramid(photo: UInt8Image, size: int) -> list[UInt8Image]:
         height, width = round(photo.shape[0] * factor), round(photo.shape[1] * factor)
         if factor <= 1 and min(height, width) >= size:
             levels.append(np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX)))
-    # A small photograph that reaches no scale is taken as it is.
+    # A photograph that is smaller than every scale keeps its own.
     return levels or ([photo] if min(photo.shape[:2]) >= size else [])
 
 
 def _relight(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """Mild changes of contrast, brightness and, for one crop in eight, the order of the colours."""
+    """Change contrast and brightness mildly and, for one crop in eight, the order of the colours."""
     n = len(crops)
     gain = 1 + 0.2 * (torch.rand(n, 1, 1, 1, generator=generator) - 0.5)
     lift = 0.2 * (torch.rand(n, 1, 1, 1, generator=generator) - 0.5)
@@ -88,12 +88,19 @@ def _relight(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def fixed_crops(photos: dict[str, UInt8Image], each: int, size: int = 64, seed: int = 0) -> UInt8Image:
-    """``each`` crops of every photograph at fixed random places: uint8 [N, size, size, 3].
+    """Return crops at random places that depend on the seed alone. Photographs smaller than a crop are left out.
 
-    Photographs smaller than a crop are passed over.
+    Args:
+        photos: Photographs by name, uint8 [H, W, 3] each.
+        each: Number of crops of a photograph.
+        size: Side of a crop in pixels.
+        seed: Seed of the places.
+
+    Returns:
+        uint8 [N, size, size, 3], ``each`` in a row of one photograph, in the order of the names.
 
     Raises:
-        DataError: If all are.
+        DataError: If no photograph is large enough.
     """
     generator = np.random.default_rng(seed)
     crops = []

@@ -1,8 +1,8 @@
-"""Pictures that show one shot twice: re-compressed, resized, re-lit, or the next of a series.
+"""Detection of near-duplicates: re-compressed, resized or re-lit pictures, or the next picture of a series.
 
-A perceptual hash (the signs of the 64 lowest cosine coefficients of the grey picture, ``phash`` of ImageHash) finds
-candidates; a comparison of thumbnails in colour confirms them, as flat pictures hash alike whatever they show. Crops,
-rotations and mirror images are not found.
+A perceptual hash finds candidates (``phash`` of ImageHash: the signs of the 64 lowest cosine coefficients of the grey
+picture). A comparison of colour thumbnails confirms them, since the hashes of flat pictures are alike whatever they
+show. Crops, rotations and mirror images are not found.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ MOST_LEVELS = 12.0
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What pictures are compared by.
+    """Hashes and thumbnails of pictures, for their comparison.
 
     Attributes:
-        hashes: uint8 [N, 8], the perceptual hash.
+        hashes: Perceptual hashes, uint8 [N, 8].
         thumbnails: uint8 [N, 16, 16, 3].
     """
 
@@ -44,7 +44,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, squares: npt.NDArray[np.uint8]) -> Fingerprints:
-        """Those of pictures uint8 [N, 64, 64, 3]."""
+        """Compute the fingerprints of pictures uint8 [N, 64, 64, 3]."""
         small = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
         images = [Image.fromarray(square) for square in squares]
         hashes = [np.packbits(imagehash.phash(image).hash) for image in images]
@@ -56,13 +56,13 @@ class Fingerprints:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures that are near-duplicates.
+    """Pair of near-duplicates.
 
     Attributes:
         first: Row in the first set.
         second: Row in the second set.
-        bits: Bits of the hash that differ, of 64.
-        levels: Mean difference of the thumbnails, of 255 levels.
+        bits: Number of different bits of the hashes, of 64.
+        levels: Mean difference of the thumbnails, in levels of 0 to 255.
     """
 
     first: int
@@ -72,7 +72,7 @@ class Pair:
 
 
 def near_pairs(first: Fingerprints, second: Fingerprints) -> list[Pair]:
-    """Near-duplicates between two sets, the nearest first."""
+    """Return the near-duplicates between two sets, the nearest first."""
     return sorted(_confirmed(first, second), key=lambda pair: (pair.levels, pair.bits))
 
 
@@ -89,11 +89,11 @@ def _confirmed(first: Fingerprints, second: Fingerprints) -> Iterator[Pair]:
 
 
 def check_splits(first: ImageSet, second: ImageSet) -> list[Pair]:
-    """Pictures of ``first`` that ``second`` holds too, or a near-duplicate of them; the nearest first.
+    """Return the pairs of equal or near-duplicate pictures of two sets, the nearest first.
 
     Raises:
         DataError: If both are the same set.
     """
     if first.identity == second.identity:
-        raise DataError(f"{first.name} and {second.name} are one set; name two splits")
+        raise DataError(f"{first.name} and {second.name} are the same set; name two splits")
     return near_pairs(*(Fingerprints.of(each.squares(FINGERPRINT_PIXELS)) for each in (first, second)))

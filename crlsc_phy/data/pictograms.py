@@ -1,4 +1,4 @@
-"""Pictograms of three vendors, who draw the same things: found by code point."""
+"""Pictograms of three vendors, who draw the same things, identified by code point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crlsc_phy.images import load_image
 __all__ = ["OBJECT_CATEGORIES", "VENDORS", "Pictograms", "load_pictograms", "read_pictograms"]
 
 OBJECT_CATEGORIES = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
-"""Categories of pictograms that show a thing, and so can be told apart across vendors."""
+"""Unicode categories whose pictograms show a thing, and so can be told apart across vendors."""
 
 NAMES = "emoji-datasource-google"
 VENDORS = {
@@ -25,18 +25,18 @@ VENDORS = {
     "twitter": "emoji-datasource-twitter",
     "fluent": "@lobehub/fluent-emoji-3d",
 }
-"""The package of each vendor. That of Google names the pictograms of all."""
+"""Package of each vendor. Google's has the names of all pictograms."""
 
 PICTOGRAM_PIXELS = 128
 
 
 @dataclass(frozen=True)
 class Pictograms:
-    """The pictograms of one vendor.
+    """Pictograms of one vendor.
 
     Attributes:
         images: uint8 [N, 128, 128, 3], on white.
-        ids: Code points of each, such as ``1f600``: the same in all vendors.
+        ids: Code points of each, such as ``1f600``, the same for all vendors.
         names: Readable names.
         categories: Unicode categories.
     """
@@ -47,7 +47,7 @@ class Pictograms:
     categories: list[str]
 
     def things(self, ids: Container[str]) -> Pictograms:
-        """Those that show a thing and whose code points are among ``ids``."""
+        """Return those that show a thing and whose code points are among ``ids``."""
         kinds = zip(self.ids, self.categories, strict=True)
         rows = [row for row, (name, kind) in enumerate(kinds) if kind in OBJECT_CATEGORIES and name in ids]
         columns = ([column[row] for row in rows] for column in (self.ids, self.names, self.categories))
@@ -55,10 +55,10 @@ class Pictograms:
 
 
 def load_pictograms(folder: Path, vendor: str) -> Pictograms:
-    """Read what ``crlsc-train data`` has put into ``folder`` for ``vendor``: ``google``, ``fluent`` or ``twitter``.
+    """Read the pictograms of ``vendor`` (``google``, ``fluent`` or ``twitter``) from the data folder.
 
     Raises:
-        DataError: If it is not there.
+        DataError: If they are missing.
     """
     with open_arrays(folder / f"pictograms-{vendor}.npz") as arrays:
         return Pictograms(
@@ -67,7 +67,7 @@ def load_pictograms(folder: Path, vendor: str) -> Pictograms:
 
 
 def read_pictograms(trees: Mapping[str, Path], vendor: str) -> dict[str, npt.NDArray[np.generic]]:
-    """The columns of :class:`Pictograms` from unpacked packages (name to folder)."""
+    """Read the columns of :class:`Pictograms` from unpacked packages (folders by name)."""
     entries = json.loads((trees[NAMES] / "package/emoji.json").read_text(encoding="utf-8"))
     rows = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What the data room keeps on the disk: tables of the package, arrays, and files that are made in one go."""
+"""Tables of the package, files of arrays, and writing of files with error messages and progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def read_table(name: str) -> list[dict[str, str]]:
-    """The rows of a table in ``crlsc_phy/data/sets``, such as ``photos.csv``."""
+    """Return the rows of a table in ``crlsc_phy/data/sets``, such as ``photos.csv``."""
     text = (resources.files("crlsc_phy.data") / "sets" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -35,7 +35,7 @@ def making(path: Path) -> Iterator[Path]:
     """Yield a name to write ``path`` under, as :func:`crlsc_phy.files.placed` does; folders above it are made.
 
     Raises:
-        DataError: If the disk does not take it. Nothing is left of it then.
+        DataError: If the file cannot be written; nothing is left of it then.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,10 @@ def making(path: Path) -> Iterator[Path]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write ``arrays`` as an ``.npz``.
+    """Write ``arrays`` as an ``.npz`` file.
 
     Raises:
-        DataError: If the disk does not take it.
+        DataError: If the file cannot be written.
     """
     # np.savez leaves its archive open when the disk is full, which then complains when it is collected.
     with making(path) as aside, zipfile.ZipFile(aside, "w") as archive:
@@ -60,10 +60,10 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """Open what :func:`save_arrays` wrote; an array is read when it is asked for.
+    """Open a file of :func:`save_arrays`; an array is read on access.
 
     Raises:
-        DataError: If there is none, or it is damaged.
+        DataError: If the file is missing or damaged.
     """
     if not path.exists():
         raise DataError(f"{path}: no such data set; run crlsc-train data --data {path.parent}")
@@ -71,10 +71,16 @@ def open_arrays(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        raise DataError(f"{path}: is damaged; delete it, it is made anew") from None
+        raise DataError(f"{path}: is damaged; delete it and run the command again") from None
 
 
 def watched(items: Iterable[_T], what: str, total: int | None = None) -> Iterable[_T]:
-    """``items``, with a progress bar on a terminal. It is on stderr, as results on stdout may be JSON."""
+    """Iterate with a progress bar if standard error is a terminal; standard output may be JSON.
+
+    Args:
+        items: Items to return.
+        what: Text beside the bar.
+        total: Number of items, if they do not know it.
+    """
     console = Console(stderr=True)
     return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)

@@ -1,7 +1,7 @@
-"""Data sets of torchvision by name, downloaded where the machine has internet access.
+"""Data sets of torchvision by name, downloaded if the machine has internet access.
 
-Only those that are read without unpickling anything. CIFAR's files for Python, which torchvision takes, are pickles;
-its binary files hold the same pictures and are read here.
+Only data sets that are read without unpickling are supported. CIFAR's files for Python, which torchvision uses, are
+pickles; its binary files have the same pictures and are read here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VISION: dict[str, dict[str, dict[str, Any]]] = {
         for name in ("DTD", "Flowers102", "Food101", "GTSRB", "STL10", "SVHN")
     },
 }
-"""torchvision's own splits, as arguments. What torchvision unpickles is left out: CIFAR, ImageNet, LSUN, MNIST."""
+"""Arguments of torchvision's own splits. Data sets that it unpickles are left out: CIFAR, ImageNet, LSUN, MNIST."""
 
 CIFAR = {
     "CIFAR10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
@@ -44,11 +44,11 @@ CIFAR = {
 
 
 _MISSING = (OSError, RuntimeError, ValueError, ImportError)
-"""What torchvision and the libraries that it downloads with raise when they have no data set."""
+"""Exceptions of torchvision, and of the libraries that it downloads with, if a data set is missing."""
 
 
 class Pictures(Protocol):
-    """What a data set of torchvision is to us."""
+    """Interface of a data set of torchvision."""
 
     def __len__(self) -> int: ...
 
@@ -56,19 +56,19 @@ class Pictures(Protocol):
 
 
 class Cifar:
-    """CIFAR-10 or CIFAR-100 in the binary format.
+    """CIFAR-10 or CIFAR-100 in the binary format (A. Krizhevsky, "Learning multiple layers of features", 2009).
 
-    A record is the label (of CIFAR-100 two: coarse and fine) and 3 x 32 x 32 bytes, plane by plane.
+    A record has the label (for CIFAR-100 two: coarse and fine) and 3 x 32 x 32 bytes, by colour plane.
 
     Args:
-        root: Where the archive is, or is put.
+        root: Folder of the archive.
         name: ``CIFAR10`` or ``CIFAR100``.
         split: ``train`` or ``heldout``.
-        download: Fetch it first if it is not there.
+        download: Whether to download the archive if it is missing.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If one is cut short.
+        ValueError: If a file is cut short.
     """
 
     def __init__(self, root: Path, name: str, split: str, download: bool) -> None:
@@ -99,18 +99,24 @@ class Cifar:
 
 
 def open_vision(name: str, split: str, data: Path, folder: Path) -> ImageSet:
-    """The split ``train`` or ``heldout`` of the data set ``name``, below ``data/torchvision/NAME``.
+    """Open a data set of torchvision.
+
+    Args:
+        name: Name of the data set, one of ``VISION`` and ``CIFAR``.
+        split: ``train`` or ``heldout``.
+        data: Folder of the data sets; this one is in ``torchvision/NAME`` below it.
+        folder: Folder of decoded pictures and labels.
 
     Raises:
-        DataError: If the data set is not among ``VISION`` and ``CIFAR``, or cannot be had.
+        DataError: If the data set is unknown, or cannot be read or downloaded.
     """
     spec = f"torchvision:{name}@{split}"
     if name not in VISION and name not in CIFAR:
-        raise DataError(f"torchvision:{name}: not one of {', '.join(sorted({*VISION, *CIFAR}))}")
+        raise DataError(f"torchvision:{name} is unknown; choose one of {', '.join(sorted({*VISION, *CIFAR}))}")
     root = data / "torchvision" / name
     pictures = _have(spec, name, split, root)
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    # The files are tens of gigabytes for some; their sizes and times stand for their content.
+    # Some have tens of gigabytes of files, so that sizes and times are used in place of the content.
     states = (f"{path.relative_to(root)}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files)
     identity = identity_of(spec, *states)
     labels = tuple(_labels(pictures, spec, folder / f"{identity[:32]}-labels.json"))
@@ -132,7 +138,7 @@ def _have(spec: str, name: str, split: str, root: Path) -> Pictures:
         return _read(name, split, root, download=True)
     except _MISSING as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{spec}: cannot be had ({reason[:120]}); put its files below {root}") from None
+        raise DataError(f"{spec}: cannot be read or downloaded ({reason[:120]}); put its files below {root}") from None
 
 
 def _read(name: str, split: str, root: Path, download: bool) -> Pictures:

@@ -1,1 +1,1 @@
-"""The networks of CRLSC: teacher, local encoder, VQ-VAE detail, and the runtimes that execute them."""
+"""Networks of CRLSC: teacher, local encoder, detail coders, and the runtimes that execute them."""

@@ -118,12 +118,10 @@ class AnalogSender(nn.Module):
 
 
 class AnalogReceiver(nn.Module):
-    """Network from received components to images float32 [N, 3, 8 h, 8 w] in 0..1.
+    """Network from received components to images.
 
-    Components float32 [N, 2 M, h, w] are unbiased and in the sender's units; those that were not sent are zero.
-    Semantic vectors are float32 [N, S]. The state, float32 [N, 3], has the natural logarithm of the noise power on a
-    symbol of unit power, the natural logarithm of a symbol's power before scaling, and the rate in symbols for 8 x 8
-    pixels.
+    The state of a frame has the natural logarithm of the noise power on a symbol of unit power, the natural logarithm
+    of a symbol's power before scaling, and the rate in complex symbols for 8 x 8 pixels.
     """
 
     spread: Tensor
@@ -150,6 +148,16 @@ class AnalogReceiver(nn.Module):
         self.leave = nn.Sequential(nn.SiLU(), zero(nn.Conv2d(narrow, 48, 3, padding=1)), nn.PixelShuffle(4))
 
     def forward(self, components: Tensor, semantic: Tensor, state: Tensor) -> Tensor:
+        """Decode a batch.
+
+        Args:
+            components: Unbiased and in the sender's units, float32 [N, 2 M, h, w]; zero where they were not sent.
+            semantic: Semantic vectors, float32 [N, S].
+            state: float32 [N, 3].
+
+        Returns:
+            Images float32 [N, 3, 8 h, 8 w] in 0..1.
+        """
         height, width = components.shape[2:]
         vertical, horizontal = cosines(height, components.device), cosines(width, components.device)
         noise, power, rate = state[:, :, None, None, None].unbind(1)

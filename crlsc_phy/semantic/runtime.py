@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crlsc_phy.errors import BundleError
+from crlsc_phy.errors import BundleError, brief
 
 __all__ = ["ANALOG", "ANALOG_NETWORKS", "DETAIL", "NETWORKS", "RUNTIMES", "Runtime", "load_runtime"]
 
@@ -30,22 +30,24 @@ class Runtime(ABC):
     """Networks of a bundle, on arrays."""
 
     @abstractmethod
+    def _run(self, network: str, *inputs: Array) -> Array: ...
+
     def semantic(self, image: Array) -> Array:
         """Encode images float32 [N, 3, P, P] in 0..1 into semantic vectors float32 [N, S] of unit norm."""
+        return self._run("encoder", image)
 
-    @abstractmethod
     def analyse(self, image: Array) -> Array:
         """Analyse images float32 [N, 3, H, W] in 0..1 into latents float32 [N, D, H/8, W/8]."""
+        return self._run("analysis", image)
 
-    @abstractmethod
     def synthesise(self, latent: Array, semantic: Array) -> Array:
         """Synthesise images float32 [N, 3, 8h, 8w] from latents float32 [N, D, h, w] and vectors float32 [N, S]."""
+        return self._run("synthesis", latent, semantic)
 
-    @abstractmethod
     def analog_send(self, image: Array) -> Array:
         """Analyse images float32 [N, 3, H, W] in 0..1 into components float32 [N, 2 M, H/8, W/8], strongest first."""
+        return self._run("analog_sender", image)
 
-    @abstractmethod
     def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
         """Synthesise images from received components.
 
@@ -57,6 +59,7 @@ class Runtime(ABC):
         Returns:
             float32 [N, 3, 8h, 8w].
         """
+        return self._run("analog_receiver", components, semantic, state)
 
 
 class OnnxRuntime(Runtime):
@@ -79,26 +82,13 @@ class OnnxRuntime(Runtime):
                 for name in (*NETWORKS, *(ANALOG_NETWORKS if "analog" in config else ()))
             }
         except Exception as error:  # onnxruntime's exceptions have no common base of their own.
-            raise BundleError(f"{folder}: onnxruntime cannot load it ({error})") from None
+            raise BundleError(f"{folder}: onnxruntime cannot load it ({brief(error)})") from None
 
-    def _run(self, name: str, **inputs: Array) -> Array:
-        output: Array = self._sessions[name].run(None, inputs)[0]
+    def _run(self, network: str, *inputs: Array) -> Array:
+        session = self._sessions[network]
+        names = (each.name for each in session.get_inputs())
+        output: Array = session.run(None, dict(zip(names, inputs, strict=True)))[0]
         return output
-
-    def semantic(self, image: Array) -> Array:
-        return self._run("encoder", image=image)
-
-    def analyse(self, image: Array) -> Array:
-        return self._run("analysis", image=image)
-
-    def synthesise(self, latent: Array, semantic: Array) -> Array:
-        return self._run("synthesis", latent=latent, semantic=semantic)
-
-    def analog_send(self, image: Array) -> Array:
-        return self._run("analog_sender", image=image)
-
-    def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
-        return self._run("analog_receiver", components=components, semantic=semantic, state=state)
 
 
 class TorchRuntime(Runtime):
@@ -114,36 +104,23 @@ class TorchRuntime(Runtime):
             from crlsc_phy.semantic.encoder import EncoderConfig, LocalEncoder
         except ImportError as error:
             raise BundleError(
-                f"runtime torch: {error.name} is not installed; use runtime onnx, or pip install crlsc-phy[train]"
+                f"runtime torch: {error.name} is not installed; use runtime onnx, or pip install 'crlsc-phy[train]'"
             ) from None
         self._torch = torch
-        self._encoder = LocalEncoder(EncoderConfig(**config["encoder"])).eval()
-        self._encoder.load_state_dict(load_file(folder / f"{encoder}.safetensors"))
-        self._detail = DetailCoder(DetailConfig(**config["detail"])).eval()
-        self._detail.load_state_dict(load_file(folder / DETAIL), strict=False)
+        local = LocalEncoder(EncoderConfig(**config["encoder"])).eval()
+        local.load_state_dict(load_file(folder / f"{encoder}.safetensors"))
+        detail = DetailCoder(DetailConfig(**config["detail"])).eval()
+        detail.load_state_dict(load_file(folder / DETAIL), strict=False)
+        self._networks = {"encoder": local, "analysis": detail.analysis, "synthesis": detail.synthesis}
         if "analog" in config:
-            self._analog = AnalogCoder(AnalogConfig(**config["analog"])).eval()
-            self._analog.load_state_dict(load_file(folder / ANALOG))
+            analog = AnalogCoder(AnalogConfig(**config["analog"])).eval()
+            analog.load_state_dict(load_file(folder / ANALOG))
+            self._networks |= {"analog_sender": analog.sender, "analog_receiver": analog.receiver}
 
-    def _run(self, network: Any, *inputs: Array) -> Array:
+    def _run(self, network: str, *inputs: Array) -> Array:
         with self._torch.inference_mode():
-            output: Array = network(*(self._torch.from_numpy(array) for array in inputs)).numpy()
+            output: Array = self._networks[network](*(self._torch.from_numpy(array) for array in inputs)).numpy()
         return output
-
-    def semantic(self, image: Array) -> Array:
-        return self._run(self._encoder, image)
-
-    def analyse(self, image: Array) -> Array:
-        return self._run(self._detail.analysis, image)
-
-    def synthesise(self, latent: Array, semantic: Array) -> Array:
-        return self._run(self._detail.synthesis, latent, semantic)
-
-    def analog_send(self, image: Array) -> Array:
-        return self._run(self._analog.sender, image)
-
-    def analog_receive(self, components: Array, semantic: Array, state: Array) -> Array:
-        return self._run(self._analog.receiver, components, semantic, state)
 
 
 def load_runtime(name: str, folder: Path, encoder: str, config: dict[str, Any], threads: int = 1) -> Runtime:

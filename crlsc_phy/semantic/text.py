@@ -1,10 +1,11 @@
-"""A small text tower that was trained beside a locked image tower (LiT, Zhai et al. 2022), and the words it reads.
+"""Small text tower that is trained beside a locked image tower, and its vocabulary.
 
-    vocabulary.json           its sizes, and the tokens it knows, by their row
-    text_tower.safetensors    its weights
+    vocabulary.json           sizes, and known tokens in the order of their rows
+    text_tower.safetensors    weights
 
-The tokens are those of CLIP's byte-pair encoding that occur in the captions of the training: of 49,408 a few thousand
-remain, and the tower is a few megabytes.
+Method: X. Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022. The tokens are those of
+CLIP's byte-pair encoding that occur in the captions of the training: a few thousand of 49,408, so that the tower takes
+a few megabytes.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ PAD, START, FIRST = 0, 1, 2
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Sizes of a text tower, and its vocabulary.
+    """Sizes and vocabulary of a text tower.
 
     Attributes:
         dim: Size of the image tower's features.
-        width: Of the transformer, a multiple of 32.
-        layers: How many it has.
-        context: Longest caption in tokens, with the two that begin and end it.
-        tokens: Tokens that it knows, as CLIP's tokenizer spells them.
+        width: Width of the transformer, a multiple of 32.
+        layers: Number of layers of the transformer.
+        context: Longest caption in tokens, including the two that begin and end it.
+        tokens: Known tokens, as CLIP's tokenizer spells them.
+
+    Raises:
+        TrainingError: If a size is out of range.
     """
 
     dim: int
@@ -60,7 +64,7 @@ class TextConfig:
 
 
 def frequent_tokens(captions: Iterable[str], count: int) -> tuple[str, ...]:
-    """Up to ``count`` tokens that occur in ``captions``, the most frequent ones, as CLIP's tokenizer spells them."""
+    """Return the ``count`` most frequent tokens of ``captions``, as CLIP's tokenizer spells them."""
     tokenizer = _tokenizer()
     found = Counter(token for caption in captions for token in tokenizer.encode(caption))
     return tuple(tokenizer.decoder[token] for token, _ in found.most_common(count))
@@ -69,7 +73,7 @@ def frequent_tokens(captions: Iterable[str], count: int) -> tuple[str, ...]:
 class TextTower(nn.Module):
     """open_clip's text transformer over a reduced vocabulary.
 
-    Tokens see each other in both directions, which a caption of few words gains from.
+    Attention goes in both directions, which is better for captions of few words.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -92,7 +96,7 @@ class TextTower(nn.Module):
         )
 
     def tokens(self, texts: list[str]) -> Tensor:
-        """Rows of the tokens of texts, int64 [N, context]; those that it does not know are left out."""
+        """Return the rows of the tokens of texts, int64 [N, context]; unknown tokens are left out."""
         result = torch.full((len(texts), self.config.context), PAD)
         for line, text in zip(result, texts, strict=True):
             known = [self._rows[token] for token in _tokenizer().encode(text) if token in self._rows]
@@ -101,30 +105,32 @@ class TextTower(nn.Module):
         return result
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Rows int64 [N, context] to directions among the image tower's centred features, float32 [N, dim]."""
+        """Map rows int64 [N, context] to directions among the image tower's centred features, float32 [N, dim]."""
         return F.normalize(self.transformer(tokens), dim=1)
 
     @torch.inference_mode()
     def embed(self, texts: list[str]) -> Tensor:
-        """Directions of texts, float32 [N, dim] of unit norm.
+        """Return the directions of texts, float32 [N, dim] of unit norm.
 
         Raises:
-            TrainingError: If it knows no word of one.
+            TrainingError: If no word of a text is known.
         """
         tokens = self.tokens(texts)
         for text, line in zip(texts, tokens, strict=True):
             if line[1] == self._end:
-                raise TrainingError(f"{text!r}: no word of it occurs in the captions that the text tower has learnt")
+                raise TrainingError(
+                    f"{text!r}: no word of it occurs in the captions of the text tower's training; use others"
+                )
         directions: Tensor = self(tokens)
         return directions
 
     def save_config(self, folder: Path) -> None:
-        """Write its sizes and vocabulary into ``folder``."""
+        """Write sizes and vocabulary into ``folder``."""
         write_text(folder / VOCABULARY, json.dumps(asdict(self.config)) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> TextTower:
-        """The tower whose files lie in ``folder``.
+        """Load the tower from the files in ``folder``.
 
         Raises:
             TrainingError: If they are missing or damaged.

@@ -1,7 +1,7 @@
-"""Tokens of the detail layer without torch: residual quantisation, packing into bytes, erasures.
+"""Tokens of the detail layer, without torch: residual quantisation, packing into bytes, erasures.
 
-Tokens are ordered level by level, each in raster order, so that a prefix of the detail layer is a coarser picture of
-the whole image.
+Tokens are ordered by level and then in raster order, so that a prefix of the detail layer is a coarser version of the
+whole image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Tokens = npt.NDArray[np.int64]
 
 
 class ResidualQuantiser:
-    """The codebooks of a trained detail coder.
+    """Quantiser with the codebooks of a trained detail coder.
 
     Args:
         codebooks: float32 [L, K, D], K a power of two.
@@ -30,7 +30,7 @@ class ResidualQuantiser:
         self._norms = (self.codebooks**2).sum(axis=2)
 
     def encode(self, latent: npt.NDArray[np.float32], levels: int) -> Tokens:
-        """Tokens int64 [levels, h, w] of a latent float32 [D, h, w]."""
+        """Quantise a latent float32 [D, h, w] into tokens int64 [levels, h, w]."""
         _, height, width = latent.shape
         residual = latent.reshape(self.dim, -1).T.copy()
         tokens = np.empty((levels, height * width), np.int64)
@@ -41,9 +41,9 @@ class ResidualQuantiser:
         return tokens.reshape(levels, height, width)
 
     def decode(self, tokens: Tokens, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Latent float32 [D, h, w] of tokens int64 [levels, h, w], of which only ``kept`` ones arrived.
+        """Return the latent float32 [D, h, w] of tokens int64 [levels, h, w], of which those in ``kept`` arrived.
 
-        A lost token takes the finer ones of its place with it: they refine what is not there.
+        With a token the finer ones of its place are lost, since they refine it.
         """
         levels, height, width = tokens.shape
         whole = np.logical_and.accumulate(kept, axis=0)
@@ -53,25 +53,25 @@ class ResidualQuantiser:
         return latent.transpose(2, 0, 1)
 
     def pack(self, tokens: Tokens) -> bytes:
-        """Tokens as bytes, ``bits`` a token, most significant bit first, zero-padded at the end."""
+        """Pack tokens into bytes, ``bits`` each, most significant bit first, zero-padded at the end."""
         shifts = np.arange(self.bits - 1, -1, -1)
         return np.packbits((tokens.reshape(-1, 1) >> shifts & 1).astype(np.uint8)).tobytes()
 
     def unpack(
         self, detail: bytes | None, erasures: tuple[tuple[int, int], ...], shape: tuple[int, int, int]
     ) -> tuple[Tokens, npt.NDArray[np.bool_]]:
-        """The inverse of :meth:`pack`.
+        """Unpack the bytes of :meth:`pack`.
 
         Args:
-            detail: Packed tokens; None when all are lost.
-            erasures: Byte ranges ``(start, stop)`` that are lost.
+            detail: Packed tokens; None if all are lost.
+            erasures: Ranges ``(start, stop)`` of lost bytes.
             shape: ``(levels, h, w)``.
 
         Returns:
-            Tokens int64 and, bool, which of them arrived; both of ``shape``.
+            Tokens int64, and bool, True where a token arrived; both of ``shape``.
 
         Raises:
-            FrameError: If ``detail`` has another length than ``shape`` asks for.
+            FrameError: If the length of ``detail`` does not fit ``shape``.
         """
         count = int(np.prod(shape))
         if detail is None:
@@ -91,5 +91,5 @@ class ResidualQuantiser:
 
 
 def packed_size(tokens: int, bits: int) -> int:
-    """Bytes that ``tokens`` tokens of ``bits`` bits take."""
+    """Return the number of bytes of ``tokens`` tokens of ``bits`` bits."""
     return (tokens * bits + 7) // 8

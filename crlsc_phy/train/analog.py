@@ -207,7 +207,13 @@ class AnalogTraining(CoderTraining):
 
 
 def start_linear(coder: AnalogCoder, crops: CropSampler, seed: int) -> None:
-    """Make ``coder`` the best linear code for crops, drawn with ``seed``, from which training starts."""
+    """Make a coder the best linear code for crops, from which training starts.
+
+    Args:
+        coder: Coder to change.
+        crops: Sampler of the crops.
+        seed: Seed of the crops.
+    """
     coder.start_linear(crops.batch(STATISTICS_CROPS, torch.Generator().manual_seed(seed)))
 
 

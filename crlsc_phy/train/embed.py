@@ -1,6 +1,6 @@
-"""Features of many pictures, in shards: on this machine's cores, or on a Ray cluster through joblib's backend.
+"""Features of many pictures, computed in shards on this machine's cores or on a Ray cluster through joblib.
 
-Each shard is a file, so that embedding goes on where it was cut off.
+Each shard is a file, so that an interrupted embedding resumes with the missing ones.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ __all__ = ["embed"]
 SHARD = 512
 BATCH = 64
 ROUND = 2
-"""Shards a worker between two times that they are written: Ray's backend returns nothing before all are done."""
+"""Shards of each worker between two writes: Ray's backend returns nothing before all are finished."""
 
 
 def embed(
     images: UInt8Image, tower: str, pixels: int, folder: Path, jobs: int = 1, ray: str = "", threads: int = 1
 ) -> Tensor:
-    """Features of pictures by a tower.
+    """Compute the features of pictures by a tower.
 
     Args:
         images: uint8 [N, H, W, 3].
         tower: See :func:`crlsc_phy.semantic.teacher.load_tower`.
-        pixels: Side at which the tower sees them, where it has no side of its own.
-        folder: Of the shards; those of the same pictures and tower are not made again.
-        jobs: Processes on this machine; on a Ray cluster tasks at a time, where 1 stands for as many as it has CPUs.
+        pixels: Side in pixels that pictures are resized to, for towers without a size of their own.
+        folder: Folder of the shards; existing shards of the same pictures and tower are used.
+        jobs: Number of processes on this machine. On a Ray cluster, number of concurrent tasks; 1 stands for the number
+            of its CPUs.
         ray: Address of a Ray cluster, ``local`` to start one here; empty for none.
         threads: Threads of each process.
 
@@ -50,7 +51,7 @@ def embed(
         float32 [N, F] of unit norm.
 
     Raises:
-        TrainingError: If the tower cannot be had, or Ray is not installed or not reached.
+        TrainingError: If the tower cannot be loaded, or Ray is not installed or cannot be reached.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards = [images[start : start + SHARD] for start in range(0, len(images), SHARD)]
@@ -89,7 +90,7 @@ def _features(shard: UInt8Image, tower: str, pixels: int, threads: int) -> npt.N
 
 @contextmanager
 def _workers(jobs: int, ray: str) -> Iterator[tuple[joblib.Parallel, int]]:
-    """What runs tasks, and how many at a time. A cluster that was started here ends with it."""
+    """Yield what runs tasks and how many at a time. A cluster that was started here ends with the block."""
     if not ray:
         with joblib.Parallel(jobs) as parallel:
             yield parallel, jobs

@@ -1,9 +1,10 @@
-"""The ``encoder`` stage, stage 1 of CRLSC: a terminal's encoder learns from the shared knowledge base alone.
+"""The ``encoder`` stage, stage 1 of CRLSC: terminals' encoders are trained from the shared knowledge base alone.
 
-Neither labels nor the teacher are at hand. Each public image comes with its code in the knowledge base. The encoder
-sees the image altered, and its similarity to *all* vectors of the base must spread as the true vector's does
-(self-supervised distillation, SEED, Fang et al. 2021, equation 3); with a cold target that is InfoNCE with the whole
-base as negatives, but a twin of the image is not pushed away.
+Neither labels nor the teacher are used. Each public image comes with its code in the knowledge base. The encoder is
+given an altered image. The similarities of its vector to *all* vectors of the base must be distributed as those of the
+true vector (self-supervised distillation, Z. Fang et al., "SEED: self-supervised distillation for visual
+representation", ICLR 2021, equation 3). With a cold target that is InfoNCE with the whole base as negatives, but twins
+of the image are not pushed away.
 
 Result: ``encoder/NAME/encoder.safetensors`` for each size of the recipe, all in one space.
 """
@@ -34,7 +35,7 @@ TEMPERATURE = 0.1
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What the stage consists of: a step an encoder."""
+    """Return the steps of the stage, one for each encoder."""
     sets = (*recipe.data.public, *recipe.data.photos)
     shared = {"trained_stages": recipe.encoder.trained_stages, "loop": recipe.encoder.loop, "seed": recipe.seed}
     return [
@@ -62,12 +63,12 @@ def _train(run: Run, folder: Path, config: EncoderConfig) -> None:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """What a terminal is given to learn from.
+    """Training data of a terminal.
 
     Attributes:
-        images: uint8 [N, 3, S, S], the public pictures.
-        vectors: float32 [N, D], what the air code of each says.
-        base: float32 [B, D], what those of all entries of the knowledge base say.
+        images: Public pictures, uint8 [N, 3, S, S].
+        vectors: Decoded air code of each picture, float32 [N, D].
+        base: Decoded air codes of all entries of the knowledge base, float32 [B, D].
     """
 
     images: Tensor
@@ -76,26 +77,26 @@ class PublicSet:
 
 
 def public_set(run: Run) -> PublicSet:
-    """The public pictures with their codes in the shared knowledge base, and the crops of photographs with theirs."""
+    """Return the public pictures and the crops of photographs, with their codes in the shared knowledge base."""
     knowledge, photos = run.knowledge, load_file(run.folder / "skb/codes.safetensors")["photos"]
     pictures = squares(run.recipe.data.public, run.data)
     base = torch.from_numpy(knowledge.air_code.decode(knowledge.codes))
     crops = torch.from_numpy(knowledge.air_code.decode(photos.numpy()))
-    # The entries of pictures come first, in the order of the sets; those of classes show none.
+    # The entries of pictures come first, in the order of the sets; those of classes have no picture.
     vectors = torch.cat([base[: len(pictures)], crops])
     images = torch.from_numpy(np.concatenate([pictures, photo_crops(run.recipe, run.data)]))
     return PublicSet(images.permute(0, 3, 1, 2).contiguous(), vectors, base)
 
 
 class EncoderTraining(StepModule):
-    """Trains a :class:`LocalEncoder`.
+    """Training of a :class:`LocalEncoder`.
 
     Args:
         config: Sizes of the encoder.
-        public: What it learns from.
-        trained_stages: How many of the last stages of the trunk are trained.
+        public: Training data.
+        trained_stages: Number of the last stages of the trunk that are trained.
         loop: Budget.
-        seed: Of the batches.
+        seed: Seed of the batches.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class EncoderTraining(StepModule):
         self.public = public
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Cross-entropy of the two spreads of similarity on one batch of altered images."""
+        """Return cross-entropy of the two distributions of similarity plus cosine distance, on one altered batch."""
         self.kept.eval()
         public = self.public
         index = torch.randint(len(public.images), (self.loop.batch,), generator=generator)
@@ -125,15 +126,15 @@ class EncoderTraining(StepModule):
 
 
 def alter(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Random views: moved, scaled, turned, re-coloured, blurred, on another ground.
+    """Return random views: moved, scaled, rotated, re-coloured, blurred, on another background.
 
     Args:
         images: float32 [N, 3, S, S] in 0..1.
-        pixels: Side of the result.
+        pixels: Side of the result, P.
         generator: Source of all choices.
 
     Returns:
-        float32 [N, 3, pixels, pixels] in 0..1.
+        float32 [N, 3, P, P] in 0..1.
     """
     n = len(images)
 
@@ -151,7 +152,7 @@ def alter(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     theta[:, :, 2] = torch.stack([rand(-0.15, 0.15), rand(-0.15, 0.15)], dim=1)
     grid = F.affine_grid(theta, [n, 3, pixels, pixels], align_corners=False)
     views = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Pictograms lie on white: half of them get the ground of another colour, as a new vendor or a page would.
+    # Pictograms lie on white. Some get another background, as those of a new vendor or page may have.
     ground = torch.rand(n, 3, 1, 1, generator=generator)
     white = (views.min(dim=1, keepdim=True).values > 0.97).float() * chance(0.3)[:, None, None, None]
     views = views * (1 - white) + ground * white

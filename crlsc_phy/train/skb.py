@@ -1,15 +1,16 @@
 """The ``skb`` stage, the server's part: the shared space, its air code and the shared knowledge base.
 
-A linear head maps the frozen tower's features into the space. Three losses shape it:
+A linear head maps the frozen tower's features into the space. It is trained with three losses:
 
-- open_clip's contrastive loss on pairs of public pictures that show the same thing: one pictogram drawn by two vendors;
-- distillation on photographs, which have no names: in the space they must lie to the tower's classes as they do among
-  its features;
+- open_clip's contrastive loss on pairs of public pictures that show the same thing, such as one pictogram drawn by two
+  vendors (A. Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021);
+- distillation on photographs, which have no names: in the space they must lie relative to the tower's classes as they
+  do among its features;
 - the classes keep apart from each other.
 
-Where the tower has no classes, the names of the public pictures stand in for them, each by the mean of its pictures.
+If the tower has no classes, the names of the public pictures are used, each at the mean of its pictures.
 
-Results: ``skb/``, the shared knowledge base with one named entry a public picture and one a class of the tower;
+Results: ``skb/``, the shared knowledge base, with one named entry for each public picture and each class of the tower;
 ``codes.safetensors``, the air codes of the photographs' crops; ``head.safetensors``.
 """
 
@@ -48,7 +49,7 @@ PAIR_BATCH = 2048
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What the stage consists of."""
+    """Return the step of the stage."""
     options = {"skb": recipe.skb, "teacher": {"tower": recipe.teacher.tower}, "dim": recipe.dim, "seed": recipe.seed}
     sets = (*recipe.data.public, *recipe.data.photos)
     return [Step("skb", _make, options=options, needs=("teacher",), sets=sets)]
@@ -63,8 +64,8 @@ def _make(run: Run, folder: Path) -> None:
     classes, directions = load_directions(run) or ([], directions_of_names(sets, views[-1]))
     if directions.shape[1] != photo_features.shape[1]:
         raise TrainingError(
-            f"teacher {run.recipe.teacher.tower}: its features have {photo_features.shape[1]} dimensions, but those of "
-            f"its classes {directions.shape[1]}; run crlsc-train teacher --force"
+            f"teacher {run.recipe.teacher.tower}: its features have {photo_features.shape[1]} dimensions, but its "
+            f"classes have {directions.shape[1]}; run crlsc-train teacher --force"
         )
     head = train_head(views, Pairs.of(sets), photo_features, directions, run.recipe.dim, recipe.steps, run.recipe.seed)
     save_tensors(head.state_dict(), folder / "head.safetensors")
@@ -73,7 +74,7 @@ def _make(run: Run, folder: Path) -> None:
         photos, placed = head(photo_features), head.place(directions)
     known = torch.cat([*at_sizes, photos, placed]).numpy()
     code = AirCode.train(known, code_size, run.recipe.seed, rounds=recipe.order_rounds)
-    # A terminal is given codes, not vectors: those of the photographs too, which have no names and so no entries.
+    # A terminal is given codes, not vectors. Photographs have no names, and so no entries.
     save_tensors({"photos": torch.from_numpy(code.encode(photos.numpy()))}, folder / "codes.safetensors")
     of_teacher = f"classes of {run.recipe.teacher.tower}"
     named = [entry for each in sets for entry in entries(each)]
@@ -82,7 +83,7 @@ def _make(run: Run, folder: Path) -> None:
 
 
 def directions_of_names(sets: Sequence[ImageSet], features: Tensor) -> Tensor:
-    """For each name the mean of its pictures' features float32 [N, F], centred: float32 [C, F] of unit norm."""
+    """Return the centred mean of the features, float32 [N, F], of each name's pictures: float32 [C, F] of unit norm."""
     names = [label or f"{each.name}/{key}" for each in sets for key, label in zip(each.keys, each.labels, strict=True)]
     _, rows = np.unique(names, return_inverse=True)
     sums = torch.zeros(rows.max() + 1, features.shape[1])
@@ -91,12 +92,12 @@ def directions_of_names(sets: Sequence[ImageSet], features: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures of several sets that show the same thing, by thing.
+    """Pairs of pictures of different sets that show the same thing.
 
     Attributes:
-        rows: int64 [P, 2], rows of two pictures; those of one thing stand together.
-        first: int64 [G], where in ``rows`` a thing begins.
-        count: int64 [G], how many pairs it has.
+        rows: Rows of the two pictures of each pair, int64 [P, 2], sorted by thing.
+        first: Index in ``rows`` of the first pair of each thing, int64 [G].
+        count: Number of pairs of each thing, int64 [G].
     """
 
     rows: npt.NDArray[np.int64]
@@ -105,7 +106,7 @@ class Pairs:
 
     @classmethod
     def of(cls, sets: Sequence[ImageSet]) -> Pairs:
-        """Pairs of pictures of different sets and one group; where there are none, each picture with itself."""
+        """Return the pairs of pictures of different sets and one group; if there are none, each picture with itself."""
         members: dict[str, list[tuple[int, int]]] = {}
         row = 0
         for number, each in enumerate(sets):
@@ -121,16 +122,21 @@ class Pairs:
         return cls(np.array([pair for pairs in things for pair in pairs], np.int64), count.cumsum() - count, count)
 
     def draw(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-        """A pair of each of up to ``PAIR_BATCH`` things, int64 [G, 2]."""
+        """Draw a pair of each of up to ``PAIR_BATCH`` things, int64 [G, 2]."""
         things = generator.permutation(len(self.count))[:PAIR_BATCH]
         drawn: npt.NDArray[np.int64] = self.rows[self.first[things] + generator.integers(self.count[things])]
         return drawn
 
 
 class SpaceHead(nn.Module):
-    """Features float32 [N, F] to shared-space vectors float32 [N, D] of unit norm.
+    """Linear map of features float32 [N, F] to shared-space vectors float32 [N, D] of unit norm.
 
-    Starts as the principal components of ``features`` and ``classes``, which already keep near things near.
+    It starts as the principal components of the features and classes, which keep similar pictures close.
+
+    Args:
+        features: Features of pictures, float32 [N, F].
+        classes: Directions of classes, float32 [C, F] of unit norm.
+        dim: Size of the space, D.
 
     Raises:
         TrainingError: If there are fewer features than dimensions of the space.
@@ -151,7 +157,7 @@ class SpaceHead(nn.Module):
         self.linear.weight.data.copy_(components[:dim])
 
     def place(self, directions: Tensor) -> Tensor:
-        """Where directions among the features, float32 [N, F], lie in the space: float32 [N, D] of unit norm."""
+        """Map directions among the features, float32 [N, F], into the space: float32 [N, D] of unit norm."""
         return F.normalize(self.linear(directions), dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -164,19 +170,19 @@ def train_head(
     """Train the head.
 
     Args:
-        views: For each image size the features of the public pictures, float32 [N, F]; the sizes serve as augmentation.
-        pairs: Which of them show the same thing.
+        views: Features of the public pictures for each image size, float32 [N, F]; the sizes serve as augmentation.
+        pairs: Pairs of them that show the same thing.
         photos: Features of photographs, float32 [P, F].
         classes: Directions of the tower's classes, float32 [C, F] of unit norm.
         dim: Size of the space.
         steps: Optimiser steps.
-        seed: Of the order and of dropout.
+        seed: Seed of the order and of dropout.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     known = torch.cat([views[-1], photos])
     head = SpaceHead(known, classes, dim).train()
-    # Centred, since some classes lie near every picture of a kind that the tower has not seen in training.
+    # Centred, since some classes are close to every picture of a kind that the tower was not trained on.
     nearness = photos @ classes.T - (known @ classes.T).mean(dim=0)
     likely = (nearness / CLASS_TEMPERATURE).softmax(dim=1)
     each_class = torch.arange(len(classes))

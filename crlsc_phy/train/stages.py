@@ -1,13 +1,13 @@
-"""The stages of a recipe in their order, and what each consists of.
+"""Stages of a recipe, in their order, and the steps of each.
 
-- ``teacher``: the server's large model, and what it can name
+- ``teacher``: the server's large model, and the classes that it can name
 - ``skb``: the shared space, its air code, the shared knowledge base
-- ``encoder``: stage 1 of CRLSC, terminals' encoders from the knowledge base alone
+- ``encoder``: stage 1 of CRLSC, terminals' encoders, from the knowledge base alone
 - ``pkb``: private knowledge bases, filled by such an encoder
 - ``decoder``: stage 2, reconstruction, classification, retrieval
-- ``analog``: the analog coder, through what a modem does to symbols
+- ``analog``: the analog coder, trained through a model of the modem
 - ``evaluate``: a draft of the bundle, measured on held-out data
-- ``bundle``: the draft with its model card, put in its place
+- ``bundle``: the draft with its model card, put in place
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["all_steps"]
 
 
 def all_steps(recipe: Recipe, stages: Sequence[str]) -> list[Step]:
-    """The steps of some stages of a recipe, in the order in which they can run.
+    """Return the steps of some stages of a recipe, in the order in which they can run.
 
     Raises:
-        TrainingError: If the recipe names a task that there is not.
+        TrainingError: If the recipe names an unknown task.
     """
     training = chain.from_iterable(task.steps(recipe) for task in tasks(recipe.decoder.tasks).values())
     steps = [

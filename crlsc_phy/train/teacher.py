@@ -1,4 +1,4 @@
-"""The ``teacher`` stage: the server's large model is there, says what it can name, and learns to be asked with words.
+"""The ``teacher`` stage: the server's large model, the classes that it can name, and its text tower.
 
 Results: ``classes.safetensors``, a direction among the tower's features for each class, and ``classes.json``, their
 names, where the tower has any; ``text/``, a text tower for an image tower that has none (:mod:`crlsc_phy.train.text`).
@@ -30,10 +30,10 @@ __all__ = ["load_directions", "steps", "tower_features"]
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What the stage consists of.
+    """Return the steps of the stage.
 
     Raises:
-        TrainingError: If a tower that has text is to be given one.
+        TrainingError: If the recipe trains a text tower for a tower that has one.
     """
     teacher = recipe.teacher
     found = [Step("teacher", _prepare, options={"tower": teacher.tower})]
@@ -68,13 +68,22 @@ def _tune(run: Run, folder: Path) -> None:
 
 
 def tower_features(run: Run, images: UInt8Image, pixels: int) -> Tensor:
-    """Features of pictures uint8 [N, H, W, 3] at a size, float32 [N, F]; every stage finds those of another again."""
+    """Return the features of pictures; every stage uses the shards that another one has computed.
+
+    Args:
+        run: Recipe and its folders.
+        images: uint8 [N, H, W, 3].
+        pixels: Side in pixels at which the tower sees them, see :func:`crlsc_phy.train.embed.embed`.
+
+    Returns:
+        float32 [N, F] of unit norm.
+    """
     shards = run.folder / "teacher" / WORK / "features"
     return embed(images, run.recipe.teacher.tower, pixels, shards, run.jobs, run.ray, run.recipe.threads)
 
 
 def load_directions(run: Run) -> tuple[list[str], Tensor] | None:
-    """Names of the tower's classes, and directions float32 [C, F] of unit norm; None if it can name nothing."""
+    """Return names of the tower's classes and directions float32 [C, F] of unit norm; None if it has no classes."""
     folder = run.folder / "teacher"
     try:
         names: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))

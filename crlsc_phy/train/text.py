@@ -1,8 +1,8 @@
-"""Locked-image tuning (LiT, Zhai et al. 2022): a text tower learns to point to where the frozen image tower is.
+"""Locked-image tuning: a text tower is trained to point to the features of the frozen image tower.
 
-The pictures of the public sets go with their labels as captions. Only features are needed of them, and these are
-embedded once; the sizes at which they are embedded serve as augmentation. The loss is open_clip's, on a batch of
-captions that are all different and a picture of each.
+Method: X. Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022. The pictures of the public
+sets have their labels as captions. They are embedded once, at several sizes, which serve as augmentation. The loss is
+open_clip's contrastive one, on a batch of different captions with a picture of each.
 
 Results: ``teacher/text/text_tower.safetensors``, ``vocabulary.json``.
 """
@@ -54,12 +54,12 @@ def train_text(
     """Train a text tower, and write its files.
 
     Args:
-        views: For each image size the features of the pictures, float32 [N, F].
-        labels: What each shows; "" where that is not known.
+        views: Features of the pictures for each image size, float32 [N, F].
+        labels: Label of each picture; "" if unknown.
         recipe: Sizes and budget.
-        folder: Of the results; checkpoints and logs lie in ``work`` below it, from where a training that was cut off
-            goes on.
-        seed: Of weights and batches.
+        folder: Folder of the results. Checkpoints and logs are in ``work`` below it, from where an interrupted training
+            resumes.
+        seed: Seed of weights and batches.
         threads: Threads of the loop.
 
     Raises:
@@ -79,7 +79,7 @@ def train_text(
 
 
 class TextTraining(StepModule):
-    """Trains a :class:`TextTower`; the arguments are those of :func:`train_text`."""
+    """Training of a :class:`TextTower`; the arguments are those of :func:`train_text`."""
 
     def __init__(
         self, tower: TextTower, views: Sequence[Tensor], labels: Sequence[str], recipe: TextRecipe, seed: int
@@ -87,14 +87,14 @@ class TextTraining(StepModule):
         super().__init__(recipe.loop, seed)
         self.tower, self.contrast = tower, ClipLoss()
         mean = views[-1].mean(dim=0)
-        # What all pictures have in common says nothing of any, and would outweigh the rest.
+        # The mean of all pictures tells none apart, and would outweigh the rest.
         self.views = torch.stack([F.normalize(view - mean, dim=1) for view in views])
         names = sorted(set(labels) - {""})
         self.pictures = [torch.tensor([row for row, label in enumerate(labels) if label == name]) for name in names]
         self.captions = torch.stack([tower.tokens([text.format(name) for text in TEMPLATES]) for name in names])
 
     def step_loss(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """open_clip's contrastive loss on one batch."""
+        """Return open_clip's contrastive loss on one batch."""
 
         def choose(count: int) -> int:
             return int(torch.randint(count, (), generator=generator))
@@ -109,7 +109,7 @@ class TextTraining(StepModule):
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write what it takes to search with words, if the teacher has text."""
+    """Write the files for searches with words into the folder of a bundle, if the teacher has a text tower."""
     teacher = run.recipe.teacher
     if teacher.text is not None:
         tower = TextTower.load(run.folder / TEXT)
@@ -122,10 +122,10 @@ def export(run: Run, folder: Path) -> None:
 
 
 def measure(codec: SemanticCodec, run: Run) -> dict[str, Any]:
-    """Whether a held-out picture's name is the nearest among those of its set, or one of the five nearest.
+    """Measure how often a held-out picture's name is the nearest of its set, or among the five nearest.
 
-    The picture goes through the terminal's encoder, the name through the teacher's text tower; nobody asks a knowledge
-    base.
+    The picture goes through the terminal's encoder, the name through the teacher's text tower. No knowledge base is
+    used.
     """
     result: dict[str, Any] = {}
     for name in run.recipe.data.asked:
@@ -141,16 +141,16 @@ def zero_shot(
     labels: Sequence[str],
     asked: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """How often the name of a picture is the nearest among those of all, or one of the five nearest.
+    """Measure how often the name of a picture is the nearest of all names, or among the five nearest.
 
     Args:
-        vectors: Of the pictures, float32 [N, D] of unit norm.
-        embed_texts: Gives those of texts.
-        labels: Their names; pictures without one are left out.
-        asked: Rows of the pictures that are asked about, all by default; the names of the others compete.
+        vectors: Vectors of the pictures, float32 [N, D] of unit norm.
+        embed_texts: Returns the vectors of texts, float32 [C, D] of unit norm.
+        labels: Names of the pictures; those without a name ("") are left out.
+        asked: Rows of the pictures that are counted, all by default; the names of the others compete.
 
     Returns:
-        ``asked``, ``names``, and shares with 95 % intervals, ``top1`` and ``top5``.
+        Counts ``asked`` and ``names``, and shares with 95 % intervals, ``top1`` and ``top5``.
     """
     names = sorted(set(labels) - {""})
     rows = [row for row in (range(len(labels)) if asked is None else asked) if labels[row]]

@@ -42,7 +42,7 @@ def test_the_check_finds_a_copy(folder, capsys):
 
 def test_a_set_is_not_checked_against_itself(folder, capsys):
     assert main(["data", "--data", str(folder), "--check", "photos@train", "photos@train"]) == 2
-    assert "are one set" in capsys.readouterr().err
+    assert "are the same set" in capsys.readouterr().err
 
 
 def test_an_unknown_part_is_refused(folder, capsys):

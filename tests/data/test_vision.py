@@ -93,13 +93,15 @@ def test_pets_are_read_by_torchvision_and_what_is_damaged_is_named(tmp_path):
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", ["CIFAR10", "STL10", "Flowers102"])
 def test_a_data_set_that_cannot_be_had_is_one_line(tmp_path, name):
-    with pytest.raises(DataError, match=rf"torchvision:{name}@train: cannot be had \(.*put its files below") as caught:
+    with pytest.raises(
+        DataError, match=rf"torchvision:{name}@train: cannot be read or downloaded \(.*put its files below"
+    ) as caught:
         open_images(f"torchvision:{name}@train", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_other_names_are_refused_with_those_that_there_are(tmp_path):
-    with pytest.raises(DataError, match=r"torchvision:ImageNet: not one of CIFAR10, CIFAR100, CelebA"):
+    with pytest.raises(DataError, match=r"torchvision:ImageNet is unknown; choose one of CIFAR10, CIFAR100, CelebA"):
         open_images("torchvision:ImageNet@train", tmp_path)
 
 

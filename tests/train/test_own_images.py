@@ -46,12 +46,12 @@ def test_a_folder_of_classes_becomes_a_bundle(tiny_recipe, tmp_path, capsys):
     assert "folder:" in (tmp_path / "bundle/MODEL_CARD.md").read_text()
 
 
-def test_pictures_without_names_make_a_knowledge_base(tiny_recipe, tmp_path):
+def test_pictures_without_names_make_a_bundle_without_a_head(tiny_recipe, tmp_path, capsys):
     folder = pictures(tmp_path / "mine", [f"{i}.png" for i in range(60)])
     # Without the analog coder, and with one encoder: their graphs take most of the time.
     fewer = ("analog.alone.steps=0", "encoder.sizes={narrow: {pixels: 32, dim: 16, stages: 2, width: 16}}")
     assert train(folder, tiny_recipe, tmp_path, *fewer) == 0
-    assert "classification: left out" in capsys.readouterr().err
+    assert "classification: left out; it needs 2 classes, and folder:" in capsys.readouterr().err
     codec = SemanticCodec.load(tmp_path / "bundle")
     assert codec.classes == ()
     assert "No held-out pictures were asked for" in (tmp_path / "bundle/MODEL_CARD.md").read_text()
