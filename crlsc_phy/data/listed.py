@@ -1,8 +1,8 @@
 """Sets whose pictures are listed in a table: photographs, animals, faces.
 
 ``sets/NAME.csv`` has a row for each picture: split, package, path, licence, author, SHA-256 and, for some sets, label.
-A path ``FILE!INNER`` is a file within a Qt resource file. Debian's packages differ between releases, so that the SHA-256
-of each picture decides.
+A path ``FILE!INNER`` is a file within a Qt resource file. Debian's packages differ between releases, so that the
+SHA-256 of each picture decides.
 """
 
 from __future__ import annotations

@@ -90,7 +90,9 @@ class LearnedAnalog:
         """Encode an image into symbols and a scale.
 
         Args:
-            runtime, image, rate: As for :meth:`AnalogDetail.send`.
+            runtime: Networks of the bundle.
+            image: float32 [1, 3, H, W] in 0..1.
+            rate: Complex symbols for 8 x 8 pixels.
         """
         components = runtime.analog_send(image)[0, : 2 * rate].astype(np.float64)
         # Brightness alone may have most of the power. Spread over all symbols it makes no peak, and no fade removes it.
@@ -100,10 +102,15 @@ class LearnedAnalog:
     def receive(
         self, runtime: Runtime, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float, vector: Array
     ) -> Array:
-        """Decode received symbols into an image.
+        """Decode received symbols into an image float32 [1, 3, 8 h, 8 w].
 
         Args:
-            runtime, symbols, scale, shape, snr_db, vector: As for :meth:`AnalogDetail.receive`.
+            runtime: Networks of the bundle.
+            symbols: MMSE estimates, complex64 [rate * h * w].
+            scale: Scale from :meth:`send`.
+            shape: Sides ``(h, w)`` in blocks of 8 pixels.
+            snr_db: Es/N0 of the symbols in dB.
+            vector: Semantic vector, float32 [1, S].
         """
         rate = _rate(symbols, shape, self.most)
         noise = 10 ** (-np.clip(snr_db, _LOWEST_SNR_DB, _HIGHEST_SNR_DB) / 10)
@@ -145,17 +152,24 @@ class LatentTransform:
         """Encode an image into symbols and a scale.
 
         Args:
-            runtime, image, rate: As for :meth:`AnalogDetail.send`.
+            runtime: Networks of the bundle.
+            image: float32 [1, 3, H, W] in 0..1.
+            rate: Complex symbols for 8 x 8 pixels.
         """
         return self.forward(runtime.analyse(image)[0], rate)
 
     def receive(
         self, runtime: Runtime, symbols: Symbols, scale: int, shape: tuple[int, int], snr_db: float, vector: Array
     ) -> Array:
-        """Decode received symbols into an image.
+        """Decode received symbols into an image float32 [1, 3, 8 h, 8 w].
 
         Args:
-            runtime, symbols, scale, shape, snr_db, vector: As for :meth:`AnalogDetail.receive`.
+            runtime: Networks of the bundle.
+            symbols: MMSE estimates, complex64 [rate * h * w].
+            scale: Scale from :meth:`send`.
+            shape: Sides ``(h, w)`` in blocks of 8 pixels.
+            snr_db: Es/N0 of the symbols in dB.
+            vector: Semantic vector, float32 [1, S].
         """
         return runtime.synthesise(self.inverse(symbols, scale, shape, snr_db)[None], vector)
 

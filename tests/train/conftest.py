@@ -14,8 +14,8 @@ data: {private: ["things:fluent"]}
 skb: {pixels: [32, 48], photo_crops: 200, steps: 2, order_rounds: 100, code_bytes: 8}
 encoder:
   sizes:
-    wide: {pixels: 32, dim: 16, stages: 2, width: 16}
-    narrow: {pixels: 32, dim: 16, stages: 1, width: 16}
+    wide: {pixels: 32, dim: 16, stages: 3, width: 16}
+    narrow: {pixels: 32, dim: 16, stages: 2, width: 16}
   loop: {steps: 2, batch: 4}
 decoder:
   detail: {semantic_dim: 16, latent_dim: 8, levels: 2, codebook_bits: 4, narrow: 16, wide: 16}
