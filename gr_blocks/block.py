@@ -50,8 +50,8 @@ class Block(gr.sync_block):  # type: ignore[misc]
     ) -> None:
         gr.sync_block.__init__(self, name, in_sig, out_sig)
         self.queue_size = max(1, int(queue_size))
-        self.errors = 0
-        self.dropped = 0
+        self.errors = self.dropped = 0
+        self._threads: list[threading.Thread] = []
         self.messages: deque[str] = deque(maxlen=MOST_MESSAGES)
         """The last errors, a line each."""
         for port, handler in (inputs or {}).items():
@@ -77,14 +77,12 @@ class Block(gr.sync_block):  # type: ignore[misc]
     def stop(self) -> bool:
         """End a run; called by the scheduler."""
         self.attempt(self.end)
+        while self._threads:
+            self._threads.pop().join()
         return True
 
     def work(self, inputs: list[Any], outputs: list[Any]) -> int:
-        """Process samples; called by the scheduler.
-
-        Args:
-            inputs: An array for each stream input.
-            outputs: An array to fill for each stream output.
+        """Process samples, an array for each stream port; called by the scheduler.
 
         Returns:
             The number of samples consumed and produced at each port, or -1 at the end of the stream. If
@@ -134,11 +132,10 @@ class Block(gr.sync_block):  # type: ignore[misc]
             self.fail(error)
             return None
 
-    def start_thread(self, target: Callable[[], None]) -> threading.Thread:
-        """Run ``target`` in a thread whose exceptions are counted and logged."""
-        thread = threading.Thread(target=self.attempt, args=(target,), name=self.name(), daemon=True)
-        thread.start()
-        return thread
+    def start_thread(self, target: Callable[[], None]) -> None:
+        """Run ``target`` in a thread whose exceptions are counted and logged; :meth:`stop` waits for its end."""
+        self._threads.append(threading.Thread(target=self.attempt, args=(target,), name=self.name(), daemon=True))
+        self._threads[-1].start()
 
     def overflows(self, port: str) -> bool:
         """Return True, and count a drop, if more messages wait at ``port`` than the queue may hold.

@@ -92,9 +92,7 @@ class burst_modulator(Block):  # noqa: N801
         self._samples: npt.NDArray[np.complex64] = _NOTHING
         self._sent = 0
         self._event: tuple[int, Any] | None = None
-        self.bursts = 0
-        self.samples = 0
-        self.mcs_changes = 0
+        self.bursts = self.samples = self.mcs_changes = 0
 
     def on_frame(self, message: Any) -> None:
         """Queue a frame or an event."""
@@ -127,8 +125,10 @@ class burst_modulator(Block):  # noqa: N801
         count = min(len(out), len(self._samples) - self._sent)
         out[:count] = self._samples[self._sent : self._sent + count]
         if self._event is not None and self._event[0] < self._sent + count:
-            self._announce(self.nitems_written(0) + self._event[0] - self._sent, self._event[1])
-            self._event = None
+            (place, event), self._event = self._event, None
+            offset = self.nitems_written(0) + place - self._sent
+            self.add_item_tag(0, offset, pmt.intern(pdu.EVENT_TAG), pdu.event_to_tag(event))
+            self.publish("feedback", event)
         self._sent += count
         self.samples += count
         return count
@@ -152,15 +152,11 @@ class burst_modulator(Block):  # noqa: N801
         burst = self._modem.modulate(frame)
         event = pdu.burst_event(frame.header.sequence, len(burst), frame.coded_bytes)
         self.bursts += 1
-        self._miss()
-        return burst, event
-
-    def _miss(self) -> None:
-        """Count a burst without a report so far; step down after many in a row."""
         self._unreported += 1
         if self._adapter and self._unreported >= SILENCE:
             self._unreported = 0
             self._choose(self._adapter.miss())
+        return burst, event
 
     def _choose(self, choice: int) -> None:
         self.mcs_changes += self._table[choice] != self._modem.mcs
@@ -168,7 +164,3 @@ class burst_modulator(Block):  # noqa: N801
 
     def _skip(self, message: Any, reason: str) -> Any:
         return pdu.skip_event(pdu.sequence_of(message) or 0, f"{self.name()}: {reason}")
-
-    def _announce(self, offset: int, event: Any) -> None:
-        self.add_item_tag(0, offset, pmt.intern(pdu.EVENT_TAG), pdu.event_to_tag(event))
-        self.publish("feedback", event)

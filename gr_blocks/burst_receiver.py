@@ -57,9 +57,7 @@ class burst_receiver(Block):  # noqa: N801
         self._taps = Taps(taps, taps_most) if taps else None
         self._modem = BurstModem(self._numerology, taps=self._taps)
         self._counted: Counter[str] = Counter()
-        self.frames = 0
-        self.damaged = 0
-        self.gaps = 0
+        self.frames = self.damaged = self.gaps = 0
         self._ended = False
 
     def on_feedback(self, message: Any) -> None:

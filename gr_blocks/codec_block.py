@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 from crlsc_phy.codec import SemanticCodec
 from crlsc_phy.errors import BundleError
@@ -20,34 +20,18 @@ class CodecBlock(MessageBlock):
         target: Message output port.
         queue_size: Most messages that may wait; the oldest are dropped.
         bundle: Folder of the bundle.
-        runtime: Library that runs the networks.
-        private: Folder of a private knowledge base; empty for none.
-        encoder: Name of one of the bundle's encoders; empty for its first one.
+        **options: Further arguments of :meth:`crlsc_phy.codec.SemanticCodec.load`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        source: str,
-        target: str,
-        queue_size: int,
-        bundle: str,
-        runtime: Literal["onnx", "torch"],
-        private: str = "",
-        encoder: str = "",
-    ) -> None:
+    def __init__(self, name: str, source: str, target: str, queue_size: int, bundle: str, **options: Any) -> None:
         super().__init__(name, source, target, queue_size)
-        self._bundle, self._runtime = bundle, runtime
-        self._private = [private] if private else []
-        self._encoder = encoder
+        self._bundle, self._options = bundle, options
         self._codec: SemanticCodec | None = None
 
     def begin(self) -> None:
         """Load the bundle."""
         if self._codec is None:
-            self._codec = SemanticCodec.load(
-                self._bundle, runtime=self._runtime, private=self._private, encoder=self._encoder
-            )
+            self._codec = SemanticCodec.load(self._bundle, **self._options)
 
     @property
     def codec(self) -> SemanticCodec:

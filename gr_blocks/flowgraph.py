@@ -24,16 +24,10 @@ class FlowgraphError(CrlscError):
 
 
 def load_flowgraph(grc: Path, build: Path) -> Any:
-    """Compile a Companion file and import the program that it becomes.
+    """Compile the Companion file ``grc`` to a program in the folder ``build``, and return the class of its top block.
 
-    The first compilation of a process takes seconds, because GNU Radio reads the descriptions of all blocks.
-
-    Args:
-        grc: The ``.grc`` file.
-        build: Folder for the Python program; it is made if it does not exist.
-
-    Returns:
-        The class of the top block; its constructor takes the parameters of the flowgraph.
+    The constructor of the class takes the parameters of the flowgraph. The first compilation of a process takes
+    seconds, because GNU Radio reads the descriptions of all blocks.
 
     Raises:
         FlowgraphError: If the file does not exist or does not compile.

@@ -35,7 +35,7 @@ _META_TYPES: dict[str, type] = {
     "cfo_hz": float,
     "evm_db": float,
 }
-_NEIGHBOUR_TYPES: dict[str, type] = {"label": str, "name": str, "score": float}
+_NEIGHBOUR_TYPES: dict[str, type] = {"label": str, "name": str, "score": float, "base": str}
 
 
 @dataclass
@@ -78,21 +78,17 @@ class image_sink(Block):  # noqa: N801
         self._folder, self._title, self._save_images, self._gallery = Path(folder), title, save_images, gallery
         self.ended = threading.Event()
         """Set when the end event has come; nothing follows it."""
-        self._clear()
+        self.begin()
 
-    def _clear(self) -> None:
-        self.images = 0
-        self.lost = 0
+    def begin(self) -> None:
+        """Begin a run with no records."""
+        self.images = self.lost = 0
         self.ended.clear()
         self.records: deque[ImageRecord] = deque(maxlen=MOST_RECORDS)
         """A record of each image, in the order of sending."""
         self._open: dict[int, _Open] = {}
         self._early: dict[int, Meta] = {}
         self._cards: list[GalleryEntry] = []
-
-    def begin(self) -> None:
-        """Begin a run with no records."""
-        self._clear()
 
     def end(self) -> None:
         """End a run: write the metrics and the gallery."""
@@ -213,14 +209,9 @@ def _texts(values: Any) -> list[str]:
 
 
 def _neighbours(values: Any) -> list[Meta]:
-    """Return the neighbours in the metadata of an image that have all their fields, without any others."""
+    """Return the neighbours in the metadata of an image, without those that lack a field; a base is not required."""
     found = [near for near in values if isinstance(near, dict)] if isinstance(values, list) else []
-    return [
-        {
-            key: near[key]
-            for key in (*_NEIGHBOUR_TYPES, "base")
-            if isinstance(near.get(key), _NEIGHBOUR_TYPES.get(key, str))
-        }
-        for near in found
-        if all(isinstance(near.get(key), kind) for key, kind in _NEIGHBOUR_TYPES.items())
+    typed = [
+        {key: near[key] for key, kind in _NEIGHBOUR_TYPES.items() if isinstance(near.get(key), kind)} for near in found
     ]
+    return [near for near in typed if near.keys() >= {"label", "name", "score"}]

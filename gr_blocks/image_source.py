@@ -40,27 +40,24 @@ class image_source(Block):  # noqa: N801
         self, path: str = "", repeat: bool = False, rate: float = 0.0, in_flight: int = 8, max_side: int = 1024
     ) -> None:
         super().__init__("CRLSC Image Source", {"feedback": "on_feedback"}, ("images",))
-        self._path, self._repeat, self._rate, self._in_flight = Path(path), repeat, rate, in_flight
-        self._max_side = max_side
+        self._path, self._repeat, self._rate = Path(path), repeat, rate
+        self._in_flight, self._max_side = in_flight, max_side
         self._under_way: set[int] = set()
         self._moved = threading.Condition()
         self._stopping = False
-        self._thread: threading.Thread | None = None
         self.images = 0
 
     def begin(self) -> None:
         """Begin to send, from a thread of its own: a message block is never called unless a message comes."""
         self._stopping = False
         self._under_way.clear()
-        self._thread = self.start_thread(self._run)
+        self.start_thread(self._run)
 
     def end(self) -> None:
         """Stop sending."""
         with self._moved:
             self._stopping = True
             self._moved.notify_all()
-        if self._thread is not None:
-            self._thread.join()
 
     def on_feedback(self, message: Any) -> None:
         """Take note of an image that has left, or of the end event that has come back."""
@@ -97,7 +94,9 @@ class image_source(Block):  # noqa: N801
         self.publish("images", message)
 
     def _read_all(self) -> Iterator[tuple[Path, UInt8Image, list[str]]]:
-        paths = self.attempt(self._find) or []
+        paths = [self._path]
+        if self._path.is_dir():
+            paths = self.attempt(find_images, self._path) or []
         labels = (self.attempt(read_labels, self._path) or {}) if paths else {}
         while paths and not self._stopping:
             readable = []
@@ -107,9 +106,6 @@ class image_source(Block):  # noqa: N801
                     readable.append(path)
                     yield path, image, labels.get(path.name, [])
             paths = readable if self._repeat else []
-
-    def _find(self) -> list[Path]:
-        return find_images(self._path) if self._path.is_dir() else [self._path]
 
     def _read(self, path: Path) -> UInt8Image:
         image = load_image(path)

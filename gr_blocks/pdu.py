@@ -44,6 +44,7 @@ __all__ = [
     "image_to_pdu",
     "make_event",
     "make_pdu",
+    "read_dict",
     "read_event",
     "read_pdu",
     "report_event",
@@ -60,13 +61,7 @@ _DATA_OFFSET = len(_UNIFORM_VECTOR) + _U8_HEADER.size
 
 
 def image_to_pdu(image: UInt8Image, sequence: int, **meta: Any) -> Any:
-    """Return an image PDU.
-
-    Args:
-        image: uint8 [H, W, 3].
-        sequence: Number of the image, 0 or more.
-        **meta: Further metadata, of the types that :func:`pmt.to_pmt` takes.
-    """
+    """Return the PDU of an image, uint8 [H, W, 3], with its number and further metadata that PMTs can hold."""
     return make_pdu(*image_to_message(image, sequence, meta))
 
 
@@ -111,7 +106,7 @@ def read_pdu(message: Any, error: type[CrlscError]) -> tuple[Meta, Data]:
     """
     if not (pmt.is_pair(message) and pmt.is_u8vector(pmt.cdr(message))):
         raise error("message is not a PDU: it must be a pair of a dictionary and a u8vector")
-    meta = _read_meta(message)
+    meta = read_dict(pmt.car(message))
     if meta is None:
         raise error("message has no metadata dictionary")
     return meta, np.frombuffer(pmt.serialize_str(pmt.cdr(message)), np.uint8, offset=_DATA_OFFSET)
@@ -152,7 +147,7 @@ def read_event(message: Any) -> Meta | None:
     """Return the metadata of an event, None for any other message."""
     if not (pmt.is_pair(message) and pmt.is_null(pmt.cdr(message))):
         return None
-    meta = _read_meta(message)
+    meta = read_dict(pmt.car(message))
     return meta if meta and isinstance(meta.get("event"), str) else None
 
 
@@ -168,7 +163,7 @@ def event_from_tag(value: Any) -> Any:
 
 def sequence_of(message: Any) -> int | None:
     """Return the sequence number that a PDU or event carries; None if it has none."""
-    meta = _read_meta(message) if pmt.is_pair(message) else None
+    meta = read_dict(pmt.car(message)) if pmt.is_pair(message) else None
     sequence = (meta or {}).get("sequence")
     return sequence if isinstance(sequence, int) else None
 
@@ -185,9 +180,10 @@ def _safe(value: Any) -> Any:
     return value
 
 
-def _read_meta(message: Any) -> Meta | None:
+def read_dict(value: Any) -> Meta | None:
+    """Return the dictionary that a PMT is, None for any other PMT."""
     try:
-        meta = pmt.to_python(pmt.car(message))
+        meta = pmt.to_python(value)
     except Exception:  # A pair is a PMT dictionary until one tries to read it as one.
         return None
     return meta if isinstance(meta, dict) else None

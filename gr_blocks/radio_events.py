@@ -35,12 +35,10 @@ class radio_events(Block):  # noqa: N801
         super().__init__("CRLSC Radio Events", {"frames": "on_frame", "events": "on_event"}, ("frames",))
         self._idle, self._most, self._sender = idle, most, sender
         self._moved = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._clear()
 
     def _clear(self) -> None:
-        self.frames = 0
-        self.lost = 0
+        self.frames = self.lost = 0
         self._waiting: deque[tuple[int | None, Any]] = deque()
         self._early: deque[int] = deque(maxlen=EARLY)
         self._ended = False
@@ -50,15 +48,13 @@ class radio_events(Block):  # noqa: N801
         """Begin a run."""
         self._clear()
         if self._idle > 0:
-            self._thread = self.start_thread(self._watch)
+            self.start_thread(self._watch)
 
     def end(self) -> None:
         """End a run."""
         with self._moved:
             self._ended = True
             self._moved.notify_all()
-        if self._thread is not None:
-            self._thread.join()
 
     def on_frame(self, message: Any) -> None:
         """Pass a received frame on, and behind it the event of its burst."""

@@ -39,7 +39,10 @@ class semantic_decoder(CodecBlock):  # noqa: N801
         queue_size: int = 64,
         private: str = "",
     ) -> None:
-        super().__init__("CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime, private)
+        kept = [private] if private else []
+        super().__init__(
+            "CRLSC Semantic Decoder", "frames", "images", queue_size, bundle, runtime=runtime, private=kept
+        )
         self._neighbours = neighbours
         self._next_look = 0.0
         self.images = self.repaired = 0

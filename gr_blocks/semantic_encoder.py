@@ -33,7 +33,9 @@ class semantic_encoder(CodecBlock):  # noqa: N801
         queue_size: int = 64,
         encoder: str = "",
     ) -> None:
-        super().__init__("CRLSC Semantic Encoder", "images", "frames", queue_size, bundle, runtime, encoder=encoder)
+        super().__init__(
+            "CRLSC Semantic Encoder", "images", "frames", queue_size, bundle, runtime=runtime, encoder=encoder
+        )
         self._mode = mode
         self.frames = 0
 

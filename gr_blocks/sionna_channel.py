@@ -11,6 +11,7 @@ import pmt
 
 from crlsc_phy.channel import ChannelSettings, StreamChannel
 from crlsc_phy.errors import ChannelError
+from gr_blocks import pdu
 from gr_blocks.block import Block
 
 __all__ = ["OTHER_PYTHON", "sionna_channel"]
@@ -127,11 +128,8 @@ class sionna_channel(Block):  # noqa: N801
         """Change settings by a message: a dictionary, or a PDU with one."""
         if pmt.is_pair(message) and pmt.is_dict(pmt.car(message)) and not pmt.is_dict(message):
             message = pmt.car(message)
-        try:
-            changes = pmt.to_python(message)
-        except Exception:  # A pair is a PMT dictionary until one tries to read it as one.
-            changes = None
-        if isinstance(changes, dict) and all(isinstance(name, str) for name in changes):
+        changes = pdu.read_dict(message)
+        if changes is not None and all(isinstance(name, str) for name in changes):
             self.set(**changes)
         else:
             self.fail("message at the port set is not a dictionary of settings, such as {'snr_db': 5.0}")

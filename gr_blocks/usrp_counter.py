@@ -42,12 +42,7 @@ class usrp_counter(Block):  # noqa: N801
         self._lock = threading.Lock()
         self._end: Any = None
         self._timer: threading.Timer | None = None
-        self.packets = 0
-        self.acknowledged = 0
-        self.underruns = 0
-        self.overruns = 0
-        self.sequence_errors = 0
-        self.late = 0
+        self.packets = self.acknowledged = self.underruns = self.overruns = self.sequence_errors = self.late = 0
 
     def on_report(self, message: Any) -> None:
         """Count an asynchronous message of the UHD sink or source."""

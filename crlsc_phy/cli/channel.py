@@ -35,18 +35,17 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", help="run the channels of a YAML file, or one channel from a sender to a receiver")
     run.description = "Run channels until interrupted. Streams are FORM:tcp://HOST:PORT, see the guide."
-    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file with radios and links")
-    run.add_argument(
-        "--tx", metavar="STREAM", help="without a file: where samples come from: pull, sub, req or srsran-tx"
-    )
-    run.add_argument("--rx", metavar="STREAM", help="without a file: where samples go: push, pub, rep or srsran-rx")
-    run.add_argument(
+    add = run.add_argument
+    add("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file with radios and links")
+    add("--tx", metavar="STREAM", help="without a file: where samples come from: pull, sub, req or srsran-tx")
+    add("--rx", metavar="STREAM", help="without a file: where samples go: push, pub, rep or srsran-rx")
+    add(
         "--model",
         choices=tuple(MODELS),
         metavar="MODEL",
         help=f"with --tx: channel model, one of {', '.join(MODELS)} (awgn)",
     )
-    run.add_argument(
+    add(
         "--set",
         action="append",
         default=[],
@@ -54,16 +53,14 @@ def _parser() -> argparse.ArgumentParser:
         dest="settings",
         help=f"with --tx: a setting of the channel, one of {', '.join(each.name for each in fields(ChannelSettings))}",
     )
-    run.add_argument(
+    add(
         "--keys",
         default=None,
         metavar="FOLDER",
         help="accept only peers with a CURVE key in this folder; see the verb keys",
     )
-    run.add_argument("--without-keys", action="store_true", default=None, help="accept other machines without a key")
-    run.add_argument(
-        "--control", default=None, metavar="ADDRESS", help=f"address of the control socket ({DEFAULT_CONTROL})"
-    )
+    add("--without-keys", action="store_true", default=None, help="accept other machines without a key")
+    add("--control", default=None, metavar="ADDRESS", help=f"address of the control socket ({DEFAULT_CONTROL})")
     run.set_defaults(run=_run)
 
     ask = verbs.add_parser("ask", help="query or change a running emulator")
@@ -71,15 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         "Send a question to the control socket: get, set, ramp, record, stats or stop, with arguments NAME=VALUE. "
         "Examples: set link='a>b' snr_db=5; ramp setting=snr_db to=-5 seconds=10."
     )
-    ask.add_argument("question", metavar="QUESTION")
-    ask.add_argument("values", nargs="*", metavar="NAME=VALUE")
-    ask.add_argument(
-        "--control", default=DEFAULT_CONTROL, metavar="ADDRESS", help="address of the socket (%(default)s)"
-    )
-    ask.add_argument("--keys", default="", metavar="FOLDER", help="folder with server.key and client.key_secret")
-    ask.add_argument(
-        "--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the answer (%(default)s)"
-    )
+    add = ask.add_argument
+    add("question", metavar="QUESTION")
+    add("values", nargs="*", metavar="NAME=VALUE")
+    add("--control", default=DEFAULT_CONTROL, metavar="ADDRESS", help="address of the socket (%(default)s)")
+    add("--keys", default="", metavar="FOLDER", help="folder with server.key and client.key_secret")
+    add("--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the answer (%(default)s)")
     ask.set_defaults(run=_ask)
 
     keys = services.add_keys(verbs, "an emulator and a peer")
@@ -113,19 +107,15 @@ def _run(options: argparse.Namespace) -> int:
 def _ask(options: argparse.Namespace) -> int:
     question = {"do": options.question} | _values(options.values)
     answer = services.net("channel.control").ask(question, options.control, options.timeout, options.keys)
-    if options.json:
-        print(json.dumps(answer))
-    else:
-        print(yaml.safe_dump(answer, sort_keys=False).rstrip() if answer else "ok")
+    words = yaml.safe_dump(answer, sort_keys=False).rstrip() if answer else "ok"
+    print(json.dumps(answer) if options.json else words)
     return 0
 
 
 def _models(options: argparse.Namespace) -> int:
-    if options.json:
-        print(json.dumps({name: {"source": model.source, "uses": model.uses} for name, model in MODELS.items()}))
-        return 0
-    for name, model in MODELS.items():
-        print(f"{name:15} {model.source}; {', '.join(model.uses)}")
+    told = {name: {"source": model.source, "uses": model.uses} for name, model in MODELS.items()}
+    lines = (f"{name:15} {model.source}; {', '.join(model.uses)}" for name, model in MODELS.items())
+    print(json.dumps(told) if options.json else "\n".join(lines))
     return 0
 
 

@@ -33,33 +33,24 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = verbs.add_parser("serve", help="encode and decode for other programs, until interrupted")
     serve.description = "Encode and decode for other programs over ZMQ, until interrupted."
-    serve.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
-    serve.add_argument(
-        "--address", default=DEFAULT_ADDRESS, help="address for requests; port * takes any free port (%(default)s)"
-    )
-    serve.add_argument("--pull", metavar="ADDRESS", help="address for jobs whose results leave at --push")
-    serve.add_argument("--push", metavar="ADDRESS", help="address for the results of the jobs of --pull")
-    serve.add_argument(
-        "--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that encode and decode (%(default)s)"
-    )
-    serve.add_argument("--queue", type=int, default=64, help="most requests that may wait for a worker (%(default)s)")
-    serve.add_argument(
-        "--timeout", type=float, default=5.0, metavar="S", help="longest wait of a request for a worker (%(default)s)"
-    )
-    serve.add_argument(
+    add = serve.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+    add("--address", default=DEFAULT_ADDRESS, help="address for requests; port * takes any free port (%(default)s)")
+    add("--pull", metavar="ADDRESS", help="address for jobs whose results leave at --push")
+    add("--push", metavar="ADDRESS", help="address for the results of the jobs of --pull")
+    add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that encode and decode (%(default)s)")
+    add("--queue", type=int, default=64, help="most requests that may wait for a worker (%(default)s)")
+    add("--timeout", type=float, default=5.0, metavar="S", help="longest wait of a request for a worker (%(default)s)")
+    add(
         "--private",
         nargs="+",
         default=[],
         metavar="FOLDER",
         help="private knowledge bases to search beside the bundle's",
     )
-    serve.add_argument(
-        "--runtime", choices=("onnx", "torch"), default="onnx", help="library for the networks (%(default)s)"
-    )
-    serve.add_argument(
-        "--keys", type=Path, metavar="FOLDER", help="let only clients with a key connect; see the verb keys"
-    )
-    serve.add_argument("--without-keys", action="store_true", help="let other machines connect without a key")
+    add("--runtime", choices=("onnx", "torch"), default="onnx", help="library for the networks (%(default)s)")
+    add("--keys", type=Path, metavar="FOLDER", help="let only clients with a key connect; see the verb keys")
+    add("--without-keys", action="store_true", help="let other machines connect without a key")
     serve.set_defaults(run=_serve)
 
     encode = verbs.add_parser("encode", help="encode an image to a frame file")
@@ -79,11 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 
     keys = services.add_keys(verbs, "a service and a client")
     for verb in (encode, decode, stats):
-        verb.add_argument("--address", default=DEFAULT_ADDRESS, help="address of the service (%(default)s)")
-        verb.add_argument(
-            "--timeout", type=float, default=5.0, metavar="S", help="longest wait for an answer (%(default)s)"
-        )
-        verb.add_argument("--keys", type=Path, metavar="FOLDER", help="folder with server.key and client.key_secret")
+        add = verb.add_argument
+        add("--address", default=DEFAULT_ADDRESS, help="address of the service (%(default)s)")
+        add("--timeout", type=float, default=5.0, metavar="S", help="longest wait for an answer (%(default)s)")
+        add("--keys", type=Path, metavar="FOLDER", help="folder with server.key and client.key_secret")
     for verb in (serve, encode, decode, stats, keys):
         verb.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

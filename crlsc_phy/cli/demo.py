@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-
-from rich.console import Console
 
 from crlsc_phy.cli import flowgraphs
 from crlsc_phy.cli.arguments import finite, make_folder
@@ -25,78 +22,51 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m crlsc_phy.cli.demo", description=__doc__)
-    parser.add_argument(
-        "--snr", type=finite, default=12, metavar="DB", help="Es/N0 on an occupied carrier (%(default)s)"
+    add = parser.add_argument
+    add(
+        "--snr", dest="snr_db", type=finite, default=12, metavar="DB", help="Es/N0 on an occupied carrier (%(default)s)"
     )
-    parser.add_argument(
+    add(
         "--channel",
         default="",
         metavar="MODEL",
         help="one of Sionna's models, such as tdl-a (GNU Radio's, with five taps)",
     )
-    parser.add_argument(
-        "--speed", type=finite, default=3, metavar="M/S", help="speed of the terminal with --channel (%(default)s)"
-    )
-    parser.add_argument(
+    add("--speed", type=finite, default=3, metavar="M/S", help="speed of the terminal with --channel (%(default)s)")
+    add(
         "--delay-spread",
         type=finite,
         default=100e-9,
         metavar="S",
         help="delay spread of --channel, where it scales (%(default)s)",
     )
-    parser.add_argument("--cfo-hz", type=finite, default=1000, metavar="HZ", help="frequency offset (%(default)s)")
-    parser.add_argument("--sro-ppm", type=finite, default=5, metavar="PPM", help="sample rate offset (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of channel and noise (%(default)s)")
+    add("--cfo-hz", type=finite, default=1000, metavar="HZ", help="frequency offset (%(default)s)")
+    add("--sro-ppm", type=finite, default=5, metavar="PPM", help="sample rate offset (%(default)s)")
+    add("--seed", type=int, default=1, help="seed of channel and noise (%(default)s)")
     flowgraphs.add_sender_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
-    parser.add_argument(
-        "--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot"
-    )
+    add("--out", type=Path, default=Path("out/demo"), help="folder for the results (%(default)s)")
+    add("--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot")
     flowgraphs.add_codec_options(parser)
     parser.set_defaults(run=_demonstrate)
     return parser
 
 
 def _demonstrate(options: argparse.Namespace) -> int:
-    console = Console(stderr=True)
     make_folder(options.out)
     count = flowgraphs.count_images(options.images)
     bundle_id = SemanticCodec.load(options.bundle, runtime=options.runtime).bundle.shared_id.hex()
-    loopback = flowgraphs.compile_flowgraph("loopback_sionna" if options.channel else "loopback_sim", console)
-    settings = {
-        "snr_db": options.snr,
-        "cfo_hz": options.cfo_hz,
-        "sro_ppm": options.sro_ppm,
-        "seed": options.seed,
-        "mode": options.mode,
-        "mcs": options.mcs,
-        "papr_db": options.papr,
-        "images": str(options.images.resolve()),
-        "bundle": str(options.bundle.resolve()),
-        "runtime": options.runtime,
-    }
-    if options.channel:
-        settings |= {"channel": options.channel, "speed": options.speed, "delay_spread": options.delay_spread}
+    loopback = flowgraphs.compile_flowgraph("loopback_sionna" if options.channel else "loopback_sim")
+    names = ("snr_db", "cfo_hz", "sro_ppm", "seed", *(("channel", "speed", "delay_spread") if options.channel else ()))
+    settings = {name: getattr(options, name) for name in names}
+    settings |= flowgraphs.sender_settings(options) | flowgraphs.codec_settings(options)
     taps = str(options.taps.resolve()) if options.taps else ""
     flowgraph = loopback(out=str(options.out.resolve()), taps=taps, **settings)
     source, sink = flowgraph.image_source_0, flowgraph.image_sink_0
-    seconds = flowgraphs.run(
-        flowgraph, lambda: int(sink.images + sink.lost + source.errors), count, console, "images over the air"
-    )
+    seconds = flowgraphs.run(flowgraph, lambda: int(sink.images + sink.lost + source.errors), count)
     if not sink.records:
         raise CrlscError(f"no image was sent: {'; '.join(source.messages) or 'none found'}")
-    metrics = flowgraphs.figures(
-        list(sink.records),
-        options.out,
-        seconds=round(seconds, 3),
-        left_out=list(source.messages),
-        problems=flowgraphs.problems_of(flowgraph, source),
-        configuration=settings | {"images": str(options.images), "bundle": str(options.bundle), "bundle_id": bundle_id},
-    )
-    if options.json:
-        print(json.dumps(metrics, indent=2))
-    else:
-        flowgraphs.report(metrics, options.out)
+    given = {"images": str(options.images), "bundle": str(options.bundle), "bundle_id": bundle_id}
+    flowgraphs.finish(flowgraph, options, seconds, settings | given)
     return 0
 
 

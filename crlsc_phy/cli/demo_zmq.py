@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -35,27 +36,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m crlsc_phy.cli.demo_zmq", description=__doc__)
-    parser.add_argument(
-        "--channel", choices=tuple(MODELS), default="tdl-a", metavar="MODEL", help="channel model (%(default)s)"
-    )
-    parser.add_argument("--snr", type=finite, default=15, metavar="DB", help="Es/N0 on a carrier (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the channel (%(default)s)")
+    add = parser.add_argument
+    add("--channel", choices=tuple(MODELS), default="tdl-a", metavar="MODEL", help="channel model (%(default)s)")
+    add("--snr", type=finite, default=15, metavar="DB", help="Es/N0 on a carrier (%(default)s)")
+    add("--seed", type=int, default=1, help="seed of the channel (%(default)s)")
     flowgraphs.add_sender_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("out/demo_zmq"), help="folder for the results (%(default)s)")
+    add("--out", type=Path, default=Path("out/demo_zmq"), help="folder for the results (%(default)s)")
     flowgraphs.add_codec_options(parser)
     parser.set_defaults(run=_demonstrate)
     return parser
 
 
 def _demonstrate(options: argparse.Namespace) -> int:
-    console = Console(stderr=True)
     make_folder(options.out)
     count = flowgraphs.count_images(options.images)
     # A wrong channel or bundle is reported here, once, instead of by three programs.
     ChannelSettings(model=options.channel, snr_db=options.snr, seed=options.seed)
     SemanticCodec.load(options.bundle, runtime=options.runtime)
     for name in ("zmq_tx", "zmq_rx"):
-        flowgraphs.compile_flowgraph(name, console)
+        flowgraphs.compile_flowgraph(name)
     began = time.monotonic()
     results = options.out / "metrics.json"
     results.unlink(missing_ok=True)
@@ -63,16 +62,13 @@ def _demonstrate(options: argparse.Namespace) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crlsc-"))
         # The receiver is the last to start, and its end ends the run.
         programs = [stack.enter_context(_Program(command)) for command in _commands(options, folder)]
-        console.print(f"sender, {options.channel} and receiver are running", highlight=False)
+        Console(stderr=True).print(f"sender, {options.channel} and receiver are running", highlight=False)
         _wait(programs, options.out / "received", count)
         if not results.is_file():
             raise CrlscError(f"the receiver has ended without results: {programs[-1].last_line()}")
     metrics = json.loads(results.read_text(encoding="utf-8"))
     metrics |= {"images_sent": count, "seconds": round(time.monotonic() - began, 3), "left_out": [], "problems": []}
-    if options.json:
-        print(json.dumps(metrics, indent=2))
-    else:
-        flowgraphs.report(metrics, options.out)
+    flowgraphs.report(metrics, options)
     return 0
 
 
@@ -83,14 +79,17 @@ def _commands(options: argparse.Namespace, folder: str) -> list[list[str]]:
     settings = {"snr_db": options.snr, "occupied": waveform.occupied / waveform.fft_size, "seed": options.seed}
     channel = [sys.executable, "-m", "crlsc_phy.cli.channel", "run", "--json", "--control", f"ipc://{folder}/control"]
     channel += ["--tx", f"pull+tags:{sender}", "--rx", f"push+tags:{receiver}", "--model", options.channel]
-    both = [f"--bundle={options.bundle.resolve()}", f"--runtime={options.runtime}"]
-    sent = [f"--images={options.images.resolve()}", f"--mode={options.mode}", f"--mcs={options.mcs}"]
+    both = _arguments(flowgraphs.codec_settings(options))
     tx, rx = ([sys.executable, str(flowgraphs.build_folder() / f"zmq_{end}.py")] for end in ("tx", "rx"))
     return [
         [*channel, *(f"--set={name}={value}" for name, value in settings.items())],
-        [*tx, f"--address={sender}", f"--papr-db={options.papr}", *sent, *both],
+        [*tx, f"--address={sender}", *_arguments(flowgraphs.sender_settings(options)), *both],
         [*rx, f"--address={receiver}", f"--out={options.out.resolve()}", *both],
     ]
+
+
+def _arguments(settings: dict[str, Any]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 def _wait(programs: list[_Program], received: Path, count: int) -> None:

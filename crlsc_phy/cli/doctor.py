@@ -13,8 +13,9 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 
 from crlsc_phy.cli.verbs import accept_any_text
 
@@ -23,6 +24,8 @@ __all__ = ["Check", "Part", "diagnose", "main", "try_together"]
 TIMEOUT_S = 300
 
 SETUP = "run make setup"
+_SIONNA = sys.version_info >= (3, 11)
+_NO_SIONNA = "it needs Python 3.11 or newer; everything but its channels works"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,7 @@ PARTS = (
     Part("torch", "torch", "torch", together=True),
     Part("torchvision", "torchvision", "torchvision", together=True),
     Part(
-        "Sionna",
-        "sionna.phy",
-        "sionna-no-rt",
-        together=True,
-        required=sys.version_info >= (3, 11),
-        remedy=SETUP
-        if sys.version_info >= (3, 11)
-        else "it needs Python 3.11 or newer; everything but its channels works",
+        "Sionna", "sionna.phy", "sionna-no-rt", together=True, required=_SIONNA, remedy=SETUP if _SIONNA else _NO_SIONNA
     ),
     Part("faiss", "faiss", "faiss-cpu", together=True),
     Part("open_clip", "open_clip", "open_clip_torch", together=True),
@@ -120,11 +116,7 @@ class Check:
 
 
 def try_together(modules: list[str], code: str = _TOGETHER) -> tuple[list[str], str]:
-    """Import ``modules`` in a new process, and let Sionna encode a code word and draw a channel.
-
-    Args:
-        modules: Dotted names, imported in this order.
-        code: The program of that process; it gets ``modules`` as arguments.
+    """Import ``modules`` in a new process that runs ``code``, and let Sionna encode a code word and draw a channel.
 
     Returns:
         The lines that the process printed, and one line that says what ended it early (empty if nothing did).
@@ -173,17 +165,11 @@ def diagnose() -> list[Check]:
 def _version(part: Part) -> str:
     if part.distribution is None:
         # Its version is known only after its import, which happens in the joint process.
-        return "present" if _exists(part.module.partition(".")[0]) else ""
+        return "present" if find_spec(part.module.partition(".")[0]) else ""
     try:
         return metadata.version(part.distribution)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _exists(module: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
 
 
 def _remedy(problem: str) -> str:
@@ -203,10 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     checks = diagnose()
     healthy = all(check.ok for check in checks if check.required)
     if options.json:
-        report = {
-            check.name: {"ok": check.ok, "found": check.found, "required": check.required, "problem": check.problem}
-            for check in checks
-        }
+        report = {(row := asdict(check)).pop("name"): row for check in checks}
         print(json.dumps({"ok": healthy, "checks": report}, indent=2))
         return 0 if healthy else 1
     for check in checks:

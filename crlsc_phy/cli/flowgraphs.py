@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ __all__ = [
     "add_codec_options",
     "add_sender_options",
     "build_folder",
+    "codec_settings",
     "compile_flowgraph",
     "count_images",
-    "figures",
+    "finish",
     "print_rows",
     "problems_of",
     "report",
     "run",
+    "sender_settings",
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -46,31 +48,40 @@ STOP_S = 30
 
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a sender."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--images",
         type=Path,
         default=ROOT / "flowgraphs" / "images",
         help="folder of images, or one file (those of the checkout)",
     )
-    parser.add_argument("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
-    parser.add_argument(
-        "--mcs", default="", help="MCS of the detail layer; auto to follow the channel (qpsk-1/2 or analog-1/1)"
-    )
-    parser.add_argument("--papr", type=finite, default=0, metavar="DB", help="clip bursts to this PAPR (no clipping)")
+    add("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
+    add("--mcs", default="", help="MCS of the detail layer; auto to follow the channel (qpsk-1/2 or analog-1/1)")
+    add("--papr", type=finite, default=0, metavar="DB", help="clip bursts to this PAPR (no clipping)")
 
 
 def add_codec_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that sender and receiver share."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--bundle",
         type=Path,
         default=ROOT / "models" / "default",
         help="folder of the trained bundle (that of the checkout)",
     )
-    parser.add_argument(
-        "--runtime", choices=("onnx", "torch"), default="onnx", help="library that runs the networks (%(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a table")
+    add("--runtime", choices=("onnx", "torch"), default="onnx", help="library that runs the networks (%(default)s)")
+    add("--json", action="store_true", help="print the metrics as JSON instead of a table")
+
+
+def sender_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of a flowgraph that the options of a sender give."""
+    images = str(options.images.resolve())
+    return {"images": images, "mode": options.mode, "mcs": options.mcs, "papr_db": options.papr}
+
+
+def codec_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of a flowgraph that the options of sender and receiver give."""
+    return {"bundle": str(options.bundle.resolve()), "runtime": options.runtime}
 
 
 def count_images(path: Path) -> int:
@@ -89,7 +100,7 @@ def build_folder() -> Path:
     return Path(os.environ.get("CRLSC_BUILD") or ROOT / "build")
 
 
-def compile_flowgraph(name: str, console: Console) -> Any:
+def compile_flowgraph(name: str) -> Any:
     """Compile ``flowgraphs/NAME.grc`` and return the class of its top block.
 
     Raises:
@@ -101,7 +112,7 @@ def compile_flowgraph(name: str, console: Console) -> Any:
         from gr_blocks.flowgraph import load_flowgraph
     except ImportError as error:
         raise CrlscError(f"GNU Radio cannot be imported ({error}); run `make setup`, then `make doctor`") from None
-    console.print(f"compiling {name}.grc", highlight=False)
+    Console(stderr=True).print(f"compiling {name}.grc", highlight=False)
     return load_flowgraph(ROOT / "flowgraphs" / f"{name}.grc", build_folder())
 
 
@@ -109,30 +120,25 @@ def _blocks(flowgraph: Any) -> list[Any]:
     return [block for block in vars(flowgraph).values() if hasattr(block, "messages")]
 
 
-def problems_of(flowgraph: Any, *but: Any) -> list[str]:
+def problems_of(flowgraph: Any, but: Any = None) -> list[str]:
     """Return the last errors of all blocks except ``but``, a line each."""
-    blocks = [block for block in _blocks(flowgraph) if all(block is not other for other in but)]
-    return [f"{block.name()}: {line}" for block in blocks for line in block.messages]
+    return [f"{block.name()}: {line}" for block in _blocks(flowgraph) if block is not but for line in block.messages]
 
 
-def run(
-    flowgraph: Any, done: Callable[[], int], total: int | None, console: Console, task: str, stall_s: float = STALL_S
-) -> float:
+def run(flowgraph: Any, done: Callable[[], int], total: int | None, task: str = "images over the air") -> float:
     """Run a flowgraph to its end, with a progress bar.
 
     Args:
         flowgraph: The top block.
         done: Returns the number of images finished so far.
-        total: Number of images; None if it is unknown.
-        console: Console for the progress bar.
+        total: Number of images; None if it is unknown, and the run may wait for any time.
         task: Title of the progress bar.
-        stall_s: Seconds without progress after which the run is given up.
 
     Returns:
         The duration in seconds.
 
     Raises:
-        RuntimeError: If there is no progress for ``stall_s`` seconds.
+        RuntimeError: If there is no progress for ``STALL_S`` seconds.
     """
     for block in _blocks(flowgraph):
         # Their errors are printed at the end; log lines would tear the progress bar.
@@ -149,7 +155,7 @@ def run(
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task(task, total=total)
             before = 0
             while not ended.wait(0.1):
@@ -157,8 +163,8 @@ def run(
                 if now != before:
                     before, moved = now, time.monotonic()
                     progress.update(bar, completed=now)
-                elif time.monotonic() - moved > stall_s:
-                    raise RuntimeError(f"the flowgraph has made no progress for {stall_s:g} s")
+                elif total is not None and time.monotonic() - moved > STALL_S:
+                    raise RuntimeError(f"the flowgraph has made no progress for {STALL_S:g} s")
             progress.update(bar, completed=done() if total is None else total)
     finally:
         flowgraph.stop()
@@ -166,31 +172,50 @@ def run(
     return time.monotonic() - began
 
 
-def figures(records: Sequence[Any], out: Path, **more: Any) -> dict[str, Any]:
-    """Write the metrics of a run to ``metrics.json`` and return them.
+def finish(
+    flowgraph: Any,
+    options: argparse.Namespace,
+    seconds: float,
+    configuration: dict[str, Any],
+    rows: Iterable[tuple[str, Any]] = (),
+    **more: Any,
+) -> None:
+    """Write the metrics of a run to ``metrics.json`` and print them.
 
     Args:
-        records: The :class:`crlsc_phy.quality.records.ImageRecord` of each image.
-        out: Folder of the results.
-        **more: Further entries.
+        flowgraph: The top block.
+        options: Options of the command.
+        seconds: Duration of the run.
+        configuration: Parameters of the flowgraph.
+        rows: Further rows for the table that is printed, name and value of each.
+        **more: Further metrics.
 
     Raises:
         CrlscError: If the file cannot be written.
     """
     from gnuradio import gr
 
-    metrics = summarise(records) | more
-    metrics["versions"] = {
-        "crlsc_phy": __version__,
-        "gnuradio": gr.version(),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
+    source = getattr(flowgraph, "image_source_0", None)
+    metrics = summarise(list(flowgraph.image_sink_0.records)) | {
+        "seconds": round(seconds, 3),
+        "left_out": list(source.messages) if source is not None else [],
+        "problems": problems_of(flowgraph, source),
+        "configuration": configuration,
+        **more,
+        "versions": {
+            "crlsc_phy": __version__,
+            "gnuradio": gr.version(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
     }
     try:
-        write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_text(options.out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     except OSError as error:
-        raise CrlscError(f"{out}: cannot be written ({error.strerror}); choose another folder with --out") from None
-    return metrics
+        raise CrlscError(
+            f"{options.out}: cannot be written ({error.strerror}); choose another folder with --out"
+        ) from None
+    report(metrics, options, rows)
 
 
 def print_rows(rows: Sequence[tuple[str, Any]], problems: Sequence[str], left_out: Sequence[str] = ()) -> Console:
@@ -216,14 +241,17 @@ def print_rows(rows: Sequence[tuple[str, Any]], problems: Sequence[str], left_ou
     return console
 
 
-def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] = ()) -> None:
-    """Print the figures of a run, its errors, and the names of its files.
+def report(metrics: dict[str, Any], options: argparse.Namespace, extra: Iterable[tuple[str, Any]] = ()) -> None:
+    """Print the metrics of a run as JSON, or as a table with its errors and the names of its files.
 
     Args:
-        metrics: The metrics that :func:`figures` returns.
-        out: Folder of the results.
-        extra: Further rows, name and value of each.
+        metrics: Content of ``metrics.json``.
+        options: Options of the command.
+        extra: Further rows of the table, name and value of each.
     """
+    if options.json:
+        print(json.dumps(metrics, indent=2))
+        return
     labels = [right for right in metrics["label_correct"] if right is not None]
     rows = [
         (name, None if value is None else form.format(value))
@@ -244,4 +272,4 @@ def report(metrics: dict[str, Any], out: Path, extra: Sequence[tuple[str, Any]] 
     for row in metrics["rows"]:
         if not row["received"]:
             console.print(f"lost: {row['name']} ({row['reason'] or 'not received'})", style="yellow", markup=False)
-    console.print(f"wrote {out / 'gallery.png'} and {out / 'metrics.json'}", soft_wrap=True)
+    console.print(f"wrote {options.out / 'gallery.png'} and {options.out / 'metrics.json'}", soft_wrap=True)

@@ -35,11 +35,7 @@ _FORMATS = "raw complex64, little-endian, I and Q in turn; with the suffix .npy 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit status: 0, 2 (the input is at fault) or 130 (interrupted).
-    """
+    """Run the command; return its exit status: 0, 2 (the input's fault) or 130 (interrupted)."""
     return run_verb(_parser(), arguments)
 
 
@@ -81,28 +77,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_send_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=_FORMATS)
-    parser.add_argument(
-        "--mode", choices=("digital", "analog"), default="digital", help="how the detail layer is sent (%(default)s)"
-    )
-    parser.add_argument(
-        "--mcs", help="modulation and code rate of the detail layer, by index or name (qpsk-1/2, or analog-1/1)"
-    )
-    parser.add_argument(
-        "--gap", type=count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)"
-    )
-    parser.add_argument("--papr-db", type=finite, metavar="DB", help="clip peaks to this PAPR (no clipping)")
-    parser.add_argument("--snr", type=decibels, metavar="DB", help="add noise, Es/N0 on an occupied carrier (no noise)")
-    parser.add_argument("--seed", type=count, default=1, help="seed of the noise (%(default)s)")
+    add = parser.add_argument
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
+    add("--out", type=Path, required=True, metavar="FILE", help=_FORMATS)
+    add("--mode", choices=("digital", "analog"), default="digital", help="how the detail layer is sent (%(default)s)")
+    add("--mcs", help="modulation and code rate of the detail layer, by index or name (qpsk-1/2, or analog-1/1)")
+    add("--gap", type=count, default=1000, metavar="N", help="zero samples between bursts (%(default)s)")
+    add("--papr-db", type=finite, metavar="DB", help="clip peaks to this PAPR (no clipping)")
+    add("--snr", type=decibels, metavar="DB", help="add noise, Es/N0 on an occupied carrier (no noise)")
+    add("--seed", type=count, default=1, help="seed of the noise (%(default)s)")
 
 
 def _add_receive_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help=_FORMATS)
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help=_FORMATS)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the images, as PNG")
     target.add_argument("--no-images", action="store_true", help="only list the bursts")
-    parser.add_argument(
+    add(
         "--private",
         type=Path,
         action="append",
@@ -110,19 +102,16 @@ def _add_receive_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="knowledge base of your own to search beside the bundle's; may be given several times",
     )
-    parser.add_argument("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for `plot`")
+    add("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for `plot`")
 
 
 def _add_link_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that sender and receiver must agree on."""
-    parser.add_argument(
-        "--bundle", type=Path, default=Path("models/default"), metavar="FOLDER", help="trained model (%(default)s)"
-    )
-    parser.add_argument("--numerology", default="64", help=f"number of carriers: {', '.join(PRESETS)} (%(default)s)")
-    parser.add_argument("--sample-rate", type=finite, metavar="HZ", help="sample rate (that of the numerology)")
-    parser.add_argument(
-        "--network", type=count, default=0, metavar="N", help="number of the network, 0 to 65535 (%(default)s)"
-    )
+    add = parser.add_argument
+    add("--bundle", type=Path, default=Path("models/default"), metavar="FOLDER", help="trained model (%(default)s)")
+    add("--numerology", default="64", help=f"number of carriers: {', '.join(PRESETS)} (%(default)s)")
+    add("--sample-rate", type=finite, metavar="HZ", help="sample rate (that of the numerology)")
+    add("--network", type=count, default=0, metavar="N", help="number of the network, 0 to 65535 (%(default)s)")
 
 
 def _send(options: argparse.Namespace) -> int:
@@ -150,13 +139,10 @@ def _send(options: argparse.Namespace) -> int:
             file.write(_noisy(burst, variance, rng))
             sent.append({"image": str(path), "sequence": frame.header.sequence, "start": start, "samples": len(burst)})
     seconds = file.count / numerology.sample_rate
-    if options.json:
-        print(json.dumps({"file": str(options.out), "samples": file.count, "seconds": seconds, "bursts": sent}))
-    else:
-        bursts = _number(len(sent), "burst")
-        print(
-            f"{options.out}: {bursts}, {file.count:,} samples, {seconds:.3f} s at {numerology.sample_rate / 1e6:g} MS/s"
-        )
+    told = {"file": str(options.out), "samples": file.count, "seconds": seconds, "bursts": sent}
+    words = f"{_number(len(sent), 'burst')}, {file.count:,} samples, {seconds:.3f} s"
+    line = f"{options.out}: {words} at {numerology.sample_rate / 1e6:g} MS/s"
+    print(json.dumps(told) if options.json else line)
     return 0
 
 
@@ -215,13 +201,7 @@ def _load_codec(bundle: Path, private: Sequence[Path] = ()) -> SemanticCodec:
 
 
 def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Generator) -> NDArray[np.complex64]:
-    """Add circular Gaussian noise to samples, complex64 [n].
-
-    Args:
-        samples: Without noise.
-        variance: Mean power of the noise on a sample.
-        rng: Source of the noise.
-    """
+    """Add circular Gaussian noise of a mean power of ``variance`` to samples, complex64 [n]."""
     if variance == 0:
         return samples
     noise = rng.standard_normal((len(samples), 2), np.float32) * np.float32(math.sqrt(variance / 2))
@@ -231,14 +211,10 @@ def _noisy(samples: NDArray[np.complex64], variance: float, rng: np.random.Gener
 def _bursts(modem: BurstModem, samples: NDArray[Any], bar_wanted: bool) -> Iterator[Burst]:
     """Yield the bursts of a recording, with a progress bar if one is wanted and standard error is a terminal."""
     console = Console(stderr=True)
-    progress = Progress(
-        console=console,
-        transient=True,
-        disable=not (bar_wanted and console.is_terminal),
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    with progress:
+    disable = not (bar_wanted and console.is_terminal)
+    with Progress(
+        console=console, transient=True, disable=disable, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
         bar = progress.add_task("receiving", total=len(samples))
         for chunk in chunks(samples):
             yield from modem.receive(chunk)
@@ -267,14 +243,7 @@ def _row(burst: Burst) -> dict[str, Any]:
 
 
 def _decode(codec: SemanticCodec, burst: Burst, folder: Path, index: int) -> dict[str, Any]:
-    """Decode a burst, save its image and return what to add to its row.
-
-    Args:
-        codec: Decodes the frame.
-        burst: From the receiver.
-        folder: Where the image goes.
-        index: Number of the burst in the recording, from 0.
-    """
+    """Decode burst number ``index``, save its image in ``folder`` and return what to add to its row."""
     try:
         result = codec.decode(burst.frame, burst.detail_snr_db, burst.semantic_llr, burst.semantic_coded_llr)
     except FrameError as error:
@@ -295,10 +264,8 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
     console = Console(highlight=False)
     if rows:
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for name in ("start", "seq.", "Es/N0 dB", "CFO Hz", "EVM dB"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for name in ("MCS", "layers"):
-            table.add_column(name, no_wrap=True)
+        for name in ("start", "seq.", "Es/N0 dB", "CFO Hz", "EVM dB", "MCS", "layers"):
+            table.add_column(name, justify="left" if name in ("MCS", "layers") else "right", no_wrap=True)
         table.add_column("label")
         for row in rows:
             figures = (f"{row[name]:.1f}" for name in ("snr_db", "cfo_hz", "evm_db"))
@@ -306,8 +273,8 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
             table.add_row(str(row["start"]), str(row["sequence"]), *figures, row["mcs"], _layers(row), label)
         console.print(table)
     counters = modem.counters
-    parts = [_number(counters.samples, "sample"), _number(counters.detected, "preamble")]
-    parts.append(_number(counters.bursts, "burst"))
+    totals = ((counters.samples, "sample"), (counters.detected, "preamble"), (counters.bursts, "burst"))
+    parts = [_number(amount, what) for amount, what in totals]
     for events, what in (
         (counters.header_failures, "with a lost header"),
         (counters.oversize, "with a header beyond the longest burst"),
@@ -319,15 +286,11 @@ def _report(rows: list[dict[str, Any]], modem: BurstModem, options: argparse.Nam
         if events:
             parts.append(f"{events:,} {what}")
     if not rows:
-        _say(console, f"{options.file}: no burst found")
-    _say(console, ", ".join(parts))
+        print(f"{options.file}: no burst found")
+    print(", ".join(parts))
     images = sum(bool(row.get("image")) for row in rows)
     if images:
-        _say(console, f"{options.out}: {_number(images, 'image')}")
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+        print(f"{options.out}: {_number(images, 'image')}")
 
 
 def _number(amount: int, what: str) -> str:
@@ -346,10 +309,8 @@ def _layers(row: dict[str, Any]) -> str:
 
 
 def _tell_taps(taps: Taps) -> None:
-    kept = f"{taps.folder}: taps of {_number(taps.recorded, 'burst')}"
-    if taps.skipped:
-        kept += f"; {taps.skipped:,} later ones were left out"
-    print(kept, file=sys.stderr)
+    later = f"; {taps.skipped:,} later ones were left out" if taps.skipped else ""
+    print(f"{taps.folder}: taps of {_number(taps.recorded, 'burst')}{later}", file=sys.stderr)
     if taps.errors:
         print(f"crlsc-modem: {taps.errors:,} files of taps could not be written: {taps.first_error}", file=sys.stderr)
 

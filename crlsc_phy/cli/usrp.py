@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from crlsc_phy.cli import flowgraphs
 from crlsc_phy.cli.arguments import count, finite, make_folder, not_negative, positive
 from crlsc_phy.cli.verbs import run_verb
@@ -40,39 +38,26 @@ def _parser() -> argparse.ArgumentParser:
     receive = verbs.add_parser("rx", help="receive images", description="Receive the images of `crlsc-usrp tx`.")
     loop = verbs.add_parser("loop", help="both with one device", description="Send images to the device itself.")
     for verb in (send, receive, loop):
-        verb.add_argument(
-            "--device", default="", metavar="ARGS", help="UHD device arguments, such as type=b200 (any device)"
-        )
-        verb.add_argument("--rate", type=positive, default=1e6, metavar="HZ", help="sample rate (%(default)g)")
-        verb.add_argument("--freq", type=positive, default=2.45e9, metavar="HZ", help="carrier frequency (%(default)g)")
+        add = verb.add_argument
+        add("--device", default="", metavar="ARGS", help="UHD device arguments, such as type=b200 (any device)")
+        add("--rate", type=positive, default=1e6, metavar="HZ", help="sample rate (%(default)g)")
+        add("--freq", type=positive, default=2.45e9, metavar="HZ", help="carrier frequency (%(default)g)")
     for verb in (send, loop):
-        verb.add_argument("--tx-gain", type=finite, default=20, metavar="DB", help="transmit gain (%(default)s)")
-        verb.add_argument("--tx-antenna", default="TX/RX", metavar="NAME", help="transmit antenna (%(default)s)")
-        verb.add_argument(
-            "--amplitude",
-            type=_dbfs,
-            default=-15,
-            metavar="DBFS",
-            help="mean power of a burst; its peaks are 11 to 12 dB above (%(default)s)",
-        )
+        add, power = verb.add_argument, "mean power of a burst; its peaks are 11 to 12 dB above (%(default)s)"
+        add("--tx-gain", type=finite, default=20, metavar="DB", help="transmit gain (%(default)s)")
+        add("--tx-antenna", default="TX/RX", metavar="NAME", help="transmit antenna (%(default)s)")
+        add("--amplitude", type=_dbfs, default=-15, metavar="DBFS", help=power)
         flowgraphs.add_sender_options(verb)
     for verb in (receive, loop):
-        verb.add_argument("--rx-gain", type=finite, default=30, metavar="DB", help="receive gain (%(default)s)")
-        verb.add_argument("--rx-antenna", default="RX2", metavar="NAME", help="receive antenna (%(default)s)")
-        verb.add_argument(
-            "--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot"
-        )
+        add = verb.add_argument
+        add("--rx-gain", type=finite, default=30, metavar="DB", help="receive gain (%(default)s)")
+        add("--rx-antenna", default="RX2", metavar="NAME", help="receive antenna (%(default)s)")
+        add("--taps", type=Path, metavar="FOLDER", help="record the receiver's internal signals, for crlsc-modem plot")
     receive.add_argument("--count", type=count, default=0, metavar="N", help="end after N images (no limit)")
-    receive.add_argument(
-        "--idle",
-        type=not_negative,
-        default=20,
-        metavar="S",
-        help="end after S without an image; 0 for never (%(default)s)",
-    )
-    loop.add_argument(
-        "--idle", type=positive, default=5, metavar="S", help="count an image as lost after S (%(default)s)"
-    )
+    idle = "end after S without an image; 0 for never (%(default)s)"
+    receive.add_argument("--idle", type=not_negative, default=20, metavar="S", help=idle)
+    idle = "count an image as lost after S (%(default)s)"
+    loop.add_argument("--idle", type=positive, default=5, metavar="S", help=idle)
     for verb, run in ((send, _send), (receive, _receive), (loop, _loop)):
         flowgraphs.add_codec_options(verb)
         verb.set_defaults(run=run)
@@ -129,35 +114,19 @@ def _loop(options: argparse.Namespace) -> int:
 
 
 def _common_settings(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "device": options.device,
-        "samp_rate": options.rate,
-        "freq": options.freq,
-        "bundle": str(options.bundle.resolve()),
-        "runtime": options.runtime,
-    }
+    device = {"device": options.device, "samp_rate": options.rate, "freq": options.freq}
+    return device | flowgraphs.codec_settings(options)
 
 
 def _sender_settings(options: argparse.Namespace) -> dict[str, Any]:
-    return _common_settings(options) | {
-        "tx_gain": options.tx_gain,
-        "tx_antenna": options.tx_antenna,
-        "amplitude": options.amplitude,
-        "images": str(options.images.resolve()),
-        "mode": options.mode,
-        "mcs": options.mcs,
-        "papr_db": options.papr,
-    }
+    own = {name: getattr(options, name) for name in ("tx_gain", "tx_antenna", "amplitude")}
+    return _common_settings(options) | own | flowgraphs.sender_settings(options)
 
 
 def _receiver_settings(options: argparse.Namespace) -> dict[str, Any]:
-    return _common_settings(options) | {
-        "rx_gain": options.rx_gain,
-        "rx_antenna": options.rx_antenna,
-        "out": str(options.out.resolve()),
-        "taps": str(options.taps.resolve()) if options.taps else "",
-        "idle": options.idle,
-    }
+    own = {name: getattr(options, name) for name in ("rx_gain", "rx_antenna", "idle")}
+    taps = str(options.taps.resolve()) if options.taps else ""
+    return _common_settings(options) | own | {"out": str(options.out.resolve()), "taps": taps}
 
 
 def _make(name: str, options: argparse.Namespace, settings: dict[str, Any]) -> Any:
@@ -168,7 +137,7 @@ def _make(name: str, options: argparse.Namespace, settings: dict[str, Any]) -> A
     """
     SemanticCodec.load(options.bundle, runtime=options.runtime)
     check_device(options.device)
-    flowgraph_class = flowgraphs.compile_flowgraph(name, Console(stderr=True))
+    flowgraph_class = flowgraphs.compile_flowgraph(name)
     try:
         flowgraph = flowgraph_class(**settings)
     except RuntimeError as error:
@@ -183,37 +152,25 @@ def _make(name: str, options: argparse.Namespace, settings: dict[str, Any]) -> A
     return flowgraph
 
 
-def _run(flowgraph: Any, done: Callable[[], int], total: int | None, task: str) -> tuple[bool, float]:
+def _run(
+    flowgraph: Any, done: Callable[[], int], total: int | None, task: str = "images over the air"
+) -> tuple[bool, float]:
     """Run a flowgraph; return whether it was interrupted, and the duration in seconds."""
-    # A receiver of an unknown number of images cannot stall: it waits, until its idle time ends the run.
-    stall_s = flowgraphs.STALL_S if total is not None else float("inf")
     began = time.monotonic()
+    interrupted = False
     try:
-        flowgraphs.run(flowgraph, done, total, Console(stderr=True), task, stall_s)
+        flowgraphs.run(flowgraph, done, total, task)
     except KeyboardInterrupt:
-        return True, time.monotonic() - began
-    return False, time.monotonic() - began
+        interrupted = True
+    return interrupted, time.monotonic() - began
 
 
 def _report(
     options: argparse.Namespace, flowgraph: Any, settings: dict[str, Any], done: Callable[[], int], total: int | None
 ) -> int:
-    interrupted, seconds = _run(flowgraph, done, total, "images over the air")
-    source, sink = getattr(flowgraph, "image_source_0", None), flowgraph.image_sink_0
-    metrics = flowgraphs.figures(
-        list(sink.records),
-        options.out,
-        seconds=round(seconds, 3),
-        left_out=list(source.messages) if source is not None else [],
-        problems=flowgraphs.problems_of(flowgraph, source),
-        configuration=settings,
-        usrp=flowgraph.usrp_counter_0.stats(),
-        receiver=flowgraph.burst_receiver_0.stats(),
-    )
-    if options.json:
-        print(json.dumps(metrics, indent=2))
-    else:
-        flowgraphs.report(metrics, options.out, _device_rows(flowgraph))
+    interrupted, seconds = _run(flowgraph, done, total)
+    counted = {"usrp": flowgraph.usrp_counter_0.stats(), "receiver": flowgraph.burst_receiver_0.stats()}
+    flowgraphs.finish(flowgraph, options, seconds, settings, _device_rows(flowgraph), **counted)
     return _status(interrupted)
 
 

@@ -8,6 +8,7 @@ A service needs ``server.key_secret`` and the ``*.key``, a client ``server.key``
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import zmq
@@ -20,6 +21,7 @@ __all__ = ["Doorkeeper", "make_keys", "use_client_keys", "use_server_keys"]
 
 # The address of the authenticator in ZAP, ZeroMQ RFC 27.
 _ZAP = "inproc://zeromq.zap.01"
+_log = logging.getLogger(__name__)
 
 
 def make_keys(folder: str | Path) -> list[Path]:
@@ -57,40 +59,50 @@ class Doorkeeper:
     """Authenticator of clients (ZAP, ZeroMQ RFC 27) that also learns of failed handshakes.
 
     A client without keys, or with those of another service, fails before libzmq asks the authenticator; the monitor
-    of the socket reports it.
+    of the socket reports it. Each client that is turned away is counted, and logged unless the line repeats.
 
     Args:
         context: Context of the service's sockets; it may have one authenticator.
-        folder: Folder with the public keys of the clients.
+        folder: Folder with the public keys of the clients; None for a service without keys, where nothing is to do.
 
     Attributes:
         sockets: Sockets to poll; call :meth:`attend` with one that is ready.
+        turned_away: Number of attempts to connect without a known key.
 
     Raises:
         ServiceError: If a key cannot be read.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: str | Path) -> None:
-        self._clients = {z85.decode(_load(path)[0]) for path in sorted(Path(folder).glob("*.key"))}
-        self._questions = context.socket(zmq.REP)
-        self._questions.bind(_ZAP)
-        self.sockets = [self._questions]
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: str | Path | None) -> None:
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.turned_away = 0
+        self._said = ""
+        if folder is not None:
+            self._clients = {z85.decode(_load(path)[0]) for path in sorted(Path(folder).glob("*.key"))}
+            self.sockets = [context.socket(zmq.REP)]
+            self.sockets[0].bind(_ZAP)
 
     def watch(self, socket: zmq.Socket[bytes]) -> None:
         """Report failed handshakes at ``socket``, if it has a server's keys."""
         if socket.curve_server:
             self.sockets.append(socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL))
 
-    def attend(self, socket: zmq.Socket[bytes]) -> str:
-        """Take one message from one of the sockets; return why a client was turned away, or an empty text."""
+    def attend(self, socket: zmq.Socket[bytes]) -> None:
+        """Take one message from one of the sockets."""
         parts = socket.recv_multipart()
-        if socket is not self._questions:
-            return "it has no keys, or those of another service"
-        version, number, _, _, _, mechanism, *credentials = parts
-        known = mechanism == b"CURVE" and credentials[0] in self._clients
-        status = (b"200", b"OK") if known else (b"400", b"unknown key")
-        socket.send_multipart([version, number, *status, b"", b""])
-        return "" if known else "its key is not in the service's folder"
+        reason = "it has no keys, or those of another service"
+        if socket is self.sockets[0]:
+            version, number, _, _, _, mechanism, *credentials = parts
+            known = mechanism == b"CURVE" and credentials[0] in self._clients
+            status = (b"200", b"OK") if known else (b"400", b"unknown key")
+            socket.send_multipart([version, number, *status, b"", b""])
+            if known:
+                return
+            reason = "its key is not in the service's folder"
+        self.turned_away += 1
+        if reason != self._said:
+            self._said = reason
+            _log.warning("a client was turned away: %s", reason)
 
 
 def _pair(path: Path) -> tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ import os
 
 from crlsc_phy.errors import ServiceError
 
-__all__ = ["DEFAULT_CONTROL", "check_private", "is_loopback", "is_private", "reason_of"]
+__all__ = ["DEFAULT_CONTROL", "check_private", "is_loopback", "reason_of"]
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:8425"
 """Control address of ``crlsc-channel``, by default."""
@@ -28,22 +28,18 @@ def reason_of(error: Exception) -> str:
     return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
 
 
-def is_private(address: str) -> bool:
-    """Return whether only this machine can connect to a ZMQ address, such as ``tcp://127.0.0.1:8424``."""
-    transport, _, rest = address.partition("://")
-    return transport in ("ipc", "inproc") or (transport == "tcp" and is_loopback(rest.rpartition(":")[0]))
-
-
 def check_private(address: str, keyed: bool, without_keys: bool) -> None:
     """Check that a service is either private to this machine, has keys, or may do without them.
 
     Args:
-        address: ZMQ address that the service listens at.
+        address: ZMQ address that the service listens at, such as ``tcp://127.0.0.1:8424``.
         keyed: Whether it has keys.
         without_keys: Whether the user allows other machines to connect without keys.
 
     Raises:
         ServiceError: If other machines could connect.
     """
-    if not (is_private(address) or keyed or without_keys):
+    transport, _, rest = address.partition("://")
+    private = transport in ("ipc", "inproc") or (transport == "tcp" and is_loopback(rest.rpartition(":")[0]))
+    if not (private or keyed or without_keys):
         raise ServiceError(f"{address}: other machines could connect; give --keys, or --without-keys to let them in")

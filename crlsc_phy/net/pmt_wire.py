@@ -44,10 +44,7 @@ class Pair:
 
 
 def encode(value: Any) -> bytes:
-    """Return the bytes of a PMT.
-
-    Args:
-        value: A value of the types above; arrays are flattened.
+    """Return the bytes of a value of the types above as a PMT; arrays are flattened.
 
     Raises:
         ServiceError: If ``value`` has a part of another type or size, or nests too deep.

@@ -120,11 +120,9 @@ class EmulatorConfig(_Common):
 
     @classmethod
     def load(cls, path: str | Path, **over: Any) -> EmulatorConfig:
-        """Read a YAML file: ``radios``, ``links``, ``defaults`` for all links, and the attributes above.
+        """Read a YAML file of ``radios``, ``links``, ``defaults`` for all links, and the attributes above.
 
-        Args:
-            path: The file.
-            over: Attributes that take the place of the file's.
+        The attributes in ``over`` take the place of the file's.
 
         Raises:
             ServiceError: If the file cannot be read, or an option is unknown, of another type or out of range.

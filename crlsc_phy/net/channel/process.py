@@ -94,10 +94,7 @@ class ProcessChannel:
         return out
 
     def set(self, **changes: Any) -> None:
-        """Change settings while the channel runs.
-
-        Args:
-            changes: Fields of :class:`crlsc_phy.channel.ChannelSettings`.
+        """Change settings, fields of :class:`crlsc_phy.channel.ChannelSettings`, while the channel runs.
 
         Raises:
             ChannelError: If a setting is unknown, of another type or out of range.

@@ -52,10 +52,8 @@ class _RecordQuestion:
 
 @dataclass
 class _Ramp:
-    """Setting on its way from one value to another, in the time of the stream."""
+    """Way of a setting from one value to another, in the time of the stream."""
 
-    link: str
-    setting: str
     begin: int
     end: int
     low: float
@@ -80,18 +78,18 @@ class ChannelServer:
         self._config = config
         self.position = 0
         self._channels = {link.name: StreamChannel(**vars(link.settings)) for link in config.links}
-        self._ramps: list[_Ramp] = []
+        self._ramps: dict[tuple[str, str], _Ramp] = {}
+        """By link and setting."""
         self._stopping = threading.Event()
         self._started = self._measured = time.monotonic()
         self._measured_at, self._rate = 0, 0.0
         self._lines: dict[str, str] = {}
-        self._turned_away = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sources: dict[str, Source] = {}
         self._sinks: dict[str, Sink] = {}
         self._control: zmq.Socket[bytes] | None = None
         try:
-            self._doorkeeper = Doorkeeper(self._context, config.keys) if config.keys else None
+            self._doorkeeper = Doorkeeper(self._context, config.keys or None)
             for name, radio in config.radios.items():
                 if radio.tx:
                     socket = radio.tx.open(self._context, SOURCES[radio.tx.form], config.keys)
@@ -102,11 +100,10 @@ class ChannelServer:
             if config.control:
                 self._control = Place("rep", config.control, binds=True).open(self._context, zmq.REP, config.keys)
                 self._control.maxmsgsize = _MOST_QUESTION
-            if self._doorkeeper:
-                for socket in self._sockets().values():
-                    # libzmq has one monitor for each socket; the source of a REQ socket uses it.
-                    if socket.type != zmq.REQ:
-                        self._doorkeeper.watch(socket)
+            for socket in self._sockets().values():
+                # libzmq has one monitor for each socket; the source of a REQ socket uses it.
+                if socket.type != zmq.REQ:
+                    self._doorkeeper.watch(socket)
         except BaseException:
             self.close()
             raise
@@ -151,8 +148,8 @@ class ChannelServer:
                 handlers[sink.socket] = sink.events, sink.flush
         if self._control:
             handlers[self._control] = zmq.POLLIN, self._answer
-        for socket in self._doorkeeper.sockets if self._doorkeeper else ():
-            handlers[socket] = zmq.POLLIN, partial(self._on_door, socket)
+        for socket in self._doorkeeper.sockets:
+            handlers[socket] = zmq.POLLIN, partial(self._doorkeeper.attend, socket)
         ready = zmq.zmq_poll([(socket, events) for socket, (events, _) in handlers.items()], timeout_ms)
         for socket, _ in ready:
             handlers[socket][1]()
@@ -164,12 +161,6 @@ class ChannelServer:
         if line and self._lines.get(name) != line:
             self._lines[name] = line
             _log.warning("%s: %s", name, line)
-
-    def _on_door(self, socket: zmq.Socket[bytes]) -> None:
-        assert self._doorkeeper
-        if reason := self._doorkeeper.attend(socket):
-            self._turned_away += 1
-            self._tell("keys", f"a peer was turned away: {reason}")
 
     def _step(self) -> bool:
         """Advance all streams as far as possible; return whether there was anything to do."""
@@ -188,7 +179,7 @@ class ChannelServer:
         count = min(count, _CHUNK)
         if not count:
             return False
-        self._ramps = [ramp for ramp in self._ramps if self._advance(ramp)]
+        self._ramps = {key: ramp for key, ramp in self._ramps.items() if self._advance(*key, ramp)}
         sent: dict[str, Samples] = {}
         tags: dict[str, list[Tag]] = {}
         for name, source in self._sources.items():
@@ -206,13 +197,13 @@ class ChannelServer:
         self.position += count
         return True
 
-    def _advance(self, ramp: _Ramp) -> bool:
+    def _advance(self, link: str, setting: str, ramp: _Ramp) -> bool:
         """Set the present value of a ramp; return whether the ramp goes on."""
         part = min((self.position - ramp.begin) / max(ramp.end - ramp.begin, 1), 1.0)
         try:
-            self._channels[ramp.link].set(**{ramp.setting: ramp.low + part * (ramp.high - ramp.low)})
+            self._channels[link].set(**{setting: ramp.low + part * (ramp.high - ramp.low)})
         except ChannelError as error:
-            self._tell(ramp.link, f"the ramp of {ramp.setting} ends here: {error}")
+            self._tell(link, f"the ramp of {setting} ends here: {error}")
             return False
         return self.position < ramp.end
 
@@ -258,7 +249,8 @@ class ChannelServer:
     def _set(self, question: dict[str, Any]) -> dict[str, Any]:
         name, channel = self._channel(question)
         channel.set(**question)
-        self._ramps = [ramp for ramp in self._ramps if ramp.link != name or ramp.setting not in question]
+        for setting in question:
+            self._ramps.pop((name, setting), None)
         return {"link": name, "position": channel.position}
 
     def _ramp(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -271,8 +263,7 @@ class ChannelServer:
             )
         channel.check(**{asked.setting: asked.to})
         end = self.position + round(asked.seconds * channel.settings.sample_rate)
-        self._ramps = [ramp for ramp in self._ramps if (ramp.link, ramp.setting) != (name, asked.setting)]
-        self._ramps.append(_Ramp(name, asked.setting, self.position, end, float(low), asked.to))
+        self._ramps[name, asked.setting] = _Ramp(self.position, end, float(low), asked.to)
         return {"link": name, "from": low, "until": end}
 
     def _record(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -288,20 +279,16 @@ class ChannelServer:
         if now - self._measured >= _RATE_OVER_S:
             self._rate = (self.position - self._measured_at) / (now - self._measured)
             self._measured, self._measured_at = now, self.position
+        told = ("samples", "messages", "waiting", "dropped", "errors", "last_error")
         radios: dict[str, dict[str, Any]] = {}
-        for name, source in self._sources.items():
-            radios.setdefault(name, {})["tx"] = {
-                key: getattr(source, key) for key in ("samples", "messages", "waiting", "errors", "last_error")
-            }
-        for name, sink in self._sinks.items():
-            radios.setdefault(name, {})["rx"] = {
-                key: getattr(sink, key) for key in ("samples", "waiting", "dropped", "errors")
-            }
+        for end, streams in (("tx", self._sources), ("rx", self._sinks)):
+            for name, stream in streams.items():
+                radios.setdefault(name, {})[end] = {key: getattr(stream, key) for key in told if hasattr(stream, key)}
         return {
             "seconds": round(now - self._started, 3),
             "position": self.position,
             "samples_per_s": round(self._rate),
-            "turned_away": self._turned_away,
+            "turned_away": self._doorkeeper.turned_away,
             "radios": radios,
             "slips": {name: channel.slips for name, channel in self._channels.items()},
         }

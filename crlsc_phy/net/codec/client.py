@@ -167,11 +167,8 @@ class CodecClient:
 
     def _answers(self, deadline: float) -> bool:
         """Wait for an answer; return False if the connection breaks, or the deadline passes."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._monitor, zmq.POLLIN)
-        ready = dict(poller.poll(_ms(deadline - time.monotonic())))
-        return self._socket in ready
+        sockets = [(self._socket, zmq.POLLIN), (self._monitor, zmq.POLLIN)]
+        return any(each is self._socket for each, _ in zmq.zmq_poll(sockets, _ms(deadline - time.monotonic())))
 
     def _forget_breaks(self) -> None:
         """Discard the reports of connections that broke earlier."""

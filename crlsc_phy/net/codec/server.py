@@ -119,6 +119,7 @@ class CodecServer:
         self._stopping = threading.Event()
         self._last_line = ""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._handlers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         try:
             self._wake = self._context.socket(zmq.PULL)
@@ -126,13 +127,13 @@ class CodecServer:
             self._wake.rcvhwm = 0
             self._wake.bind(_WAKE)
             self._handlers[self._wake] = self._on_done
-            self._doorkeeper = Doorkeeper(self._context, keys) if keys is not None else None
-            self._router = self._bind(zmq.ROUTER, address, self._on_request)
+            self._doorkeeper = Doorkeeper(self._context, keys)
+            self._router = self._bind("requests", zmq.ROUTER, address, self._on_request)
             self._router.router_mandatory = True
             if pull is not None and push is not None:
-                self._pull, self._push = self._bind(zmq.PULL, pull, self._on_pull), self._bind(zmq.PUSH, push)
-            if self._doorkeeper:
-                self._handlers |= {each: partial(self._on_door, each) for each in self._doorkeeper.sockets}
+                self._bind("pull", zmq.PULL, pull, self._on_pull)
+                self._bind("push", zmq.PUSH, push)
+            self._handlers |= {each: partial(self._doorkeeper.attend, each) for each in self._doorkeeper.sockets}
         except BaseException:
             self.close()
             raise
@@ -154,8 +155,7 @@ class CodecServer:
     @property
     def addresses(self) -> dict[str, str]:
         """The bound addresses, by ``requests``, ``pull`` and ``push``."""
-        sockets = {"requests": self._router, "pull": self._pull, "push": self._push}
-        return {name: _endpoint(socket) for name, socket in sockets.items() if socket}
+        return {name: each.get_string(zmq.LAST_ENDPOINT).rstrip("\0") for name, each in self._sockets.items()}
 
     def run(self) -> None:
         """Answer until :meth:`stop` is called; then finish the requests that workers have begun, and close."""
@@ -172,7 +172,11 @@ class CodecServer:
                     self._handlers[socket]()
         finally:
             self._stopping.set()
-            self._finish(threads)
+            for _ in range(self._workers):
+                self._jobs.put(None)
+            for thread in threads:
+                thread.join()
+            self._send_answers()
             self.close()
 
     def stop(self) -> None:
@@ -183,17 +187,14 @@ class CodecServer:
         """Release the addresses; needed only if :meth:`run` is never called."""
         self._context.destroy(linger=_LINGER_MS)
 
-    _push: zmq.Socket[bytes] | None = None
-    _pull: zmq.Socket[bytes] | None = None
-
-    def _bind(self, kind: int, address: str, handler: Callable[[], None] | None = None) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
+    def _bind(self, name: str, kind: int, address: str, handler: Callable[[], None] | None = None) -> zmq.Socket[bytes]:
+        socket = self._sockets[name] = self._context.socket(kind)
         socket.maxmsgsize = LARGEST_PART
         socket.rcvhwm = socket.sndhwm = _HIGH_WATER
         # libzmq forgets a peer that no longer answers its heartbeats.
         socket.heartbeat_ivl, socket.heartbeat_timeout = 5000, 15_000
         socket.ipv6 = "[" in address
-        if self._doorkeeper and self._keys is not None:
+        if self._keys is not None:
             use_server_keys(socket, self._keys)
             self._doorkeeper.watch(socket)
         try:
@@ -211,17 +212,13 @@ class CodecServer:
         self._take(_Job(message_of(parts[end:]), parts[:end], time.monotonic()))
 
     def _on_pull(self) -> None:
-        assert self._pull
-        self._take(_Job(message_of(self._pull.recv_multipart()), None, time.monotonic()))
-
-    def _on_door(self, socket: zmq.Socket[bytes]) -> None:
-        assert self._doorkeeper
-        if reason := self._doorkeeper.attend(socket):
-            self.stats.turned_away += 1
-            self._say(f"a client was turned away: {reason}")
+        self._take(_Job(message_of(self._sockets["pull"].recv_multipart()), None, time.monotonic()))
 
     def _on_done(self) -> None:
         self._wake.recv()
+        self._send_answers()
+
+    def _send_answers(self) -> None:
         while self._done:
             self._reply(self._done.popleft())
 
@@ -229,22 +226,18 @@ class CodecServer:
         """Answer a request at once if possible, or queue it."""
         try:
             job.request = job.message.read()
-        except RefusedError as error:
-            self.stats.requests["unreadable"] += 1
-            job.error = error
-            self._reply(job)
-            return
-        self.stats.requests[job.request.operation] += 1
-        if job.request.operation == "stats":
+            self.stats.requests[job.request.operation] += 1
+            if job.request.operation != "stats":
+                self._jobs.put_nowait(job)
+                return
             job.parts = job.message.answer(self._snapshot(), job.request.data)
-            self._reply(job)
-            return
-        try:
-            self._jobs.put_nowait(job)
+        except (RefusedError, ServiceError) as error:
+            self.stats.requests["unreadable"] += 1
+            job.error = _refusal(error)
         except queue.Full:
             self.stats.dropped += job.envelope is None
             job.error = RefusedError("busy", f"busy: {self._jobs.maxsize} requests wait already; ask again later")
-            self._reply(job)
+        self._reply(job)
 
     def _reply(self, job: _Job) -> None:
         """Send the answer or the error of a job."""
@@ -260,8 +253,8 @@ class CodecServer:
         try:
             if job.envelope is not None:
                 self._router.send_multipart([*job.envelope, *parts], zmq.NOBLOCK)
-            elif self._push:
-                self._push.send_multipart(parts, zmq.NOBLOCK)
+            elif "push" in self._sockets:
+                self._sockets["push"].send_multipart(parts, zmq.NOBLOCK)
         except zmq.ZMQError:
             # The client has gone, or does not read.
             self.stats.undelivered += 1
@@ -274,6 +267,7 @@ class CodecServer:
 
     def _snapshot(self) -> Meta:
         return self.stats.snapshot(
+            self._doorkeeper.turned_away,
             protocol=VERSION,
             bundle=str(self._codec.bundle.folder),
             kb_id=self._codec.kb_id.hex(),
@@ -290,10 +284,8 @@ class CodecServer:
         while (job := self._jobs.get()) is not None:
             try:
                 job.parts = self._answer(job)
-            except RefusedError as error:
-                job.error = error
-            except CrlscError as error:
-                job.error = RefusedError(_CODES.get(type(error), "internal"), str(error))
+            except (RefusedError, CrlscError) as error:
+                job.error = _refusal(error)
             except BaseException as error:  # The next request may be fine. Panics of Rust are no Exceptions.
                 _log.exception("a worker failed")
                 job.error = RefusedError("internal", f"{type(error).__name__} in the service; see its log")
@@ -321,18 +313,9 @@ class CodecServer:
         except Exception as error:  # The next attempt may succeed.
             self._say(f"knowledge bases cannot be refreshed ({type(error).__name__}: {brief(error)})")
 
-    def _finish(self, threads: list[threading.Thread]) -> None:
-        """Refuse the requests that wait, and send the answers of those that workers have begun."""
-        for _ in range(self._workers):
-            self._jobs.put(None)
-        for thread in threads:
-            thread.join()
-        while self._done:
-            self._reply(self._done.popleft())
 
-
-def _endpoint(socket: zmq.Socket[bytes]) -> str:
-    return bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+def _refusal(error: RefusedError | CrlscError) -> RefusedError:
+    return error if isinstance(error, RefusedError) else RefusedError(_CODES.get(type(error), "internal"), str(error))
 
 
 def _carry_out(codec: SemanticCodec, request: Request) -> tuple[Meta, Data]:

@@ -22,13 +22,12 @@ class Stats:
         errors: Refusals by code.
         dropped: Jobs of the PULL socket that found the queue full.
         undelivered: Answers that could not be sent.
-        turned_away: Attempts to connect without a known key.
     """
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.dropped = self.undelivered = self.turned_away = 0
+        self.dropped = self.undelivered = 0
         self._started = time.monotonic()
         # Time of each answer, and seconds since its request.
         self._answers: dict[str, deque[tuple[float, float]]] = {}
@@ -38,24 +37,23 @@ class Stats:
         now = time.monotonic()
         self._answers.setdefault(operation, deque(maxlen=_MOST_RECENT)).append((now, now - arrived))
 
-    def snapshot(self, **now: Any) -> dict[str, Any]:
-        """Return the counters, and the rate (1/s) and latency (ms) of each operation's answers in the last 10 s.
-
-        Args:
-            **now: Further entries.
-        """
-        since = time.monotonic() - _RECENT_S
-        recent = {name: [took for at, took in answers if at >= since] for name, answers in self._answers.items()}
-        seconds = min(_RECENT_S, time.monotonic() - self._started)
+    def snapshot(self, turned_away: int, **now: Any) -> dict[str, Any]:
+        """Return ``now``, the counters, and the rate (1/s) and latency (ms) of the answers of the last 10 s."""
+        time_now = time.monotonic()
+        recent = {
+            name: [took for at, took in answers if at >= time_now - _RECENT_S]
+            for name, answers in self._answers.items()
+        }
+        uptime = time_now - self._started
         return {
-            "uptime_s": round(time.monotonic() - self._started, 1),
+            "uptime_s": round(uptime, 1),
             **now,
             "requests": dict(self.requests),
             "errors": dict(self.errors),
             "dropped": self.dropped,
             "undelivered": self.undelivered,
-            "turned_away": self.turned_away,
-            "recent": {name: _summary(times, seconds) for name, times in recent.items() if times},
+            "turned_away": turned_away,
+            "recent": {name: _summary(times, min(_RECENT_S, uptime)) for name, times in recent.items() if times},
         }
 
 

@@ -73,11 +73,9 @@ class JsonMessage:
 
         Raises:
             RefusedError: If it is not a request of this version.
+            ServiceError: If it is not a JSON message.
         """
-        try:
-            meta, data = unpack(self._parts)
-        except ServiceError as error:
-            raise RefusedError("message", str(error)) from None
+        meta, data = unpack(self._parts)
         self._id = meta.pop("id", None)
         version, operation = meta.pop("crlsc", None), meta.pop("op", None)
         if version != VERSION:
@@ -85,9 +83,7 @@ class JsonMessage:
         if not isinstance(operation, str) or operation not in _PARTS:
             raise RefusedError("operation", f"operation {operation!r:.40} is unknown; choose {', '.join(_PARTS)}")
         if len(self._parts) != _PARTS[operation]:
-            raise RefusedError(
-                "message", f"{operation} takes {_PARTS[operation]} parts; the message has {len(self._parts)}"
-            )
+            raise ServiceError(f"{operation} takes {_PARTS[operation]} parts; the message has {len(self._parts)}")
         return Request(operation, meta, data)
 
     def answer(self, meta: Meta, data: Data) -> list[bytes]:
@@ -111,21 +107,18 @@ class PduMessage:
         """Parse the request.
 
         Raises:
-            RefusedError: If it is not a PDU.
+            ServiceError: If it is not a PDU.
         """
-        try:
-            value = pmt_wire.decode(self._part)
-        except ServiceError as error:
-            raise RefusedError("message", str(error)) from None
+        value = pmt_wire.decode(self._part)
         meta = value.car if isinstance(value, Pair) else None
         if not isinstance(meta, dict) or not all(isinstance(key, str) for key in meta):
-            raise RefusedError("message", "PMT is not a PDU: it must be a pair of a dictionary and a u8vector")
+            raise ServiceError("PMT is not a PDU: it must be a pair of a dictionary and a u8vector")
         if isinstance(meta.get("sequence"), int):
             self._sequence = {"sequence": meta["sequence"]}
         if value.cdr is None and isinstance(meta.get("event"), str):
             return Request("event", meta)
         if not isinstance(value.cdr, np.ndarray) or value.cdr.dtype != np.uint8:
-            raise RefusedError("message", "PMT is not a PDU: its second half must be a u8vector")
+            raise ServiceError("PMT is not a PDU: its second half must be a u8vector")
         return Request("encode" if "height" in meta else "decode", meta, value.cdr)
 
     def answer(self, meta: Meta, data: Data) -> list[bytes]:
