@@ -68,13 +68,8 @@ class burst_modulator(Block):  # noqa: N801
         queue_size: int = 64,
         length_tag: str = "",
     ) -> None:
-        super().__init__(
-            "CRLSC Burst Modulator",
-            {"frames": "on_frame", "reports": "on_report"},
-            ("feedback",),
-            out_sig=[np.complex64],
-            queue_size=queue_size,
-        )
+        ports = {"frames": "on_frame", "reports": "on_report"}
+        super().__init__("CRLSC Burst Modulator", ports, ("feedback",), None, [np.complex64], queue_size)
         if length_tag and idle:
             raise ModemError("burst modulator: length_tag and idle exclude each other; leave one of them out")
         waveform = Numerology.preset(str(numerology), sample_rate or None, network)

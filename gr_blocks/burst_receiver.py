@@ -50,9 +50,8 @@ class burst_receiver(Block):  # noqa: N801
         taps: str = "",
         taps_most: int = 100,
     ) -> None:
-        super().__init__(
-            "CRLSC Burst Receiver", {"feedback": "on_feedback"}, ("frames", "reports"), in_sig=[np.complex64]
-        )
+        ports = {"feedback": "on_feedback"}
+        super().__init__("CRLSC Burst Receiver", ports, ("frames", "reports"), in_sig=[np.complex64])
         self._numerology = Numerology.preset(str(numerology), sample_rate or None, network)
         self._taps = Taps(taps, taps_most) if taps else None
         self._modem = BurstModem(self._numerology, taps=self._taps)

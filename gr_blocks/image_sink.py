@@ -72,9 +72,8 @@ class image_sink(Block):  # noqa: N801
         gallery: int = 48,
         queue_size: int = 64,
     ) -> None:
-        super().__init__(
-            "CRLSC Image Sink", {"images": "on_image", "sent": "on_sent"}, ("feedback",), queue_size=queue_size
-        )
+        ports = {"images": "on_image", "sent": "on_sent"}
+        super().__init__("CRLSC Image Sink", ports, ("feedback",), queue_size=queue_size)
         self._folder, self._title, self._save_images, self._gallery = Path(folder), title, save_images, gallery
         self.ended = threading.Event()
         """Set when the end event has come; nothing follows it."""

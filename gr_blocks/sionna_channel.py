@@ -84,13 +84,8 @@ class sionna_channel(Block):  # noqa: N801
                 **(more or {}),
             )
         )
-        senders, receivers = self._channel.settings.tx, self._channel.settings.rx
-        super().__init__(
-            "CRLSC Sionna Channel",
-            {"set": "on_set"},
-            in_sig=[np.complex64] * senders,
-            out_sig=[np.complex64] * receivers,
-        )
+        inputs, outputs = ([np.complex64] * n for n in (self._channel.settings.tx, self._channel.settings.rx))
+        super().__init__("CRLSC Sionna Channel", {"set": "on_set"}, in_sig=inputs, out_sig=outputs)
         self.samples = self.changes = 0
         self._slips: int | None = None
 

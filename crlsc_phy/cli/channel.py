@@ -39,26 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     add("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file with radios and links")
     add("--tx", metavar="STREAM", help="without a file: where samples come from: pull, sub, req or srsran-tx")
     add("--rx", metavar="STREAM", help="without a file: where samples go: push, pub, rep or srsran-rx")
-    add(
-        "--model",
-        choices=tuple(MODELS),
-        metavar="MODEL",
-        help=f"with --tx: channel model, one of {', '.join(MODELS)} (awgn)",
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="settings",
-        help=f"with --tx: a setting of the channel, one of {', '.join(each.name for each in fields(ChannelSettings))}",
-    )
-    add(
-        "--keys",
-        default=None,
-        metavar="FOLDER",
-        help="accept only peers with a CURVE key in this folder; see the verb keys",
-    )
+    text = f"with --tx: channel model, one of {', '.join(MODELS)} (awgn)"
+    add("--model", choices=tuple(MODELS), metavar="MODEL", help=text)
+    text = f"with --tx: a setting of the channel, one of {', '.join(each.name for each in fields(ChannelSettings))}"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help=text)
+    text = "accept only peers with a CURVE key in this folder; see the verb keys"
+    add("--keys", default=None, metavar="FOLDER", help=text)
     add("--without-keys", action="store_true", default=None, help="accept other machines without a key")
     add("--control", default=None, metavar="ADDRESS", help=f"address of the control socket ({DEFAULT_CONTROL})")
     run.set_defaults(run=_run)

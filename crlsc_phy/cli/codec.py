@@ -41,13 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that encode and decode (%(default)s)")
     add("--queue", type=int, default=64, help="most requests that may wait for a worker (%(default)s)")
     add("--timeout", type=float, default=5.0, metavar="S", help="longest wait of a request for a worker (%(default)s)")
-    add(
-        "--private",
-        nargs="+",
-        default=[],
-        metavar="FOLDER",
-        help="private knowledge bases to search beside the bundle's",
-    )
+    text = "private knowledge bases to search beside the bundle's"
+    add("--private", nargs="+", default=[], metavar="FOLDER", help=text)
     add("--runtime", choices=("onnx", "torch"), default="onnx", help="library for the networks (%(default)s)")
     add("--keys", type=Path, metavar="FOLDER", help="let only clients with a key connect; see the verb keys")
     add("--without-keys", action="store_true", help="let other machines connect without a key")

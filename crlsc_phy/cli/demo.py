@@ -26,20 +26,11 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--snr", dest="snr_db", type=finite, default=12, metavar="DB", help="Es/N0 on an occupied carrier (%(default)s)"
     )
-    add(
-        "--channel",
-        default="",
-        metavar="MODEL",
-        help="one of Sionna's models, such as tdl-a (GNU Radio's, with five taps)",
-    )
+    text = "one of Sionna's models, such as tdl-a (GNU Radio's, with five taps)"
+    add("--channel", default="", metavar="MODEL", help=text)
     add("--speed", type=finite, default=3, metavar="M/S", help="speed of the terminal with --channel (%(default)s)")
-    add(
-        "--delay-spread",
-        type=finite,
-        default=100e-9,
-        metavar="S",
-        help="delay spread of --channel, where it scales (%(default)s)",
-    )
+    text = "delay spread of --channel, where it scales (%(default)s)"
+    add("--delay-spread", type=finite, default=100e-9, metavar="S", help=text)
     add("--cfo-hz", type=finite, default=1000, metavar="HZ", help="frequency offset (%(default)s)")
     add("--sro-ppm", type=finite, default=5, metavar="PPM", help="sample rate offset (%(default)s)")
     add("--seed", type=int, default=1, help="seed of channel and noise (%(default)s)")

@@ -49,12 +49,8 @@ STOP_S = 30
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a sender."""
     add = parser.add_argument
-    add(
-        "--images",
-        type=Path,
-        default=ROOT / "flowgraphs" / "images",
-        help="folder of images, or one file (those of the checkout)",
-    )
+    text = "folder of images, or one file (those of the checkout)"
+    add("--images", type=Path, default=ROOT / "flowgraphs" / "images", help=text)
     add("--mode", choices=("digital", "analog"), default="digital", help="detail layer (%(default)s)")
     add("--mcs", default="", help="MCS of the detail layer; auto to follow the channel (qpsk-1/2 or analog-1/1)")
     add("--papr", type=finite, default=0, metavar="DB", help="clip bursts to this PAPR (no clipping)")
@@ -63,12 +59,8 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
 def add_codec_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that sender and receiver share."""
     add = parser.add_argument
-    add(
-        "--bundle",
-        type=Path,
-        default=ROOT / "models" / "default",
-        help="folder of the trained bundle (that of the checkout)",
-    )
+    text = "folder of the trained bundle (that of the checkout)"
+    add("--bundle", type=Path, default=ROOT / "models" / "default", help=text)
     add("--runtime", choices=("onnx", "torch"), default="onnx", help="library that runs the networks (%(default)s)")
     add("--json", action="store_true", help="print the metrics as JSON instead of a table")
 

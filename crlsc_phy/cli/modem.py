@@ -94,14 +94,8 @@ def _add_receive_options(parser: argparse.ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the images, as PNG")
     target.add_argument("--no-images", action="store_true", help="only list the bursts")
-    add(
-        "--private",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="knowledge base of your own to search beside the bundle's; may be given several times",
-    )
+    text = "knowledge base of your own to search beside the bundle's; may be given several times"
+    add("--private", type=Path, action="append", default=[], metavar="FOLDER", help=text)
     add("--taps", type=Path, metavar="FOLDER", help="record what the receiver saw, for `plot`")
 
 
