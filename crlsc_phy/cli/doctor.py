@@ -24,6 +24,7 @@ __all__ = ["Check", "Part", "diagnose", "main", "try_together"]
 TIMEOUT_S = 300
 
 SETUP = "run make setup"
+_ANEW = f"remove the environment's folder and {SETUP}"
 _SIONNA = sys.version_info >= (3, 11)
 _NO_SIONNA = "it needs Python 3.11 or newer; everything but its channels works"
 
@@ -157,7 +158,9 @@ def diagnose() -> list[Check]:
         absent = "" if version else f"{part.name} is not installed for {sys.executable}; {part.remedy}"
         checks.append(Check(part.name, bool(version), version or "missing", part.required, absent))
     if problem:
-        problem = f"importing all in one process fails: {problem}; {_remedy(problem)}"
+        clash = "gnuradio" in problem or "numpy" in problem
+        remedy = "GNU Radio needs the numpy that it was built for; make setup chooses it"
+        problem = f"importing all in one process fails: {problem}; {remedy if clash else _ANEW}"
     checks.append(Check("together", not problem, f"{len(present)} modules in {seconds:.0f} s", problem=problem))
     return checks
 
@@ -170,12 +173,6 @@ def _version(part: Part) -> str:
         return metadata.version(part.distribution)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _remedy(problem: str) -> str:
-    if "gnuradio" in problem or "numpy" in problem:
-        return "GNU Radio needs the numpy that it was built for; make setup chooses it"
-    return f"remove the environment's folder and {SETUP}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,11 +26,9 @@ class Service(Protocol):
 
     def run(self) -> None:
         """Answer until :meth:`stop` is called."""
-        ...
 
     def stop(self) -> None:
         """End :meth:`run`; any thread or signal handler may call it."""
-        ...
 
 
 def net(module: str) -> ModuleType:

@@ -156,8 +156,7 @@ def _run(
     flowgraph: Any, done: Callable[[], int], total: int | None, task: str = "images over the air"
 ) -> tuple[bool, float]:
     """Run a flowgraph; return whether it was interrupted, and the duration in seconds."""
-    began = time.monotonic()
-    interrupted = False
+    began, interrupted = time.monotonic(), False
     try:
         flowgraphs.run(flowgraph, done, total, task)
     except KeyboardInterrupt:

@@ -111,10 +111,8 @@ class ProcessChannel:
 
     def close(self) -> None:
         """End the process."""
-        end_process(self._process, _STOP_S)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
+        with self._process:  # Closes its pipes.
+            end_process(self._process, _STOP_S)
         self._end()
 
     def _end(self) -> None:
