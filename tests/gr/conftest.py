@@ -3,13 +3,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio is not importable here; `make setup` installs it")
 
 from gr_helpers import Flowgraph, finish, picture
 
+from crlsc_phy.frame import FrameHeader, SemanticFrame
 from crlsc_phy.images import save_png
+from crlsc_phy.phy import BurstModem
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """The modem's functions, compiled: on a fresh machine that takes longer than some flowgraphs wait for a burst."""
+    header = FrameHeader(bytes(4), 64, 64, 16, 96)
+    modem = BurstModem()
+    modem.receive(np.pad(modem.modulate(SemanticFrame(header, bytes(16), bytes(96))), 500))
 
 
 @pytest.fixture
