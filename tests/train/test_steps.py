@@ -99,7 +99,7 @@ def _steps(work) -> int:
 
 
 def test_a_loop_that_gets_no_better_ends_early(tiny_data, tiny_recipe, tmp_path):
-    options = ["decoder.alone.learning_rate=1e-30", "decoder.alone.patience=2", "decoder.alone.check_every=10"]
+    options = ["decoder.alone.learning_rate=0.0", "decoder.alone.patience=2", "decoder.alone.check_every=10"]
     command = ["decoder", str(tiny_recipe), "--data", str(tiny_data), "--run", str(tmp_path / "run")]
     assert main([*command, "--set", "decoder.alone.steps=500", *options]) == 2
     assert (tmp_path / "run/decoder/alone/done.json").exists()
