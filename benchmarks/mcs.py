@@ -192,7 +192,7 @@ def main() -> None:
 
     scale = 0.02 if options.quick else 1.0
     jobs = []
-    table = benchmark.few(MCS_TABLE, 3)
+    table = benchmark.few(MCS_TABLE)
     # The longest jobs first, so that both processes end together.
     for way, mcs in product(WAYS, table):
         # Sionna's time is that of its edges, near enough that of the coded bits.

@@ -3,24 +3,16 @@
 import csv
 import re
 import shutil
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+import results_page
 import yaml
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS, PICTOGRAMS = ("owl.jpg", "koala.jpg"), ("rocket-pictogram.png", "elephant-pictogram.png")
 SNRS_DB = {"pictures": [0, 10], "meaning": [-5, 20], "bits": [0, 6]}
-
-
-@pytest.fixture
-def page():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield import_module("results_page")
-    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 def reduced(name, folder, images):
@@ -37,7 +29,7 @@ def reduced(name, folder, images):
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def test_the_page_says_what_its_sweeps_found(page, tmp_path):
+def test_the_page_says_what_its_sweeps_found(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     for names, sweep in ((PHOTOGRAPHS, "pictures"), (PICTOGRAMS, "meaning"), ((), "bits")):
@@ -46,7 +38,7 @@ def test_the_page_says_what_its_sweeps_found(page, tmp_path):
             target.parent.mkdir(parents=True)
             shutil.copyfile(ROOT / "flowgraphs/images" / name, target)
         reduced(sweep, out, tmp_path / sweep)
-    assert page.main(["--jobs", "1", "--work", str(tmp_path / "work"), "--out", str(out)]) == 0
+    assert results_page.main(["--jobs", "1", "--work", str(tmp_path / "work"), "--out", str(out)]) == 0
     text = (out / "README.md").read_text()
     assert not re.findall(r"\{[a-z_ ]+\}", text)
     for target in re.findall(r"\]\(([\w.-]+\.(?:png|jpg|csv|yaml))\)", text):
