@@ -46,15 +46,15 @@ results: setup ## Ours against separate coding and DeepJSCC over the air, in doc
 
 test: ## Run the tests, apart from those that take minutes each (TESTS="path -k name")
 	@scripts/setup.sh tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow" $(TESTS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" $(TESTS)
 
 test-all: ## Run all tests
 	@scripts/setup.sh tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup $(TESTS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(TESTS)
 
 coverage: ## Run the tests and print the coverage of lines, a row a file
 	@scripts/setup.sh tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow" --cov=crlsc_phy --cov=gr_blocks --cov-report=term:skip-covered
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" --cov=crlsc_phy --cov=gr_blocks --cov-report=term:skip-covered
 
 lint: setup ## Check style and types
 	@$(PYTHON) -m ruff check
