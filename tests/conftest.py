@@ -18,6 +18,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what needs the tiny training: one process is at it while the other has tests that do not wait for it."""
+    items.sort(key=lambda item: "trained" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def bundle_folder() -> Path:
     return ROOT / "models/default"

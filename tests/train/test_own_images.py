@@ -10,6 +10,10 @@ from PIL import Image
 from crlsc_phy.cli.train import main
 from crlsc_phy.codec import SemanticCodec
 
+# Without the analog coder, and with one encoder: their graphs take most of the time of a training, and all of them are
+# made in test_pipeline.
+FEWER = ("analog.alone.steps=0", "encoder.sizes={narrow: {pixels: 32, dim: 16, stages: 2, width: 16}}")
+
 
 def pictures(folder, names):
     """Distinct pictures of 80 x 100 pixels: smooth random fields, so that none is nearly another."""
@@ -33,7 +37,7 @@ def test_a_folder_of_classes_becomes_a_bundle(tiny_recipe, tmp_path, capsys):
     (folder / "a/broken.png").write_bytes(b"no picture")
     (folder / "a/4.png").rename(folder / f"a/{'x' * 236}.png")
     (folder / "a/2.png").rename(folder / "a" / os.fsdecode(b"caf\xe9.png"))
-    assert train(folder, tiny_recipe, tmp_path) == 0
+    assert train(folder, tiny_recipe, tmp_path, *FEWER) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     codec = SemanticCodec.load(tmp_path / "bundle")
     assert codec.classes == ("a", "b")
@@ -48,9 +52,7 @@ def test_a_folder_of_classes_becomes_a_bundle(tiny_recipe, tmp_path, capsys):
 
 def test_pictures_without_names_make_a_bundle_without_a_head(tiny_recipe, tmp_path, capsys):
     folder = pictures(tmp_path / "mine", [f"{i}.png" for i in range(60)])
-    # Without the analog coder, and with one encoder: their graphs take most of the time.
-    fewer = ("analog.alone.steps=0", "encoder.sizes={narrow: {pixels: 32, dim: 16, stages: 2, width: 16}}")
-    assert train(folder, tiny_recipe, tmp_path, *fewer) == 0
+    assert train(folder, tiny_recipe, tmp_path, *FEWER) == 0
     assert "classification: left out; it needs 2 classes, and folder:" in capsys.readouterr().err
     codec = SemanticCodec.load(tmp_path / "bundle")
     assert codec.classes == ()
