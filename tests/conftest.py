@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what needs the tiny training: one process is at it while the other has tests that do not wait for it."""
+    """Begin with what needs the tiny training: one process makes it while the other has tests that do not wait."""
     items.sort(key=lambda item: "trained" not in getattr(item, "fixturenames", ()))
 
 
