@@ -53,12 +53,12 @@ from crlsc_phy.train.recipe import LoopRecipe, Recipe
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
 LOOP = LoopRecipe(batch=32, learning_rate=1e-3)
 SYMBOLS = {cbr: 2 * filters for cbr, filters in CBRS.items()}
-"""Of our coder, for 8 x 8 pixels."""
+"""Complex symbols of our coder for 8 x 8 pixels, by CBR."""
 CHECKPOINT_S = 60
 GOALS_DB = {0: 25.0, 5: 27.5, 10: 30.0, 15: 31.5, 20: 32.5}
 """PSNR that one model shall have at CBR 1/6."""
 LEAD_DB = 1.0
-"""How far it shall be above DeepJSCC after the same CPU time."""
+"""Goal: lead over DeepJSCC in dB after the same CPU time."""
 DEEPJSCC, LINEAR, OURS, BUNDLE = "DeepJSCC", "ours, before training", "ours", "bundle"
 COLOURS = {DEEPJSCC: SECOND, OURS: FIRST, BUNDLE: MARK}
 

@@ -47,10 +47,10 @@ CFO = 0.02
 """Largest CFO in cycles/sample, 1.28 carriers: the stock receiver too is made for more than one carrier."""
 
 DETAIL_BYTES = 80
-"""Of the curves; with the air code of 16 B a payload of 96 B."""
+"""Detail layer in the curves; with the air code of 16 B the payload has 96 B."""
 
 LONG_DETAIL_BYTES = 288
-"""Of the many bursts."""
+"""Detail layer of the bursts that are sent by the ten thousand."""
 
 SNRS_DB = tuple(range(-8, 21))
 MANY_SNRS_DB = (12, 16, 20, 25)

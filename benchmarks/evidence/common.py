@@ -135,9 +135,9 @@ class Experiment(Protocol):
 
     TITLE: str
     NEEDS: tuple[str, ...]
-    """What must be there of each seed: ``encoder/SIZE`` or ``terminal/SIZE``; nothing if the shipped bundle will do."""
+    """Steps needed for each seed: ``encoder/SIZE`` or ``terminal/SIZE``; none if the shipped bundle will do."""
     REPEATED: bool
-    """Whether other seeds find anything else."""
+    """True if the result depends on the seed."""
 
     def arms(self, lab: Lab, /) -> list[str]: ...
 

@@ -42,7 +42,7 @@ def turbo_decode(coded_llr: ArrayLike, header: FrameHeader, outer: Outer) -> byt
     Raises:
         ModemError: If there are more or fewer LLRs, or one is not finite.
     """
-    size = header.semantic_bytes
+    size, check = header.semantic_bytes, header.check
     code = signalling_code(size + SEMANTIC_CRC_BYTES)
     llr = np.atleast_2d(np.asarray(coded_llr, np.float32))
     if llr.shape != (1, code.n) or not np.isfinite(llr).all():
@@ -52,7 +52,7 @@ def turbo_decode(coded_llr: ArrayLike, header: FrameHeader, outer: Outer) -> byt
     for _ in range(_ROUNDS):
         posterior, _, _ = code.decode(llr, _ITERATIONS, prior)
         try:
-            return unpack_semantic(np.packbits(posterior[0] > 0).tobytes(), header.check)
+            return unpack_semantic(np.packbits(posterior[0] > 0).tobytes(), check)
         except FrameError:
             prior[0, bits] = outer(posterior[0, bits] - prior[0, bits])
     return None
